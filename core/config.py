@@ -1,0 +1,239 @@
+"""What a stage may be told: frozen, closed, bounded. Derived values come from the named functions at the end.
+
+Defaults are the paper's ablation recipe as `experiments/base/lmim.yaml` states it; a smaller scale overrides sizes only.
+"""
+
+from math import isqrt
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Size = tuple[PositiveInt, PositiveInt]  # (height, width) in pixels
+
+
+class Closed(BaseModel):
+    """Immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Encoder(Closed):
+    """The ViT. `positions`: `released` numbers patches as if they formed a square grid, `grid` as they really lie."""
+
+    image: Size = (32, 128)
+    patch: Size = (4, 4)
+    width: PositiveInt = 384
+    depth: PositiveInt = 12
+    heads: PositiveInt = 6
+    positions: Literal["released", "grid"] = "released"
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Encoder":
+        if any(pixels % step for pixels, step in zip(self.image, self.patch, strict=True)):
+            raise ValueError(f"image {list(self.image)} is not a whole number of patches {list(self.patch)}")
+        if self.width % self.heads or self.width % 4:
+            raise ValueError(f"width {self.width} must be divisible by heads ({self.heads}) and by 4")
+        if self.positions == "released" and isqrt(self.patches) ** 2 != self.patches:
+            rows, columns = self.grid
+            raise ValueError(f"positions: released needs a square number of patches, not {rows} x {columns}; use grid")
+        return self
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches."""
+        return self.image[0] // self.patch[0], self.image[1] // self.patch[1]
+
+    @property
+    def patches(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def patch_values(self) -> int:
+        """Numbers in one patch: 3 colours x height x width."""
+        return 3 * self.patch[0] * self.patch[1]
+
+
+class ReconstructionDecoder(Closed):
+    """Blocks of the pre-training decoder. `order` SA-FFN is the single branch without guidance (Table 1, first row)."""
+
+    order: Literal["SA-CA-FFN", "CA-SA-FFN", "SA-FFN"] = "SA-CA-FFN"
+    width: PositiveInt = 512
+    depth: PositiveInt = 2
+    heads: PositiveInt = 16
+    feedforward: PositiveInt = 2048
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ReconstructionDecoder":
+        if self.width % self.heads or self.width % 4:
+            raise ValueError(f"width {self.width} must be divisible by heads ({self.heads}) and by 4")
+        return self
+
+
+class Mask(Closed):
+    kind: Literal["random", "block"] = "random"
+    ratio: Share = 0.8
+
+
+class Guidance(Closed):
+    """The linguistic guidance branch and its view of the word."""
+
+    strength: Literal["weak", "medium", "strong"] = "medium"
+
+
+class Alignment(Closed):
+    """Eq. 3's loss, with its weight in the total (the paper: 1)."""
+
+    weight: NonNegativeFloat = 1.0
+
+
+class PixelTarget(Closed):
+    kind: Literal["pixel"]
+    normalised: bool = True  # each patch to zero mean and unit variance, as MAE does
+
+
+class RandomFeatureTarget(Closed):
+    kind: Literal["random_feature"]
+
+
+class MaeFeatureTarget(Closed):
+    kind: Literal["mae_feature"]
+
+
+Target = Annotated[PixelTarget | RandomFeatureTarget | MaeFeatureTarget, Field(discriminator="kind")]
+
+
+class Optimiser(Closed):
+    """AdamW with linear warm-up from 0 and a half cosine to `final_lr`. `base_lr` is per 256 images of batch."""
+
+    base_lr: PositiveFloat
+    batch: PositiveInt = 512
+    epochs: PositiveFloat = 5
+    warmup_epochs: NonNegativeFloat = 1
+    final_lr: NonNegativeFloat = 0
+    weight_decay: NonNegativeFloat = 0.05
+    betas: tuple[Probability, Probability] = (0.9, 0.999)
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    clip: PositiveFloat | None = None  # largest gradient norm
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> "Optimiser":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {self.epochs:g}")
+        return self
+
+
+class Data(Closed):
+    """LMDB roots, read one after another. A root `rendered:NAME` is a split of the embedded data set.
+
+    `expected_images` lets a plan be made before the data are there; it never enters a run."""
+
+    roots: Annotated[tuple[str, ...], Field(min_length=1)]
+    expected_images: PositiveInt | None = None
+
+
+Precision = Literal["fp32", "bf16"]
+
+
+class Pretrain(Closed):
+    """One pre-training run; with `guidance: null`, a pixel target and SA-FFN it is plain masked image modelling."""
+
+    encoder: Encoder
+    decoder: ReconstructionDecoder
+    mask: Mask
+    guidance: Guidance | None
+    alignment: Alignment | None
+    target: Target
+    optimiser: Optimiser
+    data: Data
+    precision: Precision
+    seed: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Pretrain":
+        if self.alignment and not self.guidance:
+            raise ValueError("alignment compares the two branches' [cls]: it needs guidance, or alignment: null")
+        if (self.decoder.order == "SA-FFN") != (self.guidance is None):
+            raise ValueError("decoder.order: SA-FFN goes with guidance: null, the other orders with guidance")
+        if visible_count(self.encoder.patches, self.mask.ratio) < 1:
+            raise ValueError(f"mask.ratio {self.mask.ratio:g} leaves none of {self.encoder.patches} patches visible")
+        return self
+
+
+class TextDecoder(Closed):
+    """The recogniser's autoregressive decoder."""
+
+    width: PositiveInt = 512
+    layers: PositiveInt = 6
+    heads: PositiveInt = 8
+    feedforward: PositiveInt = 256
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TextDecoder":
+        if self.width % self.heads or self.width % 2:
+            raise ValueError(f"width {self.width} must be even and divisible by heads ({self.heads})")
+        return self
+
+
+class Finetune(Closed):
+    """One fine-tuning run. `max_length` counts the end mark, so a word has at most max_length - 1 characters."""
+
+    encoder: Encoder
+    decoder: TextDecoder
+    charset: Literal["ascii94"] = "ascii94"
+    max_length: Annotated[int, Field(ge=2, le=200)] = 25
+    augmentation: Literal["abinet", "none"] = "abinet"
+    optimiser: Optimiser
+    data: Data
+    validation: Data | None = None
+    precision: Precision
+    seed: Annotated[int, Field(ge=0)]
+
+
+class Evaluate(Closed):
+    """One evaluation: greedy reading of every image of every subset, scored under one protocol."""
+
+    subsets: Annotated[dict[str, Data], Field(min_length=1)]
+    protocol: Literal["waics"] = "waics"
+    batch: PositiveInt = 256
+    precision: Precision
+
+
+class Rendered(Closed):
+    """The embedded data set (`core/synthetic.py`): how many rendered words, which words, how hard."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    train: PositiveInt
+    validation: PositiveInt
+    test: PositiveInt  # images per test subset
+    vocabulary: PositiveInt  # most frequent words
+    letters: tuple[PositiveInt, PositiveInt] = (3, 7)
+    image: Size = (32, 128)
+    unseen: Share = 0.1  # of the vocabulary, kept out of training
+    special: Probability = 0.4  # share of training words drawn in a test subset's special manner
+    colour: bool = False  # coloured ink and ground; off: dark ink on light ground
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Rendered":
+        if self.letters[0] > self.letters[1]:
+            raise ValueError(f"letters {list(self.letters)}: the least comes first")
+        return self
+
+
+def visible_count(patches: int, ratio: float) -> int:
+    """Patches left visible at a mask ratio, as the released code counts them (51 of 256 at 0.8)."""
+    return int(patches * (1 - ratio))
+
+
+def peak_lr(base_lr: float, global_batch: int) -> float:
+    """Linear scaling rule: `base_lr` is per 256 images of batch."""
+    return base_lr * global_batch / 256
+
+
+def steps(images: int, batch: int, epochs: float) -> tuple[int, int]:
+    """(steps of one epoch, steps in all); the last, smaller batch of an epoch is left out unless it is the only one."""
+    per_epoch = max(images // batch, 1)
+    return per_epoch, round(per_epoch * epochs)

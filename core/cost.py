@@ -1,0 +1,63 @@
+"""What a run costs, from its config alone: parameters and arithmetic, counted on a model without memory."""
+
+from functools import cache
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from core.config import Evaluate, Finetune, Pretrain, visible_count
+from core.lmim import LMIM
+from core.recognizer import Recognizer
+
+
+def trainable_parameters(model: nn.Module) -> int:
+    """Numbers that training changes."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _forward_flops(module: nn.Module, *inputs: torch.Tensor | None) -> int:
+    with FlopCounterMode(display=False) as counter:
+        module(*inputs)
+    return counter.get_total_flops()
+
+
+@cache
+def pretrain_cost(config: Pretrain) -> tuple[int, float]:
+    """(trainable parameters, floating-point operations per training image). Backward counts twice forward."""
+    encoder = config.encoder
+    with torch.device("meta"):
+        model = LMIM(config)
+        image = torch.empty(1, 3, *encoder.image)
+        visible = torch.empty(1, visible_count(encoder.patches, config.mask.ratio), dtype=torch.long)
+        trained = _forward_flops(model.encoder, image, visible)
+        features = torch.empty(1, 1 + visible.shape[1], encoder.width)
+        guidance = None
+        if config.guidance is not None:
+            trained += _forward_flops(model.encoder, image)
+            guidance = torch.empty(1, 1 + encoder.patches, encoder.width)
+        trained += _forward_flops(model.decoder, features, visible, guidance)
+        frozen = _forward_flops(model.target, image)
+    return trainable_parameters(model), 3.0 * trained + frozen
+
+
+@cache
+def recognizer_cost(config: Finetune) -> tuple[int, float]:
+    """(trainable parameters, floating-point operations of one forward pass per image, all text positions)."""
+    with torch.device("meta"):
+        model = Recognizer(config)
+        image = torch.empty(1, 3, *config.encoder.image)
+        tokens = torch.zeros(1, config.max_length, dtype=torch.long)
+        forward = _forward_flops(model, image, tokens, torch.ones(1, dtype=torch.long))
+    return trainable_parameters(model), float(forward)
+
+
+def cost(config: Pretrain | Finetune | Evaluate, recognizer: Finetune | None = None) -> tuple[int, float]:
+    """(parameters, floating-point operations per image) of a stage; an evaluation needs the recogniser's config."""
+    if isinstance(config, Pretrain):
+        return pretrain_cost(config)
+    if isinstance(config, Finetune):
+        parameters, forward = recognizer_cost(config)
+        return parameters, 3 * forward
+    assert recognizer is not None, "what an evaluation costs depends on its recogniser"
+    return recognizer_cost(recognizer)

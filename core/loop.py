@@ -1,0 +1,226 @@
+"""The one training loop: precision, accumulation, schedule, metrics, checkpoints, interruption, resume."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from core import checkpoint
+from core.config import Optimiser, Precision, steps
+from core.data import Batch
+from core.files import write_text
+from core.optim import learning_rate, make_optimiser, set_rate
+from core.randomness import derive_seed
+
+CHECKPOINT, METRICS, TENSORBOARD = "checkpoint.safetensors", "metrics.jsonl", "tensorboard"
+Losses = dict[str, Tensor]
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; what it had done is in its checkpoint."""
+
+
+class NonFiniteLoss(Exception):
+    """Training diverged. Nothing is written from then on: the last checkpoint stands."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, for people. `done` and `total` count what `unit` says."""
+
+    done: int
+    total: int
+    unit: str
+    images_per_second: float
+    seconds_left: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How a run is computed; never part of what is computed."""
+
+    device: torch.device
+    micro_batch: int | None = None  # images at a time; gradients accumulate to the config's batch
+    workers: int = 0  # processes that read images
+    checkpoint_seconds: float = 60.0  # between checkpoints; longer where writing one takes over 1 % of it
+    should_stop: Callable[[], bool] = lambda: False
+    on_progress: Callable[[Progress], None] = lambda progress: None
+
+
+class Task(Protocol):
+    """What a stage brings to the loop."""
+
+    @property
+    def model(self) -> nn.Module:
+        """Its trainable parameters are trained, its others left alone."""
+
+    def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
+        """Draw all that is random for the whole batch; return the losses of any slice of it, as means over its images.
+
+        `loss` is the one minimised."""
+
+    def after_epoch(self, epoch: int) -> dict[str, float]:
+        """Numbers to log at the end of an epoch (counted from 1), e.g. validation accuracy."""
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """bf16 where the config says so; fp32 weights and optimiser state in any case."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name -> parameter, of those that are trained."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+class Training:
+    """One run of training: a model, its optimiser, its counters; goes on from the folder's checkpoint if there is one."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: Optimiser,
+        *,
+        images: int,
+        depth: int,
+        seed: int,
+        precision: Precision,
+        folder: Path,
+        machine: Machine,
+    ) -> None:
+        """images: in one epoch. depth: encoder blocks, for layer-wise decay."""
+        self.task, self.config, self.folder, self.machine = task, config, folder, machine
+        self.seed, self.precision = seed, precision
+        self.per_epoch, self.total = steps(images, config.batch, config.epochs)
+        self.optimiser = make_optimiser(task.model, config, depth)
+        self.step, self.images, self.seconds = 0, 0, 0.0
+        self.unreadable: set[int] = set()
+        self._restore()
+        self.log = MetricLog(folder, self.step)
+
+    def run(self, batches: Iterable[Batch]) -> None:
+        """Train on the batches of the steps from `self.step` on. Raises Interrupted (after a checkpoint), NonFiniteLoss."""
+        saved = shown = time.monotonic()
+        interval, images_shown = self.machine.checkpoint_seconds, self.images
+        try:
+            for batch in batches:
+                self._one_step(batch)
+                now = time.monotonic()
+                if self.machine.should_stop():
+                    self.save()
+                    raise Interrupted(f"stopped after step {self.step} of {self.total}; its checkpoint is kept")
+                if now - saved >= interval:
+                    self.save()
+                    saved = time.monotonic()
+                    interval = max(self.machine.checkpoint_seconds, 100 * (saved - now))
+                if now - shown >= 1 or self.step == self.total:
+                    rate = (self.images - images_shown) / max(now - shown, 1e-9)
+                    left = (self.total - self.step) * self.config.batch / max(rate, 1e-9)
+                    self.machine.on_progress(Progress(self.step, self.total, "steps", rate, left))
+                    shown, images_shown = now, self.images
+        finally:
+            self.log.close()
+
+    def _one_step(self, batch: Batch) -> None:
+        started, step = time.monotonic(), self.step
+        rate = learning_rate(self.config, step / self.per_epoch)
+        losses = self.update(batch, rate) if batch.indices else {}
+        self.step, self.images = step + 1, self.images + len(batch.indices)
+        self.unreadable.update(batch.unreadable)
+        if losses and (step % 10 == 0 or self.step == self.total):
+            check_finite(losses, step)
+            values = {name: float(value) for name, value in losses.items()}
+            self.log.write(step, values | {"learning_rate": rate, "images": self.images})
+        if self.step % self.per_epoch == 0 or self.step == self.total:
+            self.log.write(step, self.task.after_epoch(-(-self.step // self.per_epoch)))
+        self.seconds += time.monotonic() - started
+
+    def update(self, batch: Batch, rate: float) -> Losses:
+        """One optimiser step on a batch, in as many parts as the machine needs; returns the batch's mean losses."""
+        torch.manual_seed(derive_seed(self.seed, "dropout", self.step))
+        size = len(batch.indices)
+        part_size = self.machine.micro_batch or size
+        losses_of = self.task.begin(batch, self.step)
+        means: Losses = {}
+        for start in range(0, size, part_size):
+            part = slice(start, min(start + part_size, size))
+            share = (part.stop - part.start) / size
+            with autocast(self.machine.device, self.precision):
+                losses = losses_of(part)
+            (losses["loss"] * share).backward()
+            for name, value in losses.items():
+                means[name] = means.get(name, torch.zeros((), device=value.device)) + value.detach() * share
+        if self.machine.device.type == "cpu":  # elsewhere reading it every step would stall the device
+            check_finite(means, self.step)
+        if self.config.clip is not None:
+            nn.utils.clip_grad_norm_(trainable(self.task.model).values(), self.config.clip)
+        set_rate(self.optimiser, rate)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return means
+
+    def save(self) -> None:
+        """Write the checkpoint: trained weights, optimiser state, counters."""
+        tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in trainable(self.task.model).items()}
+        for number, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
+        counters = {"step": self.step, "images": self.images, "seconds": self.seconds}
+        checkpoint.save(self.folder / CHECKPOINT, tensors, counters | {"unreadable": sorted(self.unreadable)})
+
+    def _restore(self) -> None:
+        if not (self.folder / CHECKPOINT).exists():
+            return
+        tensors, counters = checkpoint.load(self.folder / CHECKPOINT)
+        weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+        self.task.model.load_state_dict(weights, strict=False)
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimiser."):
+                _, number, key = name.split(".")
+                state.setdefault(int(number), {})[key] = value
+        self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        self.step, self.images, self.seconds = counters["step"], counters["images"], counters["seconds"]
+        self.unreadable = set(counters["unreadable"])
+
+
+def check_finite(losses: Losses, step: int) -> None:
+    """Raise NonFiniteLoss unless every loss is finite."""
+    for name, value in losses.items():
+        if not math.isfinite(float(value)):
+            advice = "lower the learning rate, set optimiser.clip, or use precision fp32"
+            raise NonFiniteLoss(f"{name} is {float(value)} at step {step}: training diverged; {advice}")
+
+
+class MetricLog:
+    """Numbers by step, as JSON lines and for TensorBoard. Opened again at a step, it forgets what came later."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = folder / METRICS
+        if self.path.exists():
+            lines = self.path.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] < step]
+            write_text(self.path, "".join(kept))
+        self.file = self.path.open("a")
+        self.board = SummaryWriter(str(folder / TENSORBOARD), purge_step=step)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Log `values`, if any, at `step`."""
+        if not values:
+            return
+        self.file.write(json.dumps({"step": step} | values) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            self.board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.file.close()
+        self.board.close()

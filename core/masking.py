@@ -1,0 +1,54 @@
+"""Which patches stay visible: pure functions of a generator. Every image of a batch keeps equally many."""
+
+import torch
+from torch import Tensor
+
+from core.config import Mask, visible_count
+
+
+def visible_from_noise(noise: Tensor, count: int) -> Tensor:
+    """(B, N) noise -> (B, count) numbers of the patches with the smallest noise, smallest first (as MAE does)."""
+    return noise.argsort(dim=1)[:, :count]
+
+
+def random_mask(batch: int, patches: int, ratio: float, *, generator: torch.Generator) -> Tensor:
+    """Hide patches independently of one another; (B, V) numbers of the visible ones."""
+    return visible_from_noise(torch.rand(batch, patches, generator=generator), visible_count(patches, ratio))
+
+
+def block_mask(batch: int, grid: tuple[int, int], ratio: float, *, generator: torch.Generator) -> Tensor:
+    """Hide rectangles until the ratio is met exactly; (B, V) numbers of the visible patches, ascending.
+
+    A rectangle covers up to half of the patches to hide at an aspect ratio of 1/3 to 3 (BEiT, arXiv 2106.08254); the last
+    one is cut, row by row, where the count is full."""
+    rows, columns = grid
+    hidden_count = rows * columns - visible_count(rows * columns, ratio)
+    visible = torch.empty(batch, rows * columns - hidden_count, dtype=torch.long)
+    for image in range(batch):
+        hidden = torch.zeros(rows, columns, dtype=torch.bool)
+        while (missing := hidden_count - int(hidden.sum())) > 0:
+            area, aspect, top, left = torch.rand(4, generator=generator).tolist()
+            size = max(1.0, area * hidden_count / 2)
+            ratio_of_sides = 3 ** (2 * aspect - 1)
+            height = min(rows, max(1, round((size * ratio_of_sides) ** 0.5)))
+            width = min(columns, max(1, round((size / ratio_of_sides) ** 0.5)))
+            y, x = int(top * (rows - height + 1)), int(left * (columns - width + 1))
+            rectangle = torch.zeros_like(hidden)
+            rectangle[y : y + height, x : x + width] = True
+            new = (rectangle & ~hidden).flatten().nonzero()[:missing, 0]
+            hidden.view(-1)[new] = True
+        visible[image] = (~hidden).flatten().nonzero()[:, 0]
+    return visible
+
+
+def draw_visible(config: Mask, batch: int, grid: tuple[int, int], *, generator: torch.Generator) -> Tensor:
+    """Visible patches as the config asks; (B, V)."""
+    if config.kind == "block":
+        return block_mask(batch, grid, config.ratio, generator=generator)
+    return random_mask(batch, grid[0] * grid[1], config.ratio, generator=generator)
+
+
+def hidden_patches(visible: Tensor, patches: int) -> Tensor:
+    """(B, V) visible patch numbers -> (B, N) bool, true where a patch is hidden."""
+    hidden = torch.ones(len(visible), patches, dtype=torch.bool, device=visible.device)
+    return hidden.scatter_(1, visible, False)

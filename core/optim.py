@@ -1,0 +1,49 @@
+"""Parameter groups, the learning-rate schedule, the optimiser."""
+
+import math
+import re
+
+import torch
+from torch import nn
+
+from core.config import Optimiser, peak_lr
+
+
+def layer_scale(name: str, depth: int, decay: float) -> float:
+    """Layer-wise decay of the learning rate (MAE fine-tuning): decay^(depth + 1) for the encoder's embeddings,
+    decay^(depth - i) for its block i, 1 for the rest (encoder norm, bridge, decoders)."""
+    if re.match(r"encoder\.(cls_token|patch_embed)", name):
+        return decay ** (depth + 1)
+    if block := re.match(r"encoder\.blocks\.(\d+)\.", name):
+        return decay ** (depth - int(block[1]))
+    return 1.0
+
+
+def parameter_groups(model: nn.Module, config: Optimiser, depth: int) -> list[dict[str, object]]:
+    """Trainable parameters by (learning-rate scale, weight decay); biases, norms and other 1-d weights do not decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decay = 0.0 if parameter.ndim <= 1 else config.weight_decay
+            groups.setdefault((layer_scale(name, depth, config.layer_decay), decay), []).append(parameter)
+    return [{"params": group, "scale": scale, "weight_decay": decay} for (scale, decay), group in groups.items()]
+
+
+def learning_rate(config: Optimiser, epoch: float) -> float:
+    """The rate at a fractional epoch: linear warm-up from 0, then a half cosine from the peak to `final_lr`."""
+    peak = peak_lr(config.base_lr, config.batch)
+    if epoch < config.warmup_epochs:
+        return peak * epoch / config.warmup_epochs
+    share = (epoch - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
+    return config.final_lr + (peak - config.final_lr) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def make_optimiser(model: nn.Module, config: Optimiser, depth: int) -> torch.optim.AdamW:
+    """Fused AdamW; its rates are set before every step by `set_rate`."""
+    return torch.optim.AdamW(parameter_groups(model, config, depth), lr=0.0, betas=config.betas, eps=1e-8, fused=True)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group `rate` times its own scale."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["scale"]

@@ -1,0 +1,30 @@
+"""The device and precision that `auto` stands for here."""
+
+from pathlib import Path
+
+from core.errors import UserError
+
+
+def find_device(wanted: str) -> str:
+    """A device that works here. Raises UserError if the wanted one does not."""
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device {wanted}: not usable here ({reason}); use cpu, or auto") from error
+    return wanted
+
+
+def default_precision(device: str) -> str:
+    """bf16 where the hardware multiplies it natively, else fp32."""
+    import torch
+
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
+    return "bf16" if "amx_bf16" in flags or "avx512_bf16" in flags else "fp32"

@@ -1,0 +1,172 @@
+"""The body of a job: one run, from its inputs to its record, whatever happens."""
+
+import errno
+import shutil
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from core import synthetic
+from core.config import Evaluate, Finetune, Pretrain, Rendered
+from core.errors import UserError
+from core.evaluate import evaluate
+from core.files import write_text
+from core.finetune import finetune
+from core.loop import CHECKPOINT, Interrupted, Machine, NonFiniteLoss, Progress
+from core.pretrain import MODEL, pretrain
+from experiments.plan import PlannedRun, Root
+from results import provenance
+from results.store import Run, StateName, Store, try_lock
+
+REPORT_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: a state's name, and a sentence where it did not complete."""
+
+    state: str
+    message: str = ""
+
+
+def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
+    """Compute a run whose lock is held. States, record and traceback are written here; nothing is raised but SystemExit."""
+    place = store.run(run.id)
+    reporter = Reporter(place)
+    machine = replace(machine, on_progress=reporter)
+    try:
+        place.set_state("running")
+        place.write_json("config.json", describe(run))
+        if missing := run.missing():
+            raise UserError(f"{missing}; the run needs these data")
+        for roots in run.data.values():
+            for root in roots:
+                ensure_rendered(root, store, machine)
+        metrics = run_stage(run, store, place.folder, machine)
+        place.write_json("record.json", record(run, metrics, machine))
+        (place.folder / CHECKPOINT).unlink(missing_ok=True)
+        place.set_state("complete")
+        return Outcome("complete")
+    except Interrupted as reason:
+        return _end(place, "preempted", str(reason))
+    except (UserError, NonFiniteLoss) as reason:
+        return _end(place, "failed", str(reason), user_error=isinstance(reason, UserError))
+    except OSError as reason:
+        if reason.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            return _fail(place)
+        advice = "make room or choose another folder with --results; the same command then goes on from the last checkpoint"
+        return _end(place, "failed", f"{reason.filename or place.folder}: {reason.strerror}; {advice}", user_error=True)
+    except Exception:
+        return _fail(place)
+
+
+def _fail(place: Run) -> Outcome:
+    text = traceback.format_exc()
+    write_text(place.folder / "traceback.txt", text)
+    return _end(place, "failed", f"{text.strip().splitlines()[-1]} (traceback in {place.folder / 'traceback.txt'})")
+
+
+def _end(place: Run, state: StateName, message: str, *, user_error: bool = False) -> Outcome:
+    with suppress(OSError):  # a full disk: the lock is freed all the same, so the state will read as preempted
+        place.set_state(state, message=message, user_error=user_error)
+    return Outcome(state, message)
+
+
+class Reporter:
+    """Writes a run's progress into its state file, once a second at most."""
+
+    def __init__(self, place: Run) -> None:
+        self.place, self.written = place, 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self.written < REPORT_SECONDS:
+            return
+        self.written = now
+        self.place.set_state(
+            "running",
+            message=progress.note,
+            done=progress.done,
+            total=progress.total,
+            unit=progress.unit,
+            images_per_second=progress.images_per_second,
+            seconds_left=progress.seconds_left,
+        )
+
+
+def ensure_rendered(root: Root, store: Store, machine: Machine) -> None:
+    """Render the embedded data set that a root belongs to, unless it is there; one process does, others wait."""
+    config = root.rendered
+    if config is None or Path(root.path).is_dir():
+        return
+    folder = store.data(synthetic.fingerprint(config))
+    while not Path(root.path).is_dir():
+        with try_lock(folder / ".lock") as free:
+            if free:
+                _render(config, folder, machine)
+        if machine.should_stop():
+            raise Interrupted("stopped while words were rendered; whole splits are kept")
+        time.sleep(0.2)
+
+
+def _render(config: Rendered, folder: Path, machine: Machine) -> None:
+    started, note = time.monotonic(), "rendering words"
+    for left_over in folder.glob(".*.*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    for done, total in synthetic.write(config, folder, provenance.cores(), machine.should_stop):
+        rate = done / (time.monotonic() - started)
+        machine.on_progress(Progress(done, total, "images", rate, (total - done) / rate, note))
+
+
+def run_stage(run: PlannedRun, store: Store, folder: Path, machine: Machine) -> dict[str, object]:
+    """Call the stage with its inputs as files; returns its metrics."""
+    roots = {role: [root.path for root in value] for role, value in run.data.items()}
+    inputs = {role: input_file(name, store) for role, name in run.inputs.items()}
+    if isinstance(run.config, Pretrain):
+        return pretrain(run.config, roots["train"], inputs.get("teacher"), folder, machine)
+    if isinstance(run.config, Finetune):
+        return finetune(run.config, roots["train"], roots.get("validation"), inputs.get("encoder"), folder, machine)
+    assert isinstance(run.config, Evaluate)
+    metrics, readings = evaluate(run.config, roots, inputs["recognizer"], machine)
+    store.run(run.id).write_predictions(
+        (subset, row.index, row.label, row.prediction, row.confidence, int(row.readable))
+        for subset, rows in readings.items()
+        for row in rows
+    )
+    return metrics
+
+
+def input_file(name: str, store: Store) -> Path:
+    """The weights that an input stands for: a named file, or the model of a run."""
+    return Path(name.removeprefix("file:")) if name.startswith("file:") else store.run(name).folder / MODEL
+
+
+def describe(run: PlannedRun) -> dict[str, object]:
+    """Everything that makes a run what it is."""
+    return {
+        "id": run.id,
+        "stage": run.stage,
+        "config": run.config.model_dump(mode="json"),
+        "inputs": run.inputs,
+        "data": {
+            role: [{"path": root.path, "fingerprint": root.fingerprint, "images": root.images} for root in roots]
+            for role, roots in run.data.items()
+        },
+    }
+
+
+def record(run: PlannedRun, metrics: dict[str, object], machine: Machine) -> dict[str, object]:
+    """The record of a complete run: what it was, what came out, where, with what."""
+    accelerator = torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else None
+    return describe(run) | {
+        "seed": getattr(run.config, "seed", None),
+        "metrics": metrics,
+        "code": provenance.commit(),
+        "versions": provenance.versions(),
+        "hardware": provenance.hardware(accelerator) | {"threads": torch.get_num_threads()},
+        "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }

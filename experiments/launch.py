@@ -1,0 +1,174 @@
+"""Runs a plan on this machine: worker processes that take whatever is ready, and a display of what they do.
+
+Workers agree through the runs' locks and states alone, so a second command on the same plan joins in instead of repeating."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from types import FrameType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from experiments.plan import PlannedRun
+from results.store import State, Store
+
+STAGES = ("pretrain", "finetune", "evaluate")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a command computes its runs; no part of any run's identity."""
+
+    jobs: int
+    threads: int  # of each job
+    device: str
+    workers: int
+    micro_batch: int | None
+    checkpoint_seconds: float
+
+
+def settled(run: PlannedRun, store: Store, started: float, lost: set[str]) -> bool:
+    """Whether nothing is left to do for a run in this command: complete, failed since it began, or without its inputs."""
+    state = store.run(run.id).state()
+    if state.name == "complete":
+        return True
+    if (state.name == "failed" and state.updated >= started) or lost.intersection(run.inputs.values()):
+        lost.add(run.id)
+        return True
+    return False
+
+
+def work(runs: list[PlannedRun], store: Store, options: Options, started: float, parent: int) -> None:
+    """Take runs until none is left. Stops, with a checkpoint, on SIGTERM or when the parent process is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent passes it on
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+
+    def should_stop() -> bool:
+        return bool(asked) or os.getppid() != parent
+
+    import torch
+
+    from core.loop import Machine
+    from experiments.execute import execute
+
+    torch.set_num_threads(options.threads)
+    machine = Machine(
+        device=torch.device(options.device),
+        micro_batch=options.micro_batch,
+        workers=options.workers,
+        checkpoint_seconds=options.checkpoint_seconds,
+        should_stop=should_stop,
+    )
+    runs = sorted(runs, key=lambda run: STAGES.index(run.stage))  # earlier stages first: others wait for them
+    lost: set[str] = set()
+    while not should_stop():
+        open_runs = [run for run in runs if not settled(run, store, started, lost)]
+        if not open_runs:
+            return
+        for run in open_runs:
+            if not all(name.startswith("file:") or store.run(name).state().name == "complete" for name in run.inputs.values()):
+                continue
+            with store.run(run.id).lock() as free:
+                if free and not settled(run, store, started, lost):
+                    execute(run, store, machine)
+                    break
+        else:
+            time.sleep(0.3)
+
+
+class Interrupt:
+    """Turns the first Ctrl-C or SIGTERM into an orderly stop of the workers, the second into an immediate one."""
+
+    def __init__(self, workers: list[BaseProcess]) -> None:
+        self.workers, self.asked = workers, 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.asked += 1
+        for worker in self.workers:
+            if worker.is_alive():
+                worker.terminate() if self.asked == 1 else worker.kill()
+        if self.asked == 1:
+            print("\nstopping: runs write their checkpoints (again: at once) ...", file=sys.stderr)
+
+
+def launch(runs: Iterable[PlannedRun], store: Store, options: Options, console: Console) -> bool:
+    """Compute the runs that are not complete. Returns whether the command was interrupted."""
+    runs, started = list(runs), time.time()
+    context = get_context("spawn")
+    arguments = (runs, store, options, started, os.getpid())
+    workers: list[BaseProcess] = [context.Process(target=work, args=arguments) for _ in range(options.jobs)]
+    for worker in workers:
+        worker.start()
+    interrupt = Interrupt(workers)
+    watch = Watch(runs, store, console)
+    with watch.live:
+        while any(worker.is_alive() for worker in workers):
+            time.sleep(0.2)
+            watch.update()
+        watch.update()
+    return bool(interrupt.asked)
+
+
+class Watch:
+    """What the runs are doing: a live table in a terminal, lines elsewhere."""
+
+    def __init__(self, runs: list[PlannedRun], store: Store, console: Console) -> None:
+        self.runs, self.store, self.console = runs, store, console
+        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else _NoLive()
+        self.last: dict[str, str] = {}
+        self.told = {run.id: 0.0 for run in runs}
+
+    def update(self) -> None:
+        states = {run.id: self.store.run(run.id).state() for run in self.runs}
+        for run in self.runs:
+            state = states[run.id]
+            changed = self.last.get(run.id, "planned") != state.name and state.updated > 0
+            due = state.name == "running" and not self.console.is_terminal and time.monotonic() - self.told[run.id] > 30
+            if changed or due:
+                self._tell(run, state)
+            self.last[run.id] = state.name
+        if isinstance(self.live, Live):
+            self.live.update(self._table(states), refresh=True)
+
+    def _tell(self, run: PlannedRun, state: State) -> None:
+        self.told[run.id] = time.monotonic()
+        clock = time.strftime("%H:%M:%S")
+        self.console.print(
+            f"{clock} {state.name:9} {run.id}  {run.rows[0]}  {progress_text(state)}", highlight=False, markup=False
+        )
+
+    def _table(self, states: dict[str, State]) -> Table:
+        table = Table(box=None, show_header=False)
+        for run in self.runs:
+            state = states[run.id]
+            if state.name == "running":
+                bar = "━" * round(24 * state.done / max(state.total, 1))
+                table.add_row(run.id, run.rows[0], f"{bar:╌<24}", progress_text(state))
+        done = sum(state.name == "complete" for state in states.values())
+        table.add_row(f"{done} of {len(self.runs)} runs complete")
+        return table
+
+
+class _NoLive:
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def progress_text(state: State) -> str:
+    """How far a run is, how fast, how long still; or what it says."""
+    if not state.total or state.name != "running":
+        return state.message
+    left = time.strftime("%M:%S" if state.seconds_left < 3600 else "%H:%M:%S", time.gmtime(state.seconds_left))
+    text = f"{state.done}/{state.total} {state.unit}, {state.images_per_second:.0f} images/s, {left} left"
+    return f"{text} ({state.message})" if state.message else text

@@ -1,0 +1,140 @@
+"""What is planned and how it stands, for people and as JSON."""
+
+import sys
+from typing import Any
+
+from core.config import Finetune
+from core.cost import cost
+from experiments.launch import progress_text
+from experiments.plan import Plan, PlannedRun, effective
+from results.store import State, Store
+
+# Sustained arithmetic assumed where no run of the same stage has finished here yet: one core of a CPU, one GPU.
+ASSUMED_FLOPS = {"fp32": 4e10, "bf16": 8e10}
+ASSUMED_GPU_FLOPS = 1e14
+
+
+def describe_run(run: PlannedRun, plan: Plan, store: Store) -> dict[str, Any]:
+    """One run as the plan shows it."""
+    below = plan.runs[run.inputs["recognizer"]].config if run.stage == "evaluate" else None
+    recognizer = below if isinstance(below, Finetune) else None
+    parameters, flops = cost(run.config, recognizer)
+    values = effective(run)
+    return {
+        "id": run.id,
+        "stage": run.stage,
+        "rows": run.rows,
+        "shared": len(run.rows) > 1,
+        "state": store.run(run.id).state().name,
+        "inputs": run.inputs,
+        "data": {role: [root.path for root in roots] for role, roots in run.data.items()},
+        "missing": run.missing() or None,
+        **values,
+        "parameters": parameters,
+        "petaflop": round(flops * values["images"] / 1e15, 3),
+    }
+
+
+def measured_rates(plan: Plan, store: Store) -> dict[str, float]:
+    """Stage -> arithmetic per second, where a complete training run of the plan has told."""
+    rates = {}
+    for run in plan.runs.values():
+        if run.stage != "evaluate" and store.run(run.id).state().name == "complete":
+            metrics = store.run(run.id).record()["metrics"]
+            if metrics["train_seconds"]:
+                rates[run.stage] = cost(run.config)[1] * metrics["images_seen"] / metrics["train_seconds"]
+    return rates
+
+
+def describe_plan(plan: Plan, store: Store) -> dict[str, Any]:
+    """The whole plan; estimates say what they assume."""
+    runs = [describe_run(run, plan, store) for run in plan.runs.values()]
+    rates = measured_rates(plan, store)
+    at_paper_scale = any(run["petaflop"] > 1e4 for run in runs)
+    for run in runs:
+        precision = plan.runs[run["id"]].config.precision
+        rate = ASSUMED_GPU_FLOPS if at_paper_scale else rates.get(run["stage"], ASSUMED_FLOPS[precision])
+        run["estimated_hours"] = round(run["petaflop"] * 1e15 / rate / 3600, 4)
+    stages = [run["stage"] for run in runs]
+    assumed = (
+        "one GPU that sustains 100 TFLOP/s" if at_paper_scale else "one CPU core" + (", as measured here" if rates else "")
+    )
+    return {
+        "scale": plan.scale,
+        "experiments": {name: experiment.title for name, experiment in plan.experiments.items()},
+        "runs": runs,
+        "summary": {stage: stages.count(stage) for stage in ("pretrain", "finetune", "evaluate")},
+        "complete": sum(run["state"] == "complete" for run in runs),
+        "shared": sum(run["shared"] for run in runs),
+        "images_seen": sum(run["images"] for run in runs if run["stage"] != "evaluate"),
+        "estimate": {"hours": round(sum(run["estimated_hours"] for run in runs), 3), "of": assumed},
+    }
+
+
+def plan_text(description: dict[str, Any]) -> str:
+    """A plan as aligned lines."""
+    head = ("run", "state", "rows", "peak lr", "batch", "steps", "images", "parameters", "hours")
+    lines = [head]
+    for run in description["runs"]:
+        lr = f"{run['peak_lr']:.2g}" if "peak_lr" in run else ""
+        numbers = [lr, str(run.get("batch", "")), f"{run['steps']:,}" if "steps" in run else ""]
+        size = [f"{run['images']:,}", f"{run['parameters']:,}", f"{run['estimated_hours']:.2f}"]
+        rows = run["rows"][0] + (f" (+{len(run['rows']) - 1} more)" if run["shared"] else "")
+        lines.append((run["id"], run["state"], rows, *numbers, *size))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    table = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    summary, estimate = description["summary"], description["estimate"]
+    counted = ", ".join(f"{number} {stage}" for stage, number in summary.items())
+    table.append(
+        f"{counted}; {description['shared']} shared, {description['complete']} complete; "
+        f"about {estimate['hours']:.2f} hours of {estimate['of']} for all of them"
+    )
+    table += sorted({f"missing: {run['missing']}" for run in description["runs"] if run["missing"]})
+    titles = [f"{name}: {title} (scale {description['scale']})" for name, title in description["experiments"].items()]
+    return "\n".join([*titles, *table])
+
+
+def describe_status(plan: Plan, store: Store) -> dict[str, Any]:
+    """Every run's state, as its own files tell it."""
+
+    def entry(run: PlannedRun, state: State) -> dict[str, Any]:
+        progress = {"done": state.done, "total": state.total, "unit": state.unit} if state.total else None
+        return {
+            "id": run.id,
+            "stage": run.stage,
+            "rows": run.rows,
+            "state": state.name,
+            "detail": progress_text(state),
+            "progress": progress,
+            "folder": str(store.run(run.id).folder),
+        }
+
+    return {"scale": plan.scale, "runs": [entry(run, store.run(run.id).state()) for run in plan.runs.values()]}
+
+
+def status_text(description: dict[str, Any]) -> str:
+    """States as aligned lines."""
+    width = max(len(run["id"]) for run in description["runs"])
+    lines = [
+        f"{run['state']:9}  {run['id']:{width}}  {run['rows'][0]}  {run['detail']}".rstrip() for run in description["runs"]
+    ]
+    return "\n".join(lines)
+
+
+def ending(plan: Plan, store: Store, interrupted: bool) -> int:
+    """Say what is not complete, and why; the command's exit code: 0, 130 interrupted, 2 a user's mistake, 1 otherwise."""
+    states = {run.id: store.run(run.id).state() for run in plan.runs.values()}
+    unfinished = [(run, states[run.id]) for run in plan.runs.values() if states[run.id].name != "complete"]
+    if not unfinished:
+        return 0
+    print(f"{len(unfinished)} of {len(states)} runs are not complete:", file=sys.stderr)
+    for run, state in unfinished:
+        reason = state.message or "its inputs are not complete"
+        print(f"  {state.name:9} {run.id}  {run.rows[0]}: {reason}", file=sys.stderr)
+    failed = [state for _, state in unfinished if state.name == "failed"]
+    if failed and all(state.user_error for state in failed):
+        return 2
+    if interrupted and not failed:
+        print("the same command goes on from here", file=sys.stderr)
+        return 130
+    return 1

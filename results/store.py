@@ -1,0 +1,139 @@
+"""Run folders: states, locks, records. Everything the suite writes lies below one results folder.
+
+RESULTS/runs/STAGE-ID/   config.json state.json record.json predictions.csv model.safetensors metrics.jsonl traceback.txt
+RESULTS/data/FINGERPRINT/SPLIT/   rendered words
+RESULTS/tables/          tables, as Markdown and CSV
+"""
+
+import csv
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from core.errors import UserError
+from core.files import atomic_path, write_text
+
+StateName = Literal["planned", "queued", "running", "preempted", "failed", "complete"]
+PREDICTION_COLUMNS = ("subset", "index", "label", "prediction", "confidence", "readable")
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run is doing, as written by the process that computes it."""
+
+    name: StateName = "planned"
+    message: str = ""
+    user_error: bool = False  # failed by something that the user can mend
+    process: str = ""  # host and process number
+    updated: float = 0.0  # seconds since 1970
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    images_per_second: float = 0.0
+    seconds_left: float = 0.0
+
+
+@contextmanager
+def try_lock(path: Path, *, shared: bool = False) -> Iterator[bool]:
+    """Hold an exclusive (or shared) lock on a file; yields whether it was free. The system frees it if the holder dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder."""
+
+    folder: Path
+
+    def lock(self) -> Any:
+        """Context manager: whether this process may compute the run now."""
+        return try_lock(self.folder / ".lock")
+
+    def state(self) -> State:
+        """The run's state. A run that says it is running while nobody holds its lock was killed: it is preempted."""
+        try:
+            content = json.loads((self.folder / "state.json").read_text())
+        except FileNotFoundError:
+            return State()
+        if content.get("name") not in get_args(StateName):
+            raise UserError(f"{self.folder / 'state.json'}: not a state file of this suite; delete the folder and run again")
+        state = State(**content)
+        if state.name == "running":
+            with try_lock(self.folder / ".lock", shared=True) as free:
+                if free:
+                    message = f"{state.process} is gone; the same command goes on from the last checkpoint"
+                    return replace(state, name="preempted", message=message)
+        return state
+
+    def set_state(self, name: StateName, **values: Any) -> None:
+        """Write the state; atomically, with time and process."""
+        process = f"{socket.gethostname()}:{os.getpid()}"
+        state = State(name=name, process=process, updated=time.time(), **values)
+        write_text(self.folder / "state.json", json.dumps(asdict(state)))
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write `name` in the run's folder, atomically."""
+        write_text(self.folder / name, json.dumps(content, indent=1, ensure_ascii=False))
+
+    def record(self) -> dict[str, Any]:
+        """The record of a complete run. Raises UserError if there is none."""
+        try:
+            return json.loads((self.folder / "record.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError) as error:
+            raise UserError(f"{self.folder}: no readable record.json; delete the folder and run again") from error
+
+    def write_predictions(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """One row per test image, in the order of PREDICTION_COLUMNS."""
+        with (
+            atomic_path(self.folder / "predictions.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.writer(file)
+            writer.writerow(PREDICTION_COLUMNS)
+            writer.writerows(rows)
+
+    def predictions(self) -> list[dict[str, str]]:
+        """The rows of `predictions.csv`, as text."""
+        with (self.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+
+@dataclass(frozen=True)
+class Store:
+    """A results folder."""
+
+    root: Path
+
+    def check_writable(self) -> None:
+        """Raise UserError unless files can be made here."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            write_text(self.root / ".writable", "")
+            (self.root / ".writable").unlink()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UserError(f"{self.root}: cannot write here ({reason}); choose another folder with --results") from error
+
+    def run(self, run_id: str) -> Run:
+        return Run(self.root / "runs" / run_id)
+
+    def data(self, fingerprint: str) -> Path:
+        """Where the rendered data set of that fingerprint lies."""
+        return self.root / "data" / fingerprint
+
+    def table(self, name: str) -> Path:
+        return self.root / "tables" / name

@@ -1,0 +1,178 @@
+"""Re-run, check and extend LMIM.
+
+python run.py experiments/ablation_alignment.yaml            run an experiment, or go on with it, and print its table
+python run.py plan experiments/ablation_alignment.yaml       what would run, at what cost; nothing is run
+python run.py status experiments/ablation_alignment.yaml     the state of every run
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import UserError
+
+if TYPE_CHECKING:
+    from analysis.tables import Table
+    from experiments.plan import Plan
+    from results.store import Store
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("command", nargs="?", choices=("run", "plan", "status"), default="run", help=argparse.SUPPRESS)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="experiment files (experiments/*.yaml)")
+    what = parser.add_argument_group("what is computed")
+    what.add_argument("--scale", default="mini", help="profile in experiments/scales: smoke, mini (default), small, paper, ...")
+    what.add_argument("--seeds", type=_numbers, metavar="0,1,2", help="seeds instead of the experiment's own")
+    what.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. pretrain.mask.ratio=0.7")
+    what.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="where the profile says auto")
+    how = parser.add_argument_group("how")
+    how.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="all that is written goes below")
+    how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    how.add_argument("--jobs", type=_positive, help="runs at a time (default: one a GPU, or one a CPU core)")
+    how.add_argument("--workers", type=int, help="processes that read images, per run (default: 0 on CPU, 8 on GPU)")
+    how.add_argument("--micro-batch", type=_positive, help="images at a time; gradients accumulate to the config's batch")
+    how.add_argument("--checkpoint-seconds", type=float, default=60.0, help="between checkpoints (default 60)")
+    how.add_argument("--json", action="store_true", help="plan and status: JSON on standard output")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers like 0,1,2") from error
+    if min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError("seeds must be different and not negative")
+    return numbers
+
+
+def _overrides(pairs: list[str]) -> dict[str, Any]:
+    import yaml
+
+    overrides = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {pair}: write it as KEY=VALUE, e.g. pretrain.mask.ratio=0.7")
+        try:
+            overrides[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {pair}: the value is not valid YAML") from error
+    return overrides
+
+
+def _plan(arguments: argparse.Namespace) -> tuple["Plan", "Store"]:
+    from experiments.device import default_precision, find_device
+    from experiments.plan import make_plan
+    from results.store import Store
+
+    store = Store(arguments.results)
+    precision = arguments.precision
+    if precision == "auto":
+        precision = default_precision(find_device(arguments.device))
+    overrides = _overrides(arguments.set)
+    plan = make_plan(arguments.files, arguments.scale, store, precision=precision, overrides=overrides, seeds=arguments.seeds)
+    for note in plan.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return plan, store
+
+
+def _tables(plan: "Plan", store: "Store") -> list["Table"]:
+    """One table for each experiment of a plan."""
+    from analysis.load import Row
+    from analysis.tables import Table
+
+    tables = []
+    for name, experiment in plan.experiments.items():
+        rows = []
+        for number, variant in enumerate(experiment.variants):
+            cells = [cell for cell in plan.cells if (cell.experiment, cell.variant) == (name, number)]
+            evaluations = {cell.seed: cell.evaluate for cell in cells}
+            trainings = {cell.seed: (cell.pretrain, cell.finetune) for cell in cells}
+            rows.append(Row(variant.name, variant.reported, evaluations, trainings))
+        tables.append(Table(name, experiment.title, plan.scale, plan.about, experiment.table, rows, store))
+    return tables
+
+
+def plan_command(arguments: argparse.Namespace) -> int:
+    from experiments.report import describe_plan, plan_text
+
+    plan, store = _plan(arguments)
+    description = describe_plan(plan, store)
+    print(json.dumps(description, indent=1) if arguments.json else plan_text(description))
+    return 0
+
+
+def status_command(arguments: argparse.Namespace) -> int:
+    from experiments.report import describe_status, status_text
+
+    plan, store = _plan(arguments)
+    description = describe_status(plan, store)
+    print(json.dumps(description, indent=1) if arguments.json else status_text(description))
+    return 0
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from experiments.device import find_device
+    from experiments.launch import Options, launch
+    from experiments.report import describe_plan, ending, plan_text
+    from results.provenance import cores
+
+    plan, store = _plan(arguments)
+    store.check_writable()
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(plan_text(describe_plan(plan, store)), highlight=False, markup=False)
+    if missing := next(filter(None, (run.missing() for run in plan.runs.values())), ""):
+        raise UserError(f"{missing}; --scale {plan.scale} needs these data (experiments/scales/{plan.scale}.yaml names them)")
+    interrupted = False
+    if any(store.run(name).state().name != "complete" for name in plan.runs):
+        device = find_device(arguments.device)
+        jobs = arguments.jobs or (cores() if device == "cpu" else 1)
+        options = Options(
+            jobs=min(jobs, len(plan.runs)),
+            threads=max(1, cores() // jobs),
+            device=device,
+            workers=arguments.workers if arguments.workers is not None else (0 if device == "cpu" else 8),
+            micro_batch=arguments.micro_batch,
+            checkpoint_seconds=arguments.checkpoint_seconds,
+        )
+        interrupted = launch(plan.runs.values(), store, options, console)
+    for table in _tables(plan, store):
+        print(table.write())
+    return ending(plan, store, interrupted)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": run_command,
+    "plan": plan_command,
+    "status": status_command,
+}
+
+
+def main(argv: list[str]) -> int:
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        argv = ["run", *argv]
+    arguments = make_parser().parse_args(argv)
+    try:
+        return COMMANDS[arguments.command](arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,168 @@
+"""Our losses, features, readings and gradients are those of the released code, for weights and inputs made from names."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from golden_weights import golden_image, golden_state, load_golden, normal
+from torch import Tensor
+
+from core.checkpoint import from_released, load_into
+from core.config import Alignment, Data, Encoder, Finetune, Guidance, Mask, Optimiser, Pretrain, ReconstructionDecoder, TextDecoder
+from core.lmim import LMIM, Output
+from core.masking import hidden_patches, visible_count, visible_from_noise
+from core.recognizer import Recognizer, reading_loss
+from core.vit import position_table
+
+TOLERANCE = 1e-4
+COMMON: dict[str, Any] = {"optimiser": Optimiser(base_lr=1e-4), "data": Data(roots=("none",)), "precision": "fp32", "seed": 0}
+ENCODER = Encoder(width=48, depth=3, heads=3)
+
+
+def assert_described(tensor: Tensor, golden: Mapping[str, Any]) -> None:
+    """Shape, moments, and the first and last numbers, as the golden file gives them (printed to six decimals)."""
+    assert list(tensor.shape) == golden["shape"]
+    assert tensor.mean().item() == pytest.approx(golden["mean"], rel=TOLERANCE, abs=1e-6)
+    assert tensor.std().item() == pytest.approx(golden["std"], rel=TOLERANCE)
+    flat = tensor.detach().flatten()
+    torch.testing.assert_close(flat[:8], torch.tensor(golden["first"]), rtol=TOLERANCE, atol=2e-6)
+    torch.testing.assert_close(flat[-8:], torch.tensor(golden["last"]), rtol=TOLERANCE, atol=2e-6)
+
+
+def assert_gradients(model: torch.nn.Module, golden: Mapping[str, Any]) -> None:
+    """The gradient norm of every trained parameter, under the name that the released one maps to."""
+    names = {ours: released for released in golden["grad_norm"] for ours in from_released_name(released, golden)}
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert names.keys() == parameters.keys()
+    for name, parameter in parameters.items():
+        assert parameter.grad is not None
+        assert parameter.grad.norm().item() == pytest.approx(golden["grad_norm"][names[name]], rel=TOLERANCE), name
+
+
+def from_released_name(name: str, golden: Mapping[str, Any]) -> list[str]:
+    """Our name of one released parameter (the kind of checkpoint is told by the others)."""
+    every = {other: torch.tensor(float(other == name)).view(1, 1) for other in golden["names"]}
+    return [ours for ours, value in from_released(every).items() if value.item() == 1]
+
+
+@pytest.fixture(scope="module")
+def pretraining() -> tuple[LMIM, Output]:
+    golden = load_golden("lmim")
+    config = Pretrain(
+        encoder=ENCODER,
+        decoder=ReconstructionDecoder(width=64, depth=2, heads=4),
+        mask=Mask(),
+        guidance=Guidance(),
+        alignment=Alignment(),
+        target={"kind": "mae_feature"},
+        **COMMON,
+    )
+    model = LMIM(config).eval()
+    load_into(model, from_released(golden_state(golden["names"])), "", Path("golden"))
+    visible = visible_from_noise(normal("noise", [3, 256]), visible_count(256, 0.8))
+    output = model(golden_image("image", [3, 3, 32, 128]), golden_image("guidance_view", [3, 3, 32, 128]), visible)
+    output.loss.backward()
+    assert int(hidden_patches(visible, 256).sum()) == golden["mask_sum"]
+    return model, output
+
+
+def test_pretraining_losses_equal_the_released_codes(pretraining: tuple[LMIM, Output]) -> None:
+    golden, (_, output) = load_golden("lmim"), pretraining
+    assert output.alignment is not None
+    assert output.loss.item() == pytest.approx(golden["loss"], rel=TOLERANCE)
+    assert output.reconstruction.item() == pytest.approx(golden["recon"], rel=TOLERANCE)
+    assert output.alignment.item() == pytest.approx(golden["align"], rel=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("features", "masked_latent"),
+        ("guidance_features", "guidance_latent"),
+        ("target", "target"),
+        ("prediction", "prediction"),
+    ],
+)
+def test_pretraining_features_equal_the_released_codes(pretraining: tuple[LMIM, Output], part: str, name: str) -> None:
+    assert_described(getattr(pretraining[1], part), load_golden("lmim")[name])
+
+
+def test_pretraining_gradients_equal_the_released_codes(pretraining: tuple[LMIM, Output]) -> None:
+    assert_gradients(pretraining[0], load_golden("lmim"))
+
+
+@pytest.mark.parametrize(("part", "width"), [("encoder", 48), ("decoder", 64)])
+def test_released_position_table(part: str, width: int) -> None:
+    assert_described(position_table(width, 256, 16), load_golden("lmim")["position_table"][part])
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    decoder = TextDecoder(width=64, layers=2, heads=4, feedforward=32)
+    model = Recognizer(Finetune(encoder=ENCODER, decoder=decoder, **COMMON)).eval()
+    load_into(model, from_released(golden_state(load_golden("recognizer")["names"])), "", Path("golden"))
+    return model
+
+
+def test_recognizer_loss_logits_and_gradients_equal_the_released_codes(recognizer: Recognizer) -> None:
+    golden = load_golden("recognizer")
+    images = golden_image("image", [4, 3, 32, 128])
+    tokens, lengths = recognizer.charset.encode(golden["words"], golden["max_len"])
+    assert lengths.tolist() == golden["lengths_with_eos"]
+    logits = recognizer(images, tokens, lengths)
+    loss = reading_loss(logits, tokens, lengths)
+    loss.backward()
+    assert loss.item() == pytest.approx(golden["loss"], rel=TOLERANCE)
+    assert_described(recognizer.encoder(images), golden["encoder_features"])
+    assert_described(logits, golden["logits"])
+    assert_gradients(recognizer, golden)
+
+
+def test_greedy_reading_equals_the_released_codes(recognizer: Recognizer) -> None:
+    golden = load_golden("recognizer")
+    tokens, probabilities = recognizer.read(golden_image("image", [4, 3, 32, 128]))
+    assert tokens.tolist() == golden["greedy_ids"]
+    expected = torch.tensor(golden["greedy_max_probability"])
+    torch.testing.assert_close(probabilities, expected, rtol=TOLERANCE, atol=1e-6)
+
+
+def test_cross_attention_while_reading_equals_the_released_codes(recognizer: Recognizer) -> None:
+    golden = load_golden("recognizer")
+    tokens, lengths = torch.tensor(golden["greedy_ids"]), torch.full((4,), golden["max_len"])
+    attention = recognizer.layers[-1].cross_attention
+    seen = {}
+    attention.register_forward_hook(lambda module, inputs, output: seen.update(queries=inputs[0], keys=inputs[1]))
+    recognizer(golden_image("image", [4, 3, 32, 128]), tokens, lengths)
+    queries = attention.query(seen["queries"]).unflatten(-1, (4, 16)).transpose(1, 2)
+    weights = (queries @ seen["keys"].transpose(-1, -2) / 16**0.5).softmax(-1).mean(1)
+    assert_described(weights, golden["cross_attention_last_layer_mean_over_heads"])
+
+
+def test_published_sizes() -> None:
+    encoder, common = Encoder(), COMMON
+    pretrain = Pretrain(
+        encoder=encoder,
+        decoder=ReconstructionDecoder(),
+        mask=Mask(),
+        guidance=Guidance(),
+        alignment=Alignment(),
+        target={"kind": "mae_feature"},
+        **common,
+    )
+    with torch.device("meta"):
+        assert sum(p.numel() for p in LMIM(pretrain).parameters() if p.requires_grad) == 30_314_368
+        assert sum(p.numel() for p in Recognizer(Finetune(encoder=encoder, decoder=TextDecoder(), **common)).parameters()) == 35_791_457
+
+
+def test_published_chinese_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    from core import recognizer as module
+    from core.text import Charset
+
+    monkeypatch.setitem(module.CHARSETS, "ascii94", Charset("".join(map(chr, range(0x4E00, 0x4E00 + 7934)))))
+    config = Finetune(encoder=Encoder(), decoder=TextDecoder(), max_length=40, **COMMON)
+    with torch.device("meta"):
+        model = Recognizer(config)
+    assert model.charset.classes == 7937
+    assert sum(p.numel() for p in model.parameters()) == 43_827_457
