@@ -6,6 +6,7 @@ python run.py status experiments/ablation_alignment.yaml     the state of every 
 """
 
 import argparse
+import errno
 import json
 import sys
 from collections.abc import Callable
@@ -30,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     what.add_argument("--scale", default="mini", help="profile in experiments/scales: smoke, mini (default), small, paper, ...")
     what.add_argument("--seeds", type=_numbers, metavar="0,1,2", help="seeds instead of the experiment's own")
     what.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. pretrain.mask.ratio=0.7")
-    what.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="where the profile says auto")
+    what.add_argument("--precision", choices=("fp32", "bf16"), help="instead of the profile's; part of what is computed")
     how = parser.add_argument_group("how")
     how.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="all that is written goes below")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
@@ -79,11 +80,9 @@ def _plan(arguments: argparse.Namespace) -> tuple["Plan", "Store"]:
     from results.store import Store
 
     store = Store(arguments.results)
-    precision = arguments.precision
-    if precision == "auto":
-        precision = default_precision(find_device(arguments.device))
-    overrides = _overrides(arguments.set)
-    plan = make_plan(arguments.files, arguments.scale, store, precision=precision, overrides=overrides, seeds=arguments.seeds)
+    overrides = _overrides(arguments.set) | ({"precision": arguments.precision} if arguments.precision else {})
+    automatic = default_precision(find_device(arguments.device))
+    plan = make_plan(arguments.files, arguments.scale, store, precision=automatic, overrides=overrides, seeds=arguments.seeds)
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
     return plan, store
@@ -128,7 +127,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from experiments.device import find_device
-    from experiments.launch import Options, launch
+    from experiments.launch import Ending, Options, launch
     from experiments.report import describe_plan, ending, plan_text
     from results.provenance import cores
 
@@ -137,8 +136,8 @@ def run_command(arguments: argparse.Namespace) -> int:
     console = Console(stderr=True, soft_wrap=True)
     console.print(plan_text(describe_plan(plan, store)), highlight=False, markup=False)
     if missing := next(filter(None, (run.missing() for run in plan.runs.values())), ""):
-        raise UserError(f"{missing}; --scale {plan.scale} needs these data (experiments/scales/{plan.scale}.yaml names them)")
-    interrupted = False
+        raise UserError(f"{missing}; experiments/scales/{plan.scale}.yaml names what scale {plan.scale} needs")
+    how = Ending()
     if any(store.run(name).state().name != "complete" for name in plan.runs):
         device = find_device(arguments.device)
         jobs = arguments.jobs or (cores() if device == "cpu" else 1)
@@ -150,10 +149,11 @@ def run_command(arguments: argparse.Namespace) -> int:
             micro_batch=arguments.micro_batch,
             checkpoint_seconds=arguments.checkpoint_seconds,
         )
-        interrupted = launch(plan.runs.values(), store, options, console)
+        how = launch(plan.runs.values(), store, options, console)
     for table in _tables(plan, store):
-        print(table.write())
-    return ending(plan, store, interrupted)
+        print(table.markdown())
+        table.write()
+    return ending(plan, store, how)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
@@ -172,6 +172,13 @@ def main(argv: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        print(f"error: {error.filename or arguments.results}: {error.strerror}; make room, or use --results", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

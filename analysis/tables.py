@@ -176,12 +176,10 @@ class Table:
                 stages |= {run.partition("-")[0]: load_dropped(self.store, run) for run in runs}
         return lines + [f"Data of {stage}: {text}." for stage, reasons in stages.items() if (text := _reasons(reasons))]
 
-    def write(self) -> str:
-        """Write NAME.SCALE.md and .csv below the results folder's tables; returns the Markdown."""
-        text = self.markdown()
-        write_text(self.store.table(f"{self.name}.{self.scale}.md"), text)
+    def write(self) -> None:
+        """Write NAME.SCALE.md and .csv below the results folder's tables."""
+        write_text(self.store.table(f"{self.name}.{self.scale}.md"), self.markdown())
         write_text(self.store.table(f"{self.name}.{self.scale}.csv"), self.frame().to_csv(index=False))
-        return text
 
 
 REASONS = {

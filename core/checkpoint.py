@@ -74,7 +74,10 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any])
     """Write tensors and JSON-able metadata as safetensors, atomically."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(on_cpu, temporary, {"lmim": json.dumps(dict(metadata))})
+        try:
+            save_file(on_cpu, temporary, {"lmim": json.dumps(dict(metadata))})
+        except SafetensorError as error:  # how safetensors tells of a full or failing disk
+            raise UserError(f"{path}: cannot be written ({error}); make room, then the same command goes on") from error
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -20,15 +20,24 @@ from core.randomness import generator
 IMAGE_KEY, LABEL_KEY, COUNT_KEY = "image-{:09d}", "label-{:09d}", b"num-samples"  # numbered from 1
 
 
-_environments: dict[tuple[int, str], lmdb.Environment] = {}  # LMDB allows one per folder and process, none across a fork
+_environments: dict[str, lmdb.Environment] = {}
 
 
 def open_lmdb(root: str) -> lmdb.Environment:
     """This process's environment of an LMDB folder, opened for reading. Raises UserError if there is none."""
-    key = os.getpid(), os.path.realpath(root)
-    if key not in _environments:
-        _environments[key] = _open(root)
-    return _environments[key]
+    path = os.path.realpath(root)
+    if path not in _environments:
+        _environments[path] = _open(root)
+    return _environments[path]
+
+
+def _close_all() -> None:
+    while _environments:
+        _environments.popitem()[1].close()
+
+
+# LMDB allows one environment per folder and process, and none across a fork: both sides open theirs again when they read.
+os.register_at_fork(before=_close_all)
 
 
 def _open(root: str) -> lmdb.Environment:

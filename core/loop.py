@@ -204,6 +204,7 @@ class MetricLog:
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / METRICS
         if self.path.exists():
             lines = self.path.read_text().splitlines(keepends=True)

@@ -229,10 +229,27 @@ def _render_chunk(config: Rendered, split: str, numbers: range) -> list[tuple[by
     return samples
 
 
+def _keys(numbers: range, samples: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Keys and values of rendered samples in the standard layout."""
+    pairs = []
+    for number, (image, label) in zip(numbers, samples, strict=True):
+        pairs += [(IMAGE_KEY.format(number + 1).encode(), image), (LABEL_KEY.format(number + 1).encode(), label)]
+    return pairs
+
+
+def _put(environment: lmdb.Environment, folder: Path, pairs: list[tuple[bytes, bytes]]) -> None:
+    try:
+        with environment.begin(write=True) as transaction:
+            for key, value in pairs:
+                transaction.put(key, value)
+    except lmdb.Error as error:
+        raise UserError(f"{folder}: rendered words cannot be written ({error}); make room, or use --results") from error
+
+
 def write(config: Rendered, folder: Path, processes: int, should_stop: Callable[[], bool]) -> Iterator[tuple[int, int]]:
     """Render every split into `folder`/NAME as LMDB; yields (images done, images in all).
 
-    Each split appears under its name only when it is whole; splits already there are kept. Ends early, and says so by not
+    Raises UserError if the disk is full. Each split appears under its name only when it is whole; splits already there are kept. Ends early, and says so by not
     reaching the total, when `should_stop` turns true."""
     sizes = splits(config)
     done, total = 0, sum(sizes.values())
@@ -244,20 +261,16 @@ def write(config: Rendered, folder: Path, processes: int, should_stop: Callable[
             temporary = folder / f".{split}.{os.getpid()}"
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            with lmdb.open(str(temporary), map_size=1 << 40, lock=False) as environment:
+            with lmdb.open(str(temporary), map_size=1 << 36, lock=False) as environment:
                 chunks = [range(start, min(start + 500, size)) for start in range(0, size, 500)]
                 results = pool.map(_render_chunk, [config] * len(chunks), [split] * len(chunks), chunks)
                 for chunk, samples in zip(chunks, results, strict=True):
-                    with environment.begin(write=True) as transaction:
-                        for number, (image, label) in zip(chunk, samples, strict=True):
-                            transaction.put(IMAGE_KEY.format(number + 1).encode(), image)
-                            transaction.put(LABEL_KEY.format(number + 1).encode(), label)
+                    _put(environment, folder, _keys(chunk, samples))
                     done += len(chunk)
                     yield done, total
                     if should_stop():
                         pool.shutdown(cancel_futures=True)
                         shutil.rmtree(temporary)
                         return
-                with environment.begin(write=True) as transaction:
-                    transaction.put(COUNT_KEY, str(size).encode())
+                _put(environment, folder, [(COUNT_KEY, str(size).encode())])
             os.replace(temporary, folder / split)

@@ -27,10 +27,12 @@ REPORT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: a state's name, and a sentence where it did not complete."""
+    """How a run ended: a state's name, a sentence where it did not complete, and whether its folder could be told."""
 
-    state: str
+    state: StateName
     message: str = ""
+    user_error: bool = False
+    told: bool = True
 
 
 def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
@@ -58,22 +60,25 @@ def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
     except OSError as reason:
         if reason.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             return _fail(place)
-        advice = "make room or choose another folder with --results; the same command then goes on from the last checkpoint"
-        return _end(place, "failed", f"{reason.filename or place.folder}: {reason.strerror}; {advice}", user_error=True)
+        advice = "make room or choose another folder with --results; the same command then goes on"
+        return _end(place, "failed", f"{place.folder}: {reason.strerror}; {advice}", user_error=True)
     except Exception:
         return _fail(place)
 
 
 def _fail(place: Run) -> Outcome:
     text = traceback.format_exc()
-    write_text(place.folder / "traceback.txt", text)
+    with suppress(OSError):
+        write_text(place.folder / "traceback.txt", text)
     return _end(place, "failed", f"{text.strip().splitlines()[-1]} (traceback in {place.folder / 'traceback.txt'})")
 
 
 def _end(place: Run, state: StateName, message: str, *, user_error: bool = False) -> Outcome:
-    with suppress(OSError):  # a full disk: the lock is freed all the same, so the state will read as preempted
+    try:
         place.set_state(state, message=message, user_error=user_error)
-    return Outcome(state, message)
+    except OSError:  # e.g. a full disk: the lock is freed all the same, so the run will not pass for running
+        return Outcome(state, message, user_error, told=False)
+    return Outcome(state, message, user_error)
 
 
 class Reporter:

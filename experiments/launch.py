@@ -19,6 +19,7 @@ from rich.table import Table
 from experiments.plan import PlannedRun
 from results.store import State, Store
 
+UNTOLD = 3  # a worker's exit code
 STAGES = ("pretrain", "finetune", "evaluate")
 
 
@@ -39,14 +40,17 @@ def settled(run: PlannedRun, store: Store, started: float, lost: set[str]) -> bo
     state = store.run(run.id).state()
     if state.name == "complete":
         return True
-    if (state.name == "failed" and state.updated >= started) or lost.intersection(run.inputs.values()):
+    failed = run.id in lost or (state.name == "failed" and state.updated >= started)
+    if failed or lost.intersection(run.inputs.values()):
         lost.add(run.id)
         return True
     return False
 
 
 def work(runs: list[PlannedRun], store: Store, options: Options, started: float, parent: int) -> None:
-    """Take runs until none is left. Stops, with a checkpoint, on SIGTERM or when the parent process is gone."""
+    """Take runs until none is left. Stops, with a checkpoint, on SIGTERM or when the parent process is gone.
+
+    Exits with UNTOLD if a run's end could not be written into its folder."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent passes it on
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
@@ -69,19 +73,25 @@ def work(runs: list[PlannedRun], store: Store, options: Options, started: float,
     )
     runs = sorted(runs, key=lambda run: STAGES.index(run.stage))  # earlier stages first: others wait for them
     lost: set[str] = set()
+    untold = False
     while not should_stop():
         open_runs = [run for run in runs if not settled(run, store, started, lost)]
         if not open_runs:
-            return
+            break
         for run in open_runs:
             if not all(name.startswith("file:") or store.run(name).state().name == "complete" for name in run.inputs.values()):
                 continue
             with store.run(run.id).lock() as free:
                 if free and not settled(run, store, started, lost):
-                    execute(run, store, machine)
+                    outcome = execute(run, store, machine)
+                    if not outcome.told:
+                        print(f"{run.id} {outcome.state}: {outcome.message}", file=sys.stderr)
+                        lost.add(run.id)
+                        untold = True
                     break
         else:
             time.sleep(0.3)
+    sys.exit(UNTOLD if untold else 0)
 
 
 class Interrupt:
@@ -101,8 +111,16 @@ class Interrupt:
             print("\nstopping: runs write their checkpoints (again: at once) ...", file=sys.stderr)
 
 
-def launch(runs: Iterable[PlannedRun], store: Store, options: Options, console: Console) -> bool:
-    """Compute the runs that are not complete. Returns whether the command was interrupted."""
+@dataclass(frozen=True)
+class Ending:
+    """How a command's workers ended: interrupted by the user, or unable to write their runs' states."""
+
+    interrupted: bool = False
+    unwritable: bool = False
+
+
+def launch(runs: Iterable[PlannedRun], store: Store, options: Options, console: Console) -> Ending:
+    """Compute the runs that are not complete."""
     runs, started = list(runs), time.time()
     context = get_context("spawn")
     arguments = (runs, store, options, started, os.getpid())
@@ -116,7 +134,7 @@ def launch(runs: Iterable[PlannedRun], store: Store, options: Options, console: 
             time.sleep(0.2)
             watch.update()
         watch.update()
-    return bool(interrupt.asked)
+    return Ending(bool(interrupt.asked), any(worker.exitcode == UNTOLD for worker in workers))
 
 
 class Watch:

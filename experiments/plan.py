@@ -61,7 +61,9 @@ class PlannedRun:
 
     def missing(self) -> str:
         """Why the run cannot start here, or nothing."""
-        return next((root.missing for roots in self.data.values() for root in roots if root.missing), "")
+        files = [name.removeprefix("file:") for name in self.inputs.values() if name.startswith("file:")]
+        absent = [f"{file}: no such file" for file in files if not Path(file).is_file()]
+        return next(iter([root.missing for roots in self.data.values() for root in roots if root.missing] + absent), "")
 
 
 @dataclass(frozen=True)

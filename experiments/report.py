@@ -5,7 +5,7 @@ from typing import Any
 
 from core.config import Finetune
 from core.cost import cost
-from experiments.launch import progress_text
+from experiments.launch import Ending, progress_text
 from experiments.plan import Plan, PlannedRun, effective
 from results.store import State, Store
 
@@ -121,7 +121,7 @@ def status_text(description: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def ending(plan: Plan, store: Store, interrupted: bool) -> int:
+def ending(plan: Plan, store: Store, how: Ending) -> int:
     """Say what is not complete, and why; the command's exit code: 0, 130 interrupted, 2 a user's mistake, 1 otherwise."""
     states = {run.id: store.run(run.id).state() for run in plan.runs.values()}
     unfinished = [(run, states[run.id]) for run in plan.runs.values() if states[run.id].name != "complete"]
@@ -132,9 +132,9 @@ def ending(plan: Plan, store: Store, interrupted: bool) -> int:
         reason = state.message or "its inputs are not complete"
         print(f"  {state.name:9} {run.id}  {run.rows[0]}: {reason}", file=sys.stderr)
     failed = [state for _, state in unfinished if state.name == "failed"]
-    if failed and all(state.user_error for state in failed):
+    if how.unwritable or (failed and all(state.user_error for state in failed)):
         return 2
-    if interrupted and not failed:
+    if how.interrupted and not failed:
         print("the same command goes on from here", file=sys.stderr)
         return 130
     return 1

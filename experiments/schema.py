@@ -193,12 +193,12 @@ def _source(layers: Sequence[Layer], location: Sequence[str]) -> str:
         path = list(location[:length])
         for layer in reversed(layers):
             if layer.dotted:
-                prefixes = [key for key in layer.tree if key.split(".") == path[: key.count(".") + 1]]
-                if prefixes or ".".join(path) in layer.tree:
+                keys = [key.split(".") for key in layer.tree]
+                if any(key[: len(path)] == path[: len(key)] for key in keys):
                     return layer.source
             elif _has(layer.tree, path):
                 return layer.source
-    return layers[-1].source if len(layers) == 1 else layers[0].source
+    return layers[0].source
 
 
 def _has(tree: Any, path: Sequence[str]) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from core.errors import UserError
 from core.files import atomic_path, write_text
@@ -65,13 +65,13 @@ class Run:
 
     def state(self) -> State:
         """The run's state. A run that says it is running while nobody holds its lock was killed: it is preempted."""
+        path = self.folder / "state.json"
         try:
-            content = json.loads((self.folder / "state.json").read_text())
+            state = State(**json.loads(path.read_text()))
         except FileNotFoundError:
             return State()
-        if content.get("name") not in get_args(StateName):
-            raise UserError(f"{self.folder / 'state.json'}: not a state file of this suite; delete the folder and run again")
-        state = State(**content)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}: not a state file of this suite; delete it and run again") from error
         if state.name == "running":
             with try_lock(self.folder / ".lock", shared=True) as free:
                 if free:

@@ -10,7 +10,18 @@ from golden_weights import golden_image, golden_state, load_golden, normal
 from torch import Tensor
 
 from core.checkpoint import from_released, load_into
-from core.config import Alignment, Data, Encoder, Finetune, Guidance, Mask, Optimiser, Pretrain, ReconstructionDecoder, TextDecoder
+from core.config import (
+    Alignment,
+    Data,
+    Encoder,
+    Finetune,
+    Guidance,
+    Mask,
+    Optimiser,
+    Pretrain,
+    ReconstructionDecoder,
+    TextDecoder,
+)
 from core.lmim import LMIM, Output
 from core.masking import hidden_patches, visible_count, visible_from_noise
 from core.recognizer import Recognizer, reading_loss
@@ -141,7 +152,7 @@ def test_cross_attention_while_reading_equals_the_released_codes(recognizer: Rec
 
 
 def test_published_sizes() -> None:
-    encoder, common = Encoder(), COMMON
+    encoder = Encoder()
     pretrain = Pretrain(
         encoder=encoder,
         decoder=ReconstructionDecoder(),
@@ -149,11 +160,12 @@ def test_published_sizes() -> None:
         guidance=Guidance(),
         alignment=Alignment(),
         target={"kind": "mae_feature"},
-        **common,
+        **COMMON,
     )
     with torch.device("meta"):
         assert sum(p.numel() for p in LMIM(pretrain).parameters() if p.requires_grad) == 30_314_368
-        assert sum(p.numel() for p in Recognizer(Finetune(encoder=encoder, decoder=TextDecoder(), **common)).parameters()) == 35_791_457
+        recognizer = Recognizer(Finetune(encoder=encoder, decoder=TextDecoder(), **COMMON))
+    assert sum(p.numel() for p in recognizer.parameters()) == 35_791_457
 
 
 def test_published_chinese_size(monkeypatch: pytest.MonkeyPatch) -> None:

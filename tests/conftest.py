@@ -1,0 +1,55 @@
+"""Small things that several tests need."""
+
+import os
+from pathlib import Path
+
+import lmdb
+import pytest
+import torch
+from PIL import Image
+
+from core.config import Rendered
+from core.data import COUNT_KEY, IMAGE_KEY, LABEL_KEY
+from core.loop import Machine
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data, where there is one."""
+    folder = os.environ.get("LMIM_SHARED")
+    if not folder:
+        pytest.skip("LMIM_SHARED is not set: it names the folder with str/ (IIIT5K and SVT as LMDB)")
+    return Path(folder)
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine(torch.device("cpu"))
+
+
+@pytest.fixture
+def rendered() -> Rendered:
+    return Rendered(train=48, validation=8, test=6, vocabulary=300)
+
+
+def write_lmdb(folder: Path, samples: list[tuple[bytes | None, str | None]], count: int | None = None) -> str:
+    """An LMDB in the standard layout; None leaves a key out, `count` may lie."""
+    folder.mkdir(parents=True)
+    with lmdb.open(str(folder), map_size=1 << 26) as environment, environment.begin(write=True) as transaction:
+        for number, (image, label) in enumerate(samples, 1):
+            if image is not None:
+                transaction.put(IMAGE_KEY.format(number).encode(), image)
+            if label is not None:
+                transaction.put(LABEL_KEY.format(number).encode(), label.encode())
+        transaction.put(COUNT_KEY, str(len(samples) if count is None else count).encode())
+    return str(folder)
+
+
+def jpeg(colour: int, size: tuple[int, int] = (50, 20)) -> bytes:
+    import io
+
+    stream = io.BytesIO()
+    Image.new("RGB", size, (colour, 255 - colour, 40)).save(stream, "JPEG")
+    return stream.getvalue()

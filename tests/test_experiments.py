@@ -1,0 +1,286 @@
+"""Properties of schema, plan, store and tables, without training."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import run as command_line
+from analysis.load import Row, reported_row
+from analysis.statistics import mean_accuracy, paired_difference, pooled_accuracy
+from analysis.tables import Table
+from core.config import Pretrain
+from core.errors import UserError
+from experiments.plan import Plan, effective, make_plan
+from experiments.schema import HERE, merge, read_experiment, set_key
+from results.store import Store
+
+TABLE1 = HERE / "ablation_alignment.yaml"
+
+
+def plan(tmp_path: Path, scale: str = "smoke", file: Path = TABLE1, **options: Any) -> Plan:
+    settings = {"precision": "fp32", "overrides": {}, "seeds": None} | options
+    return make_plan([file], scale, Store(tmp_path), **settings)
+
+
+def stages(found: Plan) -> dict[str, int]:
+    names = [run.stage for run in found.runs.values()]
+    return {name: names.count(name) for name in sorted(set(names))}
+
+
+def test_the_papers_scale_plans_nine_runs_with_the_papers_learning_rates(tmp_path: Path) -> None:
+    found = plan(tmp_path, "paper")
+    assert stages(found) == {"evaluate": 3, "finetune": 3, "pretrain": 3}
+    for run in found.runs.values():
+        values = effective(run)
+        if run.stage != "evaluate":
+            assert values["peak_lr"] == {"pretrain": 3e-4, "finetune": 2e-4}[run.stage]
+            assert values["batch"] == 512
+
+
+@pytest.mark.parametrize("scale", ["smoke", "mini", "small"])
+def test_the_embedded_scales_share_one_teacher(tmp_path: Path, scale: str) -> None:
+    found = plan(tmp_path, scale)
+    assert stages(found) == {"evaluate": 3, "finetune": 3, "pretrain": 4}
+    teachers = {run.inputs["teacher"] for run in found.runs.values() if "teacher" in run.inputs}
+    assert len(teachers) == 1
+    teacher = found.runs[teachers.pop()].config
+    assert isinstance(teacher, Pretrain)
+    assert (teacher.target.kind, teacher.guidance, teacher.alignment) == ("pixel", None, None)
+
+
+def test_ids_follow_what_is_computed_and_nothing_else(tmp_path: Path) -> None:
+    base = plan(tmp_path / "a")
+    assert list(plan(tmp_path / "b").runs) == list(base.runs)
+    assert set(plan(tmp_path, seeds=[1]).runs).isdisjoint(base.runs)
+    assert set(plan(tmp_path, precision="bf16").runs) == set(base.runs), "the smoke profile states its precision"
+    other = plan(tmp_path, overrides={"pretrain.mask.ratio": 0.7})
+    shared = set(other.runs) & set(base.runs)
+    assert [other.runs[name].stage for name in shared] == ["pretrain"], "the teacher has a mask ratio of its own"
+
+
+def test_one_override_reaches_all_rows_that_do_not_define_it(tmp_path: Path) -> None:
+    found = plan(tmp_path, overrides={"pretrain.alignment.weight": 2.0})
+    weights = []
+    for cell in found.cells:
+        config = found.runs[cell.pretrain].config
+        assert isinstance(config, Pretrain)
+        weights.append(config.alignment and config.alignment.weight)
+    assert weights == [None, None, 2.0]
+    noted = plan(
+        tmp_path, overrides={"pretrain.alignment": None, "pretrain.decoder.order": "SA-FFN", "pretrain.guidance": None}
+    )
+    assert any("does not reach row 'no guidance'" in note for note in noted.notes)
+
+
+def test_a_finetuning_change_keeps_the_pretraining(tmp_path: Path) -> None:
+    base, other = plan(tmp_path), plan(tmp_path, overrides={"finetune.optimiser.epochs": 3})
+    kept = [other.runs[name].stage for name in other.runs if name in base.runs]
+    assert kept == ["pretrain"] * 4
+
+
+def test_several_seeds_multiply_the_rows(tmp_path: Path) -> None:
+    found = plan(tmp_path, seeds=[0, 1, 2])
+    assert len(found.cells) == 9
+    assert stages(found) == {"evaluate": 9, "finetune": 9, "pretrain": 12}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"pretrain.mask.ratoi": 0.7}, r"--set: pretrain\.mask\.ratoi: unknown key; allowed: kind, ratio"),
+        ({"pretrain.mask.ratio": 1.2}, r"--set: pretrain\.mask\.ratio: input should be less than 1 \(given: 1\.2\)"),
+        ({"pretrain.mask.kind": "stripes"}, r"pretrain\.mask\.kind: input should be 'random' or 'block'"),
+        ({"pretrain.target": {"kind": "clip"}}, r"--set: pretrain\.target: .*'mae_feature'"),
+        ({"encoder.depht": 3}, r"--set: encoder\.depht: unknown key; allowed: depth, heads, image, patch, positions, width"),
+        ({"encoder.width": 33}, r"encoder.*width 33 must be divisible by heads"),
+        ({"encoder.positions": "released"}, r"needs a square number of patches, not 2 x 16; use grid"),
+        ({"pretrainn.mask": {}}, r"--set: pretrainn: unknown key; allowed: .*pretrain"),
+        ({"pretrain.guidance": None}, r"pretrain: decoder\.order: SA-FFN goes with guidance: null"),
+        ({"pretrain.guidance": None, "pretrain.decoder.order": "SA-FFN"}, r"alignment compares the two branches"),
+        ({"pretrain.optimiser.epochs": 0.5}, r"warmup_epochs 0\.5 must be less than epochs 0\.5"),
+        (
+            {"evaluate.subsets": {"a": {"roots": ["rendered:curvy"]}}},
+            r"rendered:curvy: no such rendered split; there are train",
+        ),
+        ({"teacher.run": None}, r"MAE features need one; give teacher\.file or teacher\.run"),
+        ({"pretrain.mask.ratio.x": 1}, r"--set: ratio\.x: ratio is a single value"),
+    ],
+)
+def test_a_wrong_setting_is_told_with_its_place_and_what_is_allowed(
+    tmp_path: Path, overrides: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        plan(tmp_path, overrides=overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("title: x\nvariants: [{name: a, sett: {}}]", r"variants\.0\.sett: unknown key; allowed: name, reported, set"),
+        ("title: x\nvariants: []", r"variants: tuple should have at least 1 item"),
+        ("title: x\nvariants: [{name: a}, {name: a}]", r"two have the same name"),
+        ("title: x\nseeds: [-1]\nvariants: [{name: a}]", r"seeds\.0: input should be greater than or equal to 0"),
+        ("variants: [{name: a}]", r"title: missing; it must be given"),
+        ("title: [", r"not valid YAML"),
+        ("", r"empty, or not a mapping"),
+        ("title: x\nbase: mim\nvariants: [{name: a}]", r"base 'mim': there is none of that name; choose from lmim"),
+        ("title: x\nvariants: [{name: a, set: {pretrain.mask.kind: 3}}]", r"a: pretrain\.mask\.kind"),
+    ],
+)
+def test_a_wrong_experiment_file_is_told_in_one_line_with_its_name(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        plan(tmp_path, file=file)
+    assert "\n" not in str(caught.value)
+    assert "mine" in str(caught.value) or "base" in str(caught.value)
+
+
+@pytest.mark.parametrize("file", sorted(HERE.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_file_is_short_and_says_how_to_run_it(file: Path) -> None:
+    lines = file.read_text().splitlines()
+    assert len(lines) <= 25
+    opening = "\n".join(line for line in lines if line.startswith("#"))
+    assert f"python run.py experiments/{file.name}" in opening
+    assert "Cost:" in opening
+    assert "Should show:" in opening
+
+
+@pytest.mark.parametrize("scale", sorted(path.stem for path in (HERE / "scales").glob("*.yaml")))
+def test_every_scale_plans_table_1(tmp_path: Path, scale: str) -> None:
+    assert len(plan(tmp_path, scale).cells) == 3
+
+
+def test_merging_and_setting_leave_their_arguments_alone() -> None:
+    below = {"a": {"b": 1, "c": 2}, "d": None}
+    assert merge(below, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}, "d": None}
+    assert set_key(below, "d.e", 5, "here") == {"a": {"b": 1, "c": 2}, "d": {"e": 5}}
+    assert set_key(below, "a", None, "here") == {"a": None, "d": None}
+    assert below == {"a": {"b": 1, "c": 2}, "d": None}
+
+
+def test_a_run_that_lost_its_process_is_preempted_not_running(tmp_path: Path) -> None:
+    run = Store(tmp_path).run("pretrain-x")
+    assert run.state().name == "planned"
+    with run.lock() as free:
+        assert free
+        run.set_state("running", done=3, total=9, unit="steps")
+        assert run.state().name == "running"
+        with run.lock() as second:
+            assert not second
+    assert run.state().name == "preempted"
+    assert "is gone" in run.state().message
+
+
+def test_missing_runs_show_as_missing_and_measured_ones_with_their_interval(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-a", {"curve": [1, 1, 0, 0], "general": [1, 1, 1, 0]})
+    rows = [Row("one", {}, {0: "evaluate-a"}, {}), Row("two", {}, {0: "evaluate-b"}, {})]
+    table = Table("mine", "a title", "mini", "", None, rows, store)
+    table.write()
+    text, frame = table.markdown(), table.frame()
+    assert "|     | measured | 50.0    | 75.0    | 62.5    | 62.5    |" in text
+    assert "missing | missing | missing | missing | planned" in text
+    assert "No verdict: scale `mini`" in text
+    assert frame[frame["subset"] == "missing"]["row"].tolist() == ["two"]
+    assert (tmp_path / "tables" / "mine.mini.csv").read_text().startswith("experiment,scale,row,source")
+
+
+def test_a_verdict_is_given_at_paper_scale_only_and_by_the_interval(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    subsets = ["curve", "multi_oriented", "artistic", "contextless", "salient", "multi_words", "general"]
+    write_evaluation(store, "evaluate-a", {name: [1] * 81 + [0] * 19 for name in subsets})
+    write_evaluation(store, "evaluate-b", {name: [1] * 50 + [0] * 50 for name in subsets})
+    keys = {"guidance": True, "alignment": True}
+    for scale, expected in {"paper": ["reproduced", "differs"], "mini": ["", ""]}.items():
+        rows = [Row(name, keys, {0: f"evaluate-{name}"}, {}) for name in "ab"]
+        table = Table("t", "t", scale, "", "table1", rows, store)
+        assert [table.verdict(number) for number in (0, 1)] == expected
+        assert ("| verdict" in table.markdown()) == (scale == "paper")
+
+
+def write_evaluation(store: Store, run_id: str, correct: dict[str, list[int]]) -> None:
+    run = store.run(run_id)
+    counts = {name: {"correct": sum(values), "images": len(values)} for name, values in correct.items()}
+    metrics = {"protocol": "waics", "protocol_statement": "words", "counts": counts, "dropped": {name: {} for name in correct}}
+    rows = [
+        (name, i, "ab", "AB" if right else "x", 0.5, 1) for name, values in correct.items() for i, right in enumerate(values)
+    ]
+    run.set_state("complete")
+    run.write_predictions(rows)
+    run.write_json("record.json", {"metrics": metrics, "code": {"commit": None, "clean": None}})
+
+
+def test_table_1s_reported_rows_are_found() -> None:
+    experiment = read_experiment(TABLE1)
+    averages = [reported_row("table1", variant.reported)["Avg"] for variant in experiment.variants]
+    assert averages == [77.7, 80.6, 81.2]
+    assert reported_row("table1", {"guidance": "maybe"}) == {}
+
+
+def test_reported_averages_follow_from_their_rows() -> None:
+    content = yaml.safe_load((HERE.parent / "results" / "reported.yaml").read_text())
+    for row in content["tables"]["table1"]["rows"]:
+        assert np.mean(row["values"]) == pytest.approx(row["avg"], abs=0.05)
+
+
+def test_the_averages_interval_covers_the_truth_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    shares, images = np.array([0.9, 0.5, 0.2]), np.array([300, 80, 150])
+    estimates = [mean_accuracy(random.binomial(images, shares), images) for _ in range(2000)]
+    covered = np.mean([one.low <= shares.mean() <= one.high for one in estimates])
+    assert 0.93 <= covered <= 0.97
+    assert mean_accuracy([0, 0], [10, 10]).high > 0
+
+
+def test_pairing_narrows_the_interval_of_a_difference() -> None:
+    random = np.random.default_rng(0)
+    hard = random.random(400) < 0.5
+    first, second = (np.where(hard, 0, random.random(400) < share).astype(int) for share in (0.9, 0.8))
+    paired = paired_difference([first - second])
+    shuffled = paired_difference([first - random.permutation(second)])
+    assert paired.high - paired.low < shuffled.high - shuffled.low
+    assert paired.value == pytest.approx(shuffled.value)
+    assert pooled_accuracy([1, 9], [10, 10]) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.yaml"], "nowhere.yaml: no such file"),
+        ([str(TABLE1), "--scale", "huge"], "scales 'huge': there is none of that name; choose from mini"),
+        ([str(TABLE1), "--set", "pretrain.mask.ratio"], "write it as KEY=VALUE"),
+        ([str(TABLE1), "--scale", "smoke", "--results", "/proc/none"], "cannot write here"),
+        ([str(TABLE1), "--scale", "paper"], "the environment variable LMIM_DATA is not set"),
+        ([str(TABLE1), "--device", "cuda:99"], "--device cuda:99: not usable here"),
+    ],
+)
+def test_a_users_mistake_ends_with_one_sentence_and_exit_code_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("LMIM_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert command_line.main(arguments) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_plan_and_status_print_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [str(TABLE1), "--scale", "smoke", "--results", str(tmp_path), "--json"]
+    assert command_line.main(["plan", *options]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["summary"] == {"pretrain": 4, "finetune": 3, "evaluate": 3}
+    assert all(run["parameters"] > 0 and run["petaflop"] >= 0 for run in content["runs"])
+    assert command_line.main(["status", *options]) == 0
+    assert {run["state"] for run in json.loads(capsys.readouterr().out)["runs"]} == {"planned"}
+    assert not list(tmp_path.iterdir()), "planning writes nothing"
