@@ -36,7 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     how.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="all that is written goes below")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     how.add_argument("--jobs", type=_positive, help="runs at a time (default: one a GPU, or one a CPU core)")
-    how.add_argument("--workers", type=int, help="processes that read images, per run (default: 0 on CPU, 8 on GPU)")
+    how.add_argument("--workers", type=_not_negative, help="processes that read images, per run (default: 0 on CPU, 8 on GPU)")
     how.add_argument("--micro-batch", type=_positive, help="images at a time; gradients accumulate to the config's batch")
     how.add_argument("--checkpoint-seconds", type=float, default=60.0, help="between checkpoints (default 60)")
     how.add_argument("--json", action="store_true", help="plan and status: JSON on standard output")
@@ -46,6 +46,12 @@ def make_parser() -> argparse.ArgumentParser:
 def _positive(text: str) -> int:
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _not_negative(text: str) -> int:
+    if (number := int(text)) < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
     return number
 
 

@@ -249,8 +249,8 @@ def _put(environment: lmdb.Environment, folder: Path, pairs: list[tuple[bytes, b
 def write(config: Rendered, folder: Path, processes: int, should_stop: Callable[[], bool]) -> Iterator[tuple[int, int]]:
     """Render every split into `folder`/NAME as LMDB; yields (images done, images in all).
 
-    Raises UserError if the disk is full. Each split appears under its name only when it is whole; splits already there are kept. Ends early, and says so by not
-    reaching the total, when `should_stop` turns true."""
+    Each split appears under its name only when it is whole; splits already there are kept. When `should_stop` turns true it
+    ends early: the last yield then falls short of the total. Raises UserError if the disk is full."""
     sizes = splits(config)
     done, total = 0, sum(sizes.values())
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:

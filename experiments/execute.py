@@ -4,7 +4,6 @@ import errno
 import shutil
 import time
 import traceback
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from results import provenance
 from results.store import Run, StateName, Store, try_lock
 
 REPORT_SECONDS = 1.0
+TRACEBACK = "traceback.txt"
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,13 @@ class Outcome:
 
 
 def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
-    """Compute a run whose lock is held. States, record and traceback are written here; nothing is raised but SystemExit."""
+    """Compute a run whose lock is held. States, record and traceback are written here; nothing is raised."""
     place = store.run(run.id)
     reporter = Reporter(place)
     machine = replace(machine, on_progress=reporter)
     try:
         place.set_state("running")
+        (place.folder / TRACEBACK).unlink(missing_ok=True)
         place.write_json("config.json", describe(run))
         if missing := run.missing():
             raise UserError(f"{missing}; the run needs these data")
@@ -67,14 +68,14 @@ def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
 
 
 def _fail(place: Run) -> Outcome:
-    text = traceback.format_exc()
-    with suppress(OSError):
-        write_text(place.folder / "traceback.txt", text)
-    return _end(place, "failed", f"{text.strip().splitlines()[-1]} (traceback in {place.folder / 'traceback.txt'})")
+    last = traceback.format_exc().strip().splitlines()[-1]
+    return _end(place, "failed", f"{last} (traceback in {place.folder / TRACEBACK})")
 
 
 def _end(place: Run, state: StateName, message: str, *, user_error: bool = False) -> Outcome:
     try:
+        if state == "failed":
+            write_text(place.folder / TRACEBACK, traceback.format_exc())
         place.set_state(state, message=message, user_error=user_error)
     except OSError:  # e.g. a full disk: the lock is freed all the same, so the run will not pass for running
         return Outcome(state, message, user_error, told=False)

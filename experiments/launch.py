@@ -51,7 +51,7 @@ def work(runs: list[PlannedRun], store: Store, options: Options, started: float,
     """Take runs until none is left. Stops, with a checkpoint, on SIGTERM or when the parent process is gone.
 
     Exits with UNTOLD if a run's end could not be written into its folder."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent passes it on
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
 
@@ -125,6 +125,7 @@ def launch(runs: Iterable[PlannedRun], store: Store, options: Options, console: 
     context = get_context("spawn")
     arguments = (runs, store, options, started, os.getpid())
     workers: list[BaseProcess] = [context.Process(target=work, args=arguments) for _ in range(options.jobs)]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is this process's to pass on, from their first moment
     for worker in workers:
         worker.start()
     interrupt = Interrupt(workers)

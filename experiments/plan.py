@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -146,8 +146,7 @@ class Planner:
     def add(self, name: str, experiment: Experiment, overrides: Tree, seeds: Iterable[int]) -> None:
         """Every variant of an experiment at every seed."""
         below = recipe_layers(experiment, self.plan.scale, overrides)
-        common = read_recipe(below)
-        self.plan.about = common.about
+        self.plan.about = read_recipe(below).about
         seeds = list(seeds)
         for number, variant in enumerate(experiment.variants):
             idle = [key for key in overrides if key in variant.set]
@@ -156,17 +155,15 @@ class Planner:
             recipe = read_recipe(layers)
             for seed in seeds:
                 row = f"{variant.name}, seed {seed}" if len(seeds) > 1 else variant.name
-                self._add_cell(name, number, seed, recipe, common, layers, row)
+                self._add_cell(name, number, seed, recipe, layers, row)
 
-    def _add_cell(
-        self, name: str, number: int, seed: int, recipe: Recipe, common: Recipe, layers: list[Layer], row: str
-    ) -> None:
+    def _add_cell(self, name: str, number: int, seed: int, recipe: Recipe, layers: list[Layer], row: str) -> None:
         pretrain = read_stage("pretrain", recipe, self._precision(recipe), seed, layers)
         finetune = read_stage("finetune", recipe, self._precision(recipe), seed, layers)
         evaluate = read_stage("evaluate", recipe, self._precision(recipe), seed, layers)
         inputs = {}
         if pretrain.target.kind == "mae_feature":
-            inputs["teacher"] = self._teacher(recipe, common, seed, layers, row)
+            inputs["teacher"] = self._teacher(recipe, seed, layers, row)
         first = self._add("pretrain", pretrain, inputs, {"train": pretrain.data}, recipe, row)
         roles = {"train": finetune.data} | ({"validation": finetune.validation} if finetune.validation else {})
         second = self._add("finetune", finetune, {"encoder": first}, roles, recipe, row)
@@ -176,16 +173,19 @@ class Planner:
     def _precision(self, recipe: Recipe) -> str:
         return self.precision if recipe.precision == "auto" else recipe.precision
 
-    def _teacher(self, recipe: Recipe, common: Recipe, seed: int, layers: list[Layer], row: str) -> str:
-        """The teacher's run, or its file. It is made from the recipe below the variants, so that all rows share one."""
+    def _teacher(self, recipe: Recipe, seed: int, layers: list[Layer], row: str) -> str:
+        """The teacher's run, or its file. A row's delta on `pretrain` does not reach it, so that rows share one."""
         if recipe.teacher.file is not None:
             return f"file:{expand(recipe.teacher.file)}"
         if recipe.teacher.run is None:
             raise UserError(f"{layers[1].source}: teacher: MAE features need one; give teacher.file or teacher.run")
         delta = {f"pretrain.{key}": value for key, value in recipe.teacher.run.items()}
-        with_teacher = [*layers[:-1], Layer(f"{layers[1].source}: teacher.run", delta, dotted=True)]
-        config = read_stage("pretrain", read_recipe(with_teacher), self._precision(common), seed, with_teacher)
-        return self._add("pretrain", config, {}, {"train": config.data}, common, f"teacher of {row}")
+        elsewhere = {key: value for key, value in layers[-1].tree.items() if key.partition(".")[0] != "pretrain"}
+        own = replace(layers[-1], tree=elsewhere)
+        with_teacher = [*layers[:-1], own, Layer(f"{layers[1].source}: teacher.run", delta, dotted=True)]
+        made = read_recipe(with_teacher)
+        config = read_stage("pretrain", made, self._precision(made), seed, with_teacher)
+        return self._add("pretrain", config, {}, {"train": config.data}, made, f"teacher of {row}")
 
     def _add(
         self, stage: str, config: StageConfig, inputs: dict[str, str], data: dict[str, Data], recipe: Recipe, row: str

@@ -50,14 +50,14 @@ def describe_plan(plan: Plan, store: Store) -> dict[str, Any]:
     """The whole plan; estimates say what they assume."""
     runs = [describe_run(run, plan, store) for run in plan.runs.values()]
     rates = measured_rates(plan, store)
-    at_paper_scale = any(run["petaflop"] > 1e4 for run in runs)
+    on_gpu = any(run["petaflop"] > 100 for run in runs)
     for run in runs:
         precision = plan.runs[run["id"]].config.precision
-        rate = ASSUMED_GPU_FLOPS if at_paper_scale else rates.get(run["stage"], ASSUMED_FLOPS[precision])
+        rate = ASSUMED_GPU_FLOPS if on_gpu else rates.get(run["stage"], ASSUMED_FLOPS[precision])
         run["estimated_hours"] = round(run["petaflop"] * 1e15 / rate / 3600, 4)
     stages = [run["stage"] for run in runs]
     assumed = (
-        "one GPU that sustains 100 TFLOP/s" if at_paper_scale else "one CPU core" + (", as measured here" if rates else "")
+        "one GPU that sustains 100 TFLOP/s" if on_gpu else "one CPU core" + (", as measured here" if rates else "")
     )
     return {
         "scale": plan.scale,

@@ -36,7 +36,9 @@ class Experiment(Closed):
 
 
 class Teacher(Closed):
-    """Where MAE features come from: a checkpoint file, or a pre-training run of its own (dotted deltas on `pretrain`)."""
+    """Where MAE features come from: a checkpoint file, or a pre-training run of its own (dotted deltas on `pretrain`).
+
+    A file goes before a run, so that `--set teacher.file=...` is enough to use one."""
 
     file: str | None = None
     run: dict[str, Any] | None = None

@@ -52,6 +52,19 @@ def test_the_embedded_scales_share_one_teacher(tmp_path: Path, scale: str) -> No
     assert (teacher.target.kind, teacher.guidance, teacher.alignment) == ("pixel", None, None)
 
 
+def test_a_row_that_changes_the_encoder_gets_a_teacher_with_that_encoder(tmp_path: Path) -> None:
+    file = tmp_path / "depths.yaml"
+    file.write_text("title: x\nvariants: [{name: a}, {name: b, set: {encoder.depth: 3, pretrain.mask.kind: block}}]")
+    found = plan(tmp_path, file=file)
+    first, second = (found.runs[cell.pretrain] for cell in found.cells)
+    assert isinstance(second.config, Pretrain)
+    teacher = found.runs[second.inputs["teacher"]].config
+    assert isinstance(teacher, Pretrain)
+    assert teacher.encoder == second.config.encoder
+    assert teacher.mask.kind == "random"
+    assert first.inputs["teacher"] != second.inputs["teacher"]
+
+
 def test_ids_follow_what_is_computed_and_nothing_else(tmp_path: Path) -> None:
     base = plan(tmp_path / "a")
     assert list(plan(tmp_path / "b").runs) == list(base.runs)

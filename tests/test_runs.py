@@ -198,6 +198,7 @@ def test_a_failed_run_keeps_its_reason_and_does_not_stop_the_others(
     assert output.returncode == 1
     assert "training diverged; lower the learning rate" in output.stderr
     assert "3 of 7 runs are not complete" in output.stderr
+    assert any("NonFiniteLoss" in path.read_text() for path in results.glob("runs/*/traceback.txt"))
     assert "| diverges |" in output.stdout.replace("diverges  ", "diverges ")
     assert "missing" in output.stdout
     assert artefacts(results).keys() >= artefacts(finished[0]).keys(), "the other row is complete"
