@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     how = parser.add_argument_group("how")
     how.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="all that is written goes below")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    how.add_argument("--jobs", type=_positive, help="runs at a time (default: one a GPU, or one a CPU core)")
+    how.add_argument("--jobs", type=_positive, help="runs at a time (default: on CPU one for each core, else 1)")
     how.add_argument("--workers", type=_not_negative, help="processes that read images, per run (default: 0 on CPU, 8 on GPU)")
     how.add_argument("--micro-batch", type=_positive, help="images at a time; gradients accumulate to the config's batch")
     how.add_argument("--checkpoint-seconds", type=float, default=60.0, help="between checkpoints (default 60)")
@@ -107,7 +107,8 @@ def _tables(plan: "Plan", store: "Store") -> list["Table"]:
             evaluations = {cell.seed: cell.evaluate for cell in cells}
             trainings = {cell.seed: (cell.pretrain, cell.finetune) for cell in cells}
             rows.append(Row(variant.name, variant.reported, evaluations, trainings))
-        tables.append(Table(name, experiment.title, plan.scale, plan.about, experiment.table, rows, store))
+        about = (experiment.title, plan.scale, plan.about, experiment.table)
+        tables.append(Table(name, *about, rows, store, plan.overrides))
     return tables
 
 
@@ -146,9 +147,9 @@ def run_command(arguments: argparse.Namespace) -> int:
     how = Ending()
     if any(store.run(name).state().name != "complete" for name in plan.runs):
         device = find_device(arguments.device)
-        jobs = arguments.jobs or (cores() if device == "cpu" else 1)
+        jobs = arguments.jobs or (min(cores(), len(plan.cells)) if device == "cpu" else 1)
         options = Options(
-            jobs=min(jobs, len(plan.runs)),
+            jobs=jobs,
             threads=max(1, cores() // jobs),
             device=device,
             workers=arguments.workers if arguments.workers is not None else (0 if device == "cpu" else 8),
@@ -167,6 +168,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plan": plan_command,
     "status": status_command,
 }
+OUT_OF_REACH = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
 def main(argv: list[str]) -> int:
@@ -179,7 +181,7 @@ def main(argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in OUT_OF_REACH:
             raise
         print(f"error: {error.filename or arguments.results}: {error.strerror}; make room, or use --results", file=sys.stderr)
         return 2

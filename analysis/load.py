@@ -1,18 +1,13 @@
-"""Records -> what a table needs. Reads the results folder and the reported numbers; never trains."""
+"""Records -> what a table needs. Reads the results folder; never trains."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from core.metrics import PROTOCOLS, Reading, is_correct
 from results.store import Store
-
-REPORTED = Path(__file__).resolve().parent.parent / "results" / "reported.yaml"
 
 
 @dataclass(frozen=True)
@@ -38,27 +33,6 @@ class Measured:
     commit: str
 
 
-@cache
-def _reported() -> dict[str, Any]:
-    return yaml.safe_load(REPORTED.read_text(encoding="utf-8"))
-
-
-def reported_subsets(table: str) -> list[str]:
-    """Names of a reported table's columns."""
-    content = _reported()
-    return list(content["subsets"][content["tables"][table]["benchmark"]])
-
-
-def reported_row(table: str, keys: Mapping[str, Any]) -> dict[str, float]:
-    """The reported accuracies (percent) of the row that has all `keys`, with `Avg` and, where printed, `W-Avg`; {} if none."""
-    for row in _reported()["tables"][table]["rows"]:
-        if keys and all(row.get(key) == value for key, value in keys.items()):
-            values = dict(zip(reported_subsets(table), row["values"], strict=True))
-            averages = {"Avg": row.get("avg"), "W-Avg": row.get("w_avg")}
-            return {name: value for name, value in (values | averages).items() if value is not None}
-    return {}
-
-
 def load_evaluation(store: Store, run_id: str) -> Measured | None:
     """A complete evaluation, or None."""
     run = store.run(run_id)
@@ -67,6 +41,7 @@ def load_evaluation(store: Store, run_id: str) -> Measured | None:
     record = run.record()
     metrics = record["metrics"]
     protocol = PROTOCOLS[metrics["protocol"]]
+    changes = " with uncommitted changes" if record["code"]["clean"] is False else ""
     correct: dict[str, list[int]] = {name: [] for name in metrics["counts"]}
     for row in run.predictions():
         reading = Reading(int(row["index"]), row["label"], row["prediction"], float(row["confidence"]), row["readable"] == "1")
@@ -78,7 +53,7 @@ def load_evaluation(store: Store, run_id: str) -> Measured | None:
         dropped=metrics["dropped"],
         protocol=metrics["protocol"],
         statement=metrics["protocol_statement"],
-        commit=(record["code"]["commit"] or "unknown")[:10] + ("" if record["code"]["clean"] else " with uncommitted changes"),
+        commit=(record["code"]["commit"] or "unknown")[:10] + changes,
     )
 
 

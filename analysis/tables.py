@@ -1,21 +1,26 @@
 """A table in the paper's layout: reported and measured side by side, with intervals, and what may be concluded."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from analysis.load import Measured, Row, load_dropped, load_evaluation, reported_row, reported_subsets
+from analysis.load import Measured, Row, load_dropped, load_evaluation
 from analysis.statistics import Estimate, mean_accuracy, paired_difference, pooled_accuracy
 from core.files import write_text
+from results.reported import reported_row, reported_subsets
 from results.store import Store
 
 
 @dataclass
 class Table:
-    """One experiment's rows at one scale. `reported` names a table of results/reported.yaml, or None."""
+    """One experiment's rows at one scale. `reported` names a table of results/reported.yaml, or None.
+
+    `overrides` are settings of the command line: such a table has a file of its own, says so, and gets no verdict."""
 
     name: str
     title: str
@@ -24,6 +29,7 @@ class Table:
     reported: str | None
     rows: Sequence[Row]
     store: Store
+    overrides: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
     def measured(self) -> list[dict[int, Measured]]:
@@ -40,9 +46,11 @@ class Table:
         return reported_subsets(self.reported) if self.reported else []
 
     def reported_values(self, row: Row) -> dict[str, float]:
-        """The paper's numbers for a row, where it has such subsets."""
+        """The paper's numbers for a row, of the subsets evaluated here; its averages only where the subsets are the same."""
         values = reported_row(self.reported, row.reported) if self.reported else {}
-        return values if set(self.subsets) <= set(values) else {}
+        same = self.reported is not None and set(self.subsets) == set(reported_subsets(self.reported))
+        shown = {*self.subsets, *(("Avg", "W-Avg") if same else ())}
+        return {name: value for name, value in values.items() if name in shown}
 
     def counts(self, number: int) -> dict[str, tuple[int, int]]:
         """Correct and images per subset, summed over the seeds of row `number`."""
@@ -72,9 +80,9 @@ class Table:
         )
 
     def verdict(self, number: int) -> str:
-        """`reproduced` if the reported Avg lies inside our interval, else `differs`; only at paper scale."""
+        """`reproduced` if the reported Avg lies inside our interval, else `differs`; only the paper's recipe is judged."""
         reported = self.reported_values(self.rows[number]).get("Avg")
-        if self.scale != "paper" or reported is None or not self.measured[number]:
+        if self.scale != "paper" or self.overrides or reported is None or not self.measured[number]:
             return ""
         estimate = self.average(number)
         return "reproduced" if estimate.low <= reported / 100 <= estimate.high else "differs"
@@ -143,13 +151,21 @@ class Table:
 
     def _notes(self) -> list[str]:
         evaluations = [one for row in self.measured for one in row.values()]
-        seeds = sorted({seed for row in self.rows for seed in row.evaluations})
+        seeds = sorted({seed for row in self.measured for seed in row})
+        have = {row.name: sorted(measured) for row, measured in zip(self.rows, self.measured, strict=True)}
+        uneven = [f"{name}: {', '.join(map(str, found)) or 'none'}" for name, found in have.items() if found != seeds]
         about = f" ({self.about})" if self.about else ""
-        notes = [f"- Scale: {self.scale}{about}. Seeds: {', '.join(map(str, seeds))}. Values are percent, means over seeds."]
+        named = ", ".join(map(str, seeds)) or "none yet"
+        notes = [f"- Scale: {self.scale}{about}. Seeds: {named}. Values are percent, means over seeds."]
+        if seeds and uneven:
+            notes.append(f"- Not every row has all these seeds: {'; '.join(uneven)}.")
         notes.append(
             "- Intervals cover the sampling of test images only, not the variance between seeds: "
             "another seed may move a row by more."
         )
+        if self.overrides:
+            settings = ", ".join(f"{key}={value}" for key, value in self.overrides.items())
+            notes.append(f"- Set on the command line, so another recipe than the file's, and no verdict: {settings}.")
         if self.scale == "paper":
             notes.append("- Verdict: `reproduced` where the reported Avg lies inside the measured interval, else `differs`.")
         else:
@@ -177,9 +193,12 @@ class Table:
         return lines + [f"Data of {stage}: {text}." for stage, reasons in stages.items() if (text := _reasons(reasons))]
 
     def write(self) -> None:
-        """Write NAME.SCALE.md and .csv below the results folder's tables."""
-        write_text(self.store.table(f"{self.name}.{self.scale}.md"), self.markdown())
-        write_text(self.store.table(f"{self.name}.{self.scale}.csv"), self.frame().to_csv(index=False))
+        """Write NAME.SCALE.md and .csv below the results folder's tables; with overrides, NAME.SCALE.set-HASH."""
+        settings = json.dumps(self.overrides, sort_keys=True, default=str).encode()
+        suffix = f".set-{hashlib.sha256(settings).hexdigest()[:6]}" if self.overrides else ""
+        name = f"{self.name}.{self.scale}{suffix}"
+        write_text(self.store.table(f"{name}.md"), self.markdown())
+        write_text(self.store.table(f"{name}.csv"), self.frame().to_csv(index=False))
 
 
 REASONS = {

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from core.errors import UserError
 from core.files import atomic_path
 
-_ENCODER = [(r"patch_embed\.proj\.", "patch_embed.")]
+_ENCODER = [(r"patch_embed\.proj\.", "patch_embed."), (r"\.pos_embed$", ".positions")]
 _LMIM = [
     (r"^model_maeenc\.", "encoder."),
     (r"^model_maeenc_momentum\.", "target.encoder."),
@@ -48,7 +48,7 @@ _DECODER_BLOCK = [
     (r"\.self_attn\.", ".self_attention."),
     (r"^((?:decoder\.blocks|layers)\.\d+)\.norm([123])\.", r"\1.norms.\2."),
 ]
-_COMPUTED = re.compile(r"(^|\.)(pos_embed|decoder_pos_embed|position_table)$")  # tables, not weights
+_COMPUTED = re.compile(r"(^|\.)(decoder_pos_embed|position_table)$")  # tables, not weights
 
 
 def from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -58,7 +58,7 @@ def from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     elif any(name.startswith("linear_norm.") for name in state):
         rules, wanted = _RECOGNIZER, r"^(encoder|linear_norm|decoder)\."  # the rest are aliases of the encoder's
     else:
-        rules, wanted = [(r"^", "encoder.")], r"^(cls_token|patch_embed|blocks|norm)"  # MAERec's decoder is of no use here
+        rules, wanted = [(r"^", "encoder.")], r"^(cls_token|pos_embed|patch_embed|blocks|norm)"  # without MAERec's decoder
     renamed = {}
     for name, tensor in state.items():
         if _COMPUTED.search(name) or not re.search(wanted, name):
@@ -111,8 +111,14 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_into(module: nn.Module, weights: Mapping[str, Tensor], prefix: str, path: Path) -> None:
-    """Fill `module` with the weights below `prefix`. Raises UserError unless every one is there in its shape."""
+    """Fill `module` with the weights below `prefix`. Raises UserError unless every one is there in its shape.
+
+    Tables that the module computes (`positions`) need not be there, but must be equal where they are."""
     found = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    for name, table in module.named_buffers():
+        given = found.pop(name, table)
+        if given.shape != table.shape or not torch.allclose(given, table.cpu(), atol=1e-4):
+            raise UserError(f"{path}: {prefix}{name} is another table; set encoder.positions, image and patch as it was made")
     wanted = dict(module.state_dict())
     missing = [name for name in wanted if name not in found]
     if missing:

@@ -4,9 +4,19 @@ Defaults are the paper's ablation recipe as `experiments/base/lmim.yaml` states 
 """
 
 from math import isqrt
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -16,7 +26,7 @@ Size = tuple[PositiveInt, PositiveInt]  # (height, width) in pixels
 class Closed(BaseModel):
     """Immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Encoder(Closed):
@@ -179,11 +189,13 @@ class TextDecoder(Closed):
 
 
 class Finetune(Closed):
-    """One fine-tuning run. `max_length` counts the end mark, so a word has at most max_length - 1 characters."""
+    """One fine-tuning run. `max_length` counts the end mark, so a word has at most max_length - 1 characters.
+
+    `charset`: ascii94, or file:PATH, which the characters in that file (UTF-8, white space ignored) then stand for."""
 
     encoder: Encoder
     decoder: TextDecoder
-    charset: Literal["ascii94"] = "ascii94"
+    charset: str = "ascii94"
     max_length: Annotated[int, Field(ge=2, le=200)] = 25
     augmentation: Literal["abinet", "none"] = "abinet"
     optimiser: Optimiser
@@ -191,6 +203,19 @@ class Finetune(Closed):
     validation: Data | None = None
     precision: Precision
     seed: Annotated[int, Field(ge=0)]
+
+    @field_validator("charset")
+    @classmethod
+    def _read_charset(cls, charset: str) -> str:
+        """The characters themselves: a run's identity and its weights must not depend on a file that may change."""
+        if charset.startswith("file:"):
+            path = Path(charset.removeprefix("file:"))
+            if not path.is_file():
+                raise ValueError(f"{path}: no such file")
+            charset = "".join(path.read_text(encoding="utf-8").split())
+        if charset != "ascii94" and (len(set(charset)) < len(charset) or not charset):
+            raise ValueError("ascii94, file:PATH, or characters of which none may stand twice")
+        return charset
 
 
 class Evaluate(Closed):

@@ -62,15 +62,18 @@ def count_samples(environment: lmdb.Environment, root: str) -> int:
     return count
 
 
-def fingerprint(root: str, samples: int = 64) -> tuple[str, int]:
-    """(16 hex digits, number of images): the count and the bytes of evenly spaced samples, quick at any size."""
+def fingerprint(root: str, images: int = 64, labels: int = 100_000) -> tuple[str, int]:
+    """(16 hex digits, number of images): the count, evenly spaced images, and labels; quick at any size.
+
+    Up to 100,000 labels all count, so that corrected labels make another data set; of more, as many evenly spaced ones."""
     environment = open_lmdb(root)
     count = count_samples(environment, root)
     digest = hashlib.sha256(str(count).encode())
     with environment.begin() as transaction:
-        for number in np.unique(np.linspace(1, count, samples, dtype=int)):
-            for key in (IMAGE_KEY, LABEL_KEY):
-                digest.update(transaction.get(key.format(number).encode()) or b"missing")
+        for pattern, most in ((IMAGE_KEY, images), (LABEL_KEY, labels)):
+            for number in np.unique(np.linspace(1, count, min(count, most), dtype=int)):
+                value = transaction.get(pattern.format(number).encode())
+                digest.update(b"missing" if value is None else len(value).to_bytes(8, "little") + value)
     return digest.hexdigest()[:16], count
 
 

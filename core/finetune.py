@@ -13,7 +13,7 @@ from core.config import Finetune
 from core.data import Batch, Dropped, ShuffledBatches, WordImages, load_batches, normalise, to_unit
 from core.errors import UserError
 from core.evaluate import read_images
-from core.loop import Losses, Machine, Training, trainable
+from core.loop import Losses, Machine, Training, artefact, trainable
 from core.metrics import PROTOCOLS, count
 from core.pretrain import MODEL
 from core.randomness import derive_seed, generator
@@ -108,7 +108,9 @@ def finetune(
     )
     order = ShuffledBatches(usable, config.optimiser.batch, training.step, training.total, config.seed)
     training.run(load_batches(images, config.encoder.image, order, labelled=True, workers=machine.workers))
-    checkpoint.save(folder / MODEL, trainable(model), {"stage": "finetune", "config": config.model_dump(mode="json")})
+    if not task.validated:  # the run was cut between its last step and here
+        task.after_epoch(0)
+    checkpoint.save(folder / MODEL, artefact(model), {"stage": "finetune", "config": config.model_dump(mode="json")})
     dropped.unreadable = training.unreadable
     return {
         "images_seen": training.images,

@@ -3,7 +3,8 @@
 Made for a whole batch, in two steps: `draw_view` decides on the CPU, from an explicit generator; `guidance_view` applies the
 decisions on any device. Which operations, how often and how far follow `medium` of the released code. Departures, all for
 speed: the operations run in one fixed order, on the image already resized, and colours turn in YIQ. Weak keeps cropping and
-rotation; strong turns medium's ranges up by half.
+rotation; strong turns medium's ranges up by half
+(all but solarise's threshold, grey's share and the sharpening's lightness).
 """
 
 import math

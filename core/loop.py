@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from core import checkpoint
 from core.config import Optimiser, Precision, steps
 from core.data import Batch
+from core.errors import UserError
 from core.files import write_text
 from core.optim import learning_rate, make_optimiser, set_rate
 from core.randomness import derive_seed
@@ -44,7 +45,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Machine:
-    """How a run is computed; never part of what is computed."""
+    """How a run is computed; no part of its identity. It may change the last bits, and `micro_batch` the draws of dropout."""
 
     device: torch.device
     micro_batch: int | None = None  # images at a time; gradients accumulate to the config's batch
@@ -75,6 +76,11 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
+def artefact(model: nn.Module) -> dict[str, Tensor]:
+    """What a stage leaves: the trained parameters, and the encoder's position table, so that its kind is known."""
+    return {**trainable(model), "encoder.positions": model.get_buffer("encoder.positions")}
+
+
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Name -> parameter, of those that are trained."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -100,7 +106,10 @@ class Training:
         self.seed, self.precision = seed, precision
         self.per_epoch, self.total = steps(images, config.batch, config.epochs)
         self.optimiser = make_optimiser(task.model, config, depth)
+        if self.total < 1:
+            raise UserError(f"{images} images, batch {config.batch}, {config.epochs:g} epochs: not one step; train for longer")
         self.step, self.images, self.seconds = 0, 0, 0.0
+        self.latest: Losses = {}
         self.unreadable: set[int] = set()
         self._restore()
         self.log = MetricLog(folder, self.step)
@@ -113,7 +122,7 @@ class Training:
             for batch in batches:
                 self._one_step(batch)
                 now = time.monotonic()
-                if self.machine.should_stop():
+                if self.machine.should_stop() and self.step < self.total:
                     self.save()
                     raise Interrupted(f"stopped after step {self.step} of {self.total}; its checkpoint is kept")
                 if now - saved >= interval:
@@ -127,11 +136,13 @@ class Training:
                     shown, images_shown = now, self.images
         finally:
             self.log.close()
+        if not self.images:
+            raise UserError(f"none of the {len(self.unreadable)} images could be decoded; check the data")
 
     def _one_step(self, batch: Batch) -> None:
         started, step = time.monotonic(), self.step
         rate = learning_rate(self.config, step / self.per_epoch)
-        losses = self.update(batch, rate) if batch.indices else {}
+        losses = self.latest = self.update(batch, rate) if batch.indices else {}
         self.step, self.images = step + 1, self.images + len(batch.indices)
         self.unreadable.update(batch.unreadable)
         if losses and (step % 10 == 0 or self.step == self.total):
@@ -167,11 +178,12 @@ class Training:
         return means
 
     def save(self) -> None:
-        """Write the checkpoint: trained weights, optimiser state, counters."""
+        """Write the checkpoint: trained weights, optimiser state, counters. Raises NonFiniteLoss rather than keep a wreck."""
+        check_finite(self.latest, self.step - 1)
         tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in trainable(self.task.model).items()}
         for number, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
-        counters = {"step": self.step, "images": self.images, "seconds": self.seconds}
+        counters = {"step": self.step, "images": self.images, "seconds": self.seconds, "threads": torch.get_num_threads()}
         checkpoint.save(self.folder / CHECKPOINT, tensors, counters | {"unreadable": sorted(self.unreadable)})
 
     def _restore(self) -> None:
@@ -179,7 +191,12 @@ class Training:
             return
         tensors, counters = checkpoint.load(self.folder / CHECKPOINT)
         weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+        shapes = {name: value.shape for name, value in trainable(self.task.model).items()}
+        if {name: value.shape for name, value in weights.items()} != shapes:
+            reason = "does not fit this model; another version of the code wrote it"
+            raise UserError(f"{self.folder / CHECKPOINT}: {reason}; delete it to start the run again")
         self.task.model.load_state_dict(weights, strict=False)
+        torch.set_num_threads(counters["threads"])  # the order of summation, and with it the last bits, depends on them
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimiser."):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from core.config import Finetune, TextDecoder
-from core.text import CHARSETS
+from core.text import make_charset
 from core.vit import VisionTransformer, initialise
 
 
@@ -92,7 +92,7 @@ class Recognizer(nn.Module):
 
     def __init__(self, config: Finetune) -> None:
         super().__init__()
-        self.config, self.charset = config, CHARSETS[config.charset]
+        self.config, self.charset = config, make_charset(config.charset)
         width = config.decoder.width
         self.encoder = VisionTransformer(config.encoder)
         self.bridge = nn.Sequential(nn.Linear(config.encoder.width, width), nn.LayerNorm(width))

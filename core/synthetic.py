@@ -1,8 +1,8 @@
 """The embedded data set: words of a real vocabulary, rendered, so that the suite runs on a machine with nothing.
 
 Deterministic in (seed, split, index), given the library versions that `fingerprint` names. Splits: train, validation, and the
-seven subsets of the Union14M-Benchmark, each drawn in the manner its name says. A share of the vocabulary (`unseen`) never
-occurs in training; half of the words of validation and test are taken from it.
+seven subsets of the Union14M-Benchmark, each drawn in the manner its name says. A share of the vocabulary (`unseen`) is never
+drawn in training (random letters may spell such a word); half of the words of validation and test are taken from it.
 """
 
 import hashlib
@@ -10,6 +10,8 @@ import io
 import json
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -93,6 +95,9 @@ def vocabulary(config: Rendered) -> tuple[list[str], np.ndarray, list[str]]:
             words.append(word)
         if len(words) == config.vocabulary:
             break
+    if len(words) < 2:
+        reason = f"{len(words)} words have {low} to {high} letters"
+        raise UserError(f"rendered: {reason}; allow more with rendered.vocabulary or rendered.letters")
     generator = np.random.default_rng([config.seed, 0])
     hidden = set(generator.permutation(len(words))[: max(1, round(config.unseen * len(words)))].tolist())
     seen = [word for number, word in enumerate(words) if number not in hidden]
@@ -237,6 +242,24 @@ def _keys(numbers: range, samples: list[tuple[bytes, bytes]]) -> list[tuple[byte
     return pairs
 
 
+def _end_with_parent(parent: int) -> None:
+    """Let a rendering process end when the one that feeds it was killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _create(folder: Path) -> lmdb.Environment:
+    try:
+        return lmdb.open(str(folder), map_size=1 << 36, lock=False)
+    except lmdb.Error as error:
+        raise UserError(f"{folder}: cannot be made ({error}); make room, or use --results") from error
+
+
 def _put(environment: lmdb.Environment, folder: Path, pairs: list[tuple[bytes, bytes]]) -> None:
     try:
         with environment.begin(write=True) as transaction:
@@ -253,7 +276,8 @@ def write(config: Rendered, folder: Path, processes: int, should_stop: Callable[
     ends early: the last yield then falls short of the total. Raises UserError if the disk is full."""
     sizes = splits(config)
     done, total = 0, sum(sizes.values())
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=_end_with_parent, initargs=(os.getpid(),)) as pool:
         for split, size in sizes.items():
             if (folder / split).is_dir():
                 done += size
@@ -261,7 +285,7 @@ def write(config: Rendered, folder: Path, processes: int, should_stop: Callable[
             temporary = folder / f".{split}.{os.getpid()}"
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            with lmdb.open(str(temporary), map_size=1 << 36, lock=False) as environment:
+            with _create(temporary) as environment:
                 chunks = [range(start, min(start + 500, size)) for start in range(0, size, 500)]
                 results = pool.map(_render_chunk, [config] * len(chunks), [split] * len(chunks), chunks)
                 for chunk, samples in zip(chunks, results, strict=True):

@@ -72,4 +72,6 @@ class Charset:
         return 0 < len(label) < max_length and not unknown
 
 
-CHARSETS = {"ascii94": Charset()}
+def make_charset(name: str) -> Charset:
+    """The charset that a config names: `ascii94`, or the characters themselves."""
+    return Charset() if name == "ascii94" else Charset(name)

@@ -100,11 +100,11 @@ def apply_colour(images: Tensor, matrix: Tensor, contrast: Tensor, brightness: T
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of each image by its own sigma (B,), in pixels (up to 2: nine taps)."""
+    """Gaussian blur of each image by its own sigma (B,), in pixels; the kernel is cut five pixels out."""
     batch, colours, height, width = images.shape
-    distance = torch.arange(-4, 5, device=images.device)
+    distance = torch.arange(-5, 6, device=images.device)
     kernel = torch.exp(-0.5 * (distance / sigma.to(images)[:, None]) ** 2)
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(colours, 0)  # (B * 3, 9)
-    padded = functional.pad(images, (4, 4, 4, 4), mode="replicate").view(1, batch * colours, height + 8, width + 8)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(colours, 0)  # (B * 3, 11)
+    padded = functional.pad(images, (5, 5, 5, 5), mode="replicate").view(1, batch * colours, height + 10, width + 10)
     blurred = functional.conv2d(padded, kernel[:, None, None, :], groups=batch * colours)
     return functional.conv2d(blurred, kernel[:, None, :, None], groups=batch * colours).view_as(images)

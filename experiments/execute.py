@@ -23,6 +23,7 @@ from results.store import Run, StateName, Store, try_lock
 
 REPORT_SECONDS = 1.0
 TRACEBACK = "traceback.txt"
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,6 @@ class Outcome:
 
     state: StateName
     message: str = ""
-    user_error: bool = False
     told: bool = True
 
 
@@ -40,8 +40,11 @@ def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
     place = store.run(run.id)
     reporter = Reporter(place)
     machine = replace(machine, on_progress=reporter)
+    started = time.time()
     try:
         place.set_state("running")
+        for left_over in place.folder.glob(".*.tmp"):  # of a writer that was killed
+            left_over.unlink()
         (place.folder / TRACEBACK).unlink(missing_ok=True)
         place.write_json("config.json", describe(run))
         if missing := run.missing():
@@ -50,9 +53,9 @@ def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
             for root in roots:
                 ensure_rendered(root, store, machine)
         metrics = run_stage(run, store, place.folder, machine)
-        place.write_json("record.json", record(run, metrics, machine))
-        (place.folder / CHECKPOINT).unlink(missing_ok=True)
+        place.write_json("record.json", record(run, metrics, machine, started))
         place.set_state("complete")
+        (place.folder / CHECKPOINT).unlink(missing_ok=True)
         return Outcome("complete")
     except Interrupted as reason:
         return _end(place, "preempted", str(reason))
@@ -78,8 +81,8 @@ def _end(place: Run, state: StateName, message: str, *, user_error: bool = False
             write_text(place.folder / TRACEBACK, traceback.format_exc())
         place.set_state(state, message=message, user_error=user_error)
     except OSError:  # e.g. a full disk: the lock is freed all the same, so the run will not pass for running
-        return Outcome(state, message, user_error, told=False)
-    return Outcome(state, message, user_error)
+        return Outcome(state, message, told=False)
+    return Outcome(state, message)
 
 
 class Reporter:
@@ -165,8 +168,8 @@ def describe(run: PlannedRun) -> dict[str, object]:
     }
 
 
-def record(run: PlannedRun, metrics: dict[str, object], machine: Machine) -> dict[str, object]:
-    """The record of a complete run: what it was, what came out, where, with what."""
+def record(run: PlannedRun, metrics: dict[str, object], machine: Machine, started: float) -> dict[str, object]:
+    """The record of a complete run: what it was, what came out, where, with what; times are those of its last part."""
     accelerator = torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else None
     return describe(run) | {
         "seed": getattr(run.config, "seed", None),
@@ -174,5 +177,7 @@ def record(run: PlannedRun, metrics: dict[str, object], machine: Machine) -> dic
         "code": provenance.commit(),
         "versions": provenance.versions(),
         "hardware": provenance.hardware(accelerator) | {"threads": torch.get_num_threads()},
-        "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "started": time.strftime(TIME, time.gmtime(started)),
+        "ended": time.strftime(TIME, time.gmtime()),
+        "seconds": round(time.time() - started, 3),
     }

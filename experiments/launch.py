@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 
 from experiments.plan import PlannedRun
+from results import provenance
 from results.store import State, Store
 
 UNTOLD = 3  # a worker's exit code
@@ -61,9 +62,9 @@ def work(runs: list[PlannedRun], store: Store, options: Options, started: float,
     import torch
 
     from core.loop import Machine
-    from experiments.execute import execute
+    from experiments.execute import Outcome, execute
 
-    torch.set_num_threads(options.threads)
+    provenance.commit()  # of the code as it was imported, whatever is edited while it runs
     machine = Machine(
         device=torch.device(options.device),
         micro_batch=options.micro_batch,
@@ -81,14 +82,19 @@ def work(runs: list[PlannedRun], store: Store, options: Options, started: float,
         for run in open_runs:
             if not all(name.startswith("file:") or store.run(name).state().name == "complete" for name in run.inputs.values()):
                 continue
-            with store.run(run.id).lock() as free:
-                if free and not settled(run, store, started, lost):
+            try:
+                with store.run(run.id).lock() as free:
+                    if not free or settled(run, store, started, lost):
+                        continue
+                    torch.set_num_threads(options.threads)
                     outcome = execute(run, store, machine)
-                    if not outcome.told:
-                        print(f"{run.id} {outcome.state}: {outcome.message}", file=sys.stderr)
-                        lost.add(run.id)
-                        untold = True
-                    break
+            except OSError as error:  # the lock's own file cannot be made
+                outcome = Outcome("failed", f"{error.filename}: {error.strerror}", told=False)
+            if not outcome.told:
+                print(f"{run.id} {outcome.state}: {outcome.message}", file=sys.stderr)
+                lost.add(run.id)
+                untold = True
+            break
         else:
             time.sleep(0.3)
     sys.exit(UNTOLD if untold else 0)

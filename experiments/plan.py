@@ -84,6 +84,7 @@ class Plan:
 
     scale: str
     experiments: dict[str, Experiment]
+    overrides: Tree = field(default_factory=dict)  # settings of the command line
     about: str = ""  # what the scale profile says of itself
     runs: dict[str, PlannedRun] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
@@ -143,7 +144,7 @@ class Planner:
     def __init__(self, plan: Plan, store: Store, precision: str) -> None:
         self.plan, self.store, self.precision = plan, store, precision
 
-    def add(self, name: str, experiment: Experiment, overrides: Tree, seeds: Iterable[int]) -> None:
+    def add(self, path: Path, experiment: Experiment, overrides: Tree, seeds: Iterable[int]) -> None:
         """Every variant of an experiment at every seed."""
         below = recipe_layers(experiment, self.plan.scale, overrides)
         self.plan.about = read_recipe(below).about
@@ -151,11 +152,11 @@ class Planner:
         for number, variant in enumerate(experiment.variants):
             idle = [key for key in overrides if key in variant.set]
             self.plan.notes += [f"--set {key} does not reach row {variant.name!r}, which is defined by it" for key in idle]
-            layers = [*below, Layer(f"{name}: {variant.name}", variant.set, dotted=True)]
+            layers = [*below, Layer(f"{path}: {variant.name}", variant.set, dotted=True)]
             recipe = read_recipe(layers)
             for seed in seeds:
                 row = f"{variant.name}, seed {seed}" if len(seeds) > 1 else variant.name
-                self._add_cell(name, number, seed, recipe, layers, row)
+                self._add_cell(path.stem, number, seed, recipe, layers, row)
 
     def _add_cell(self, name: str, number: int, seed: int, recipe: Recipe, layers: list[Layer], row: str) -> None:
         pretrain = read_stage("pretrain", recipe, self._precision(recipe), seed, layers)
@@ -204,13 +205,14 @@ def make_plan(
     files: Iterable[Path], scale: str, store: Store, *, precision: str, overrides: Tree, seeds: list[int] | None
 ) -> Plan:
     """The graph of runs of some experiment files. precision: what `auto` means here. Raises UserError."""
-    plan = Plan(scale, {})
+    plan = Plan(scale, {}, overrides)
     planner = Planner(plan, store, precision)
     for path in files:
         experiment = read_experiment(path)
-        name = path.stem
-        plan.experiments[name] = experiment
-        planner.add(name, experiment, overrides, seeds or experiment.seeds)
+        if path.stem in plan.experiments:
+            raise UserError(f"{path}: another file named {path.stem} is given too; tables would mix, so rename one")
+        plan.experiments[path.stem] = experiment
+        planner.add(path, experiment, overrides, seeds or experiment.seeds)
     return plan
 
 
@@ -220,6 +222,8 @@ def effective(run: PlannedRun) -> dict[str, Any]:
         return {"images": run.images()}
     optimiser = run.config.optimiser
     _, total = steps(run.images(), optimiser.batch, optimiser.epochs)
+    if total < 1:
+        raise UserError(f"{run.id}: {run.images()} images and {optimiser.epochs:g} epochs make not one step; train for longer")
     return {
         "peak_lr": round(peak_lr(optimiser.base_lr, optimiser.batch), 12),
         "batch": optimiser.batch,

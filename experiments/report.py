@@ -56,9 +56,8 @@ def describe_plan(plan: Plan, store: Store) -> dict[str, Any]:
         rate = ASSUMED_GPU_FLOPS if on_gpu else rates.get(run["stage"], ASSUMED_FLOPS[precision])
         run["estimated_hours"] = round(run["petaflop"] * 1e15 / rate / 3600, 4)
     stages = [run["stage"] for run in runs]
-    assumed = (
-        "one GPU that sustains 100 TFLOP/s" if on_gpu else "one CPU core" + (", as measured here" if rates else "")
-    )
+    one_by_one = "one run at a time, as measured here" if rates else "one CPU core"
+    assumed = "one GPU that sustains 100 TFLOP/s" if on_gpu else one_by_one
     return {
         "scale": plan.scale,
         "experiments": {name: experiment.title for name, experiment in plan.experiments.items()},

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from core.config import Closed, Evaluate, Finetune, Pretrain, Rendered
 from core.errors import UserError
+from results.reported import reported_row
 
 HERE = Path(__file__).resolve().parent
 Tree = dict[str, Any]
@@ -66,7 +67,7 @@ STAGES: dict[str, type[Pretrain] | type[Finetune] | type[Evaluate]] = {
 
 @dataclass(frozen=True)
 class Layer:
-    """Settings and where they were made, for error messages. `replace` maps dotted keys to whole values."""
+    """Settings and where they were made, for error messages. `dotted`: its keys are paths, its values replace what is there."""
 
     source: str
     tree: Tree
@@ -95,6 +96,11 @@ def read_experiment(path: Path) -> Experiment:
         experiment = Experiment.model_validate(tree)
     except ValidationError as error:
         raise UserError(explain(error, Experiment, [Layer(str(path), tree)])) from error
+    try:
+        for variant in experiment.variants if experiment.table else ():
+            reported_row(experiment.table or "", variant.reported)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     names = [variant.name for variant in experiment.variants]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: variants: two have the same name; names must differ: {', '.join(names)}")
@@ -161,6 +167,10 @@ def read_recipe(layers: Sequence[Layer]) -> Recipe:
 
 def read_stage(stage: str, recipe: Recipe, precision: str, seed: int, layers: Sequence[Layer]) -> Any:
     """One stage's config of a recipe. Raises UserError naming file and key."""
+    elsewhere = {"precision": "precision", "encoder": "encoder", "seed": "seeds (or --seeds)"}
+    for key, right in elsewhere.items():
+        if key in getattr(recipe, stage):
+            raise UserError(f"{_source(layers, [stage, key])}: {stage}.{key}: all stages share it; set {right} instead")
     content = getattr(recipe, stage) | {"precision": precision}
     if stage != "evaluate":
         content |= {"encoder": recipe.encoder, "seed": seed}
@@ -191,9 +201,11 @@ def explain(error: ValidationError, model: type[BaseModel], layers: Sequence[Lay
 
 def _source(layers: Sequence[Layer], location: Sequence[str]) -> str:
     """The topmost layer that says something at, or nearest above, a location."""
+    typed = [layer for layer in layers if layer.source == "--set"]
+    likely = [*typed, *reversed(layers)]  # a slip is likeliest in what was typed just now
     for length in range(len(location), 0, -1):
         path = list(location[:length])
-        for layer in reversed(layers):
+        for layer in likely:
             if layer.dotted:
                 keys = [key.split(".") for key in layer.tree]
                 if any(key[: len(path)] == path[: len(key)] for key in keys):

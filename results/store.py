@@ -107,9 +107,13 @@ class Run:
             writer.writerows(rows)
 
     def predictions(self) -> list[dict[str, str]]:
-        """The rows of `predictions.csv`, as text."""
-        with (self.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        """The rows of `predictions.csv`, as text. Raises UserError if there is none."""
+        try:
+            with (self.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+                return list(csv.DictReader(file))
+        except OSError as error:
+            reason = f"no readable predictions.csv ({error.strerror})"
+            raise UserError(f"{self.folder}: {reason}; delete the folder and run again") from error
 
 
 @dataclass(frozen=True)
@@ -118,12 +122,17 @@ class Store:
 
     root: Path
 
+    def __post_init__(self) -> None:
+        if self.root.exists() and not self.root.is_dir():
+            raise UserError(f"--results {self.root}: a file, not a folder; name a folder")
+
     def check_writable(self) -> None:
         """Raise UserError unless files can be made here."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            write_text(self.root / ".writable", "")
-            (self.root / ".writable").unlink()
+            probe = self.root / f".writable.{os.getpid()}"
+            write_text(probe, "")
+            probe.unlink()
         except OSError as error:
             reason = error.strerror or str(error)
             raise UserError(f"{self.root}: cannot write here ({reason}); choose another folder with --results") from error

@@ -16,10 +16,10 @@ from core.data import ShuffledBatches, WordImages, fingerprint, load_batches
 from core.errors import UserError
 from core.finetune import usable_labels
 from core.metrics import PROTOCOLS, Reading, count, is_correct
-from core.text import CHARSETS
+from core.text import make_charset
 
 SIZE = (32, 128)
-CHARSET = CHARSETS["ascii94"]
+CHARSET = make_charset("ascii94")
 
 
 def test_several_roots_are_read_as_one(tmp_path: Path) -> None:

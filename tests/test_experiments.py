@@ -9,13 +9,14 @@ import pytest
 import yaml
 
 import run as command_line
-from analysis.load import Row, reported_row
+from analysis.load import Row
 from analysis.statistics import mean_accuracy, paired_difference, pooled_accuracy
 from analysis.tables import Table
 from core.config import Pretrain
 from core.errors import UserError
 from experiments.plan import Plan, effective, make_plan
 from experiments.schema import HERE, merge, read_experiment, set_key
+from results.reported import reported_row
 from results.store import Store
 
 TABLE1 = HERE / "ablation_alignment.yaml"
@@ -119,6 +120,10 @@ def test_several_seeds_multiply_the_rows(tmp_path: Path) -> None:
             {"evaluate.subsets": {"a": {"roots": ["rendered:curvy"]}}},
             r"rendered:curvy: no such rendered split; there are train",
         ),
+        ({"pretrain.precision": "bf16"}, r"--set: pretrain\.precision: all stages share it; set precision instead"),
+        ({"finetune.seed": 3}, r"set seeds \(or --seeds\) instead"),
+        ({"finetune.charset": "file:/nowhere"}, r"finetune\.charset: /nowhere: no such file"),
+        ({"finetune.optimiser.base_lr": float("inf")}, r"--set: finetune\.optimiser\.base_lr: .*finite"),
         ({"teacher.run": None}, r"MAE features need one; give teacher\.file or teacher\.run"),
         ({"pretrain.mask.ratio.x": 1}, r"--set: ratio\.x: ratio is a single value"),
     ],
@@ -142,7 +147,9 @@ def test_a_wrong_setting_is_told_with_its_place_and_what_is_allowed(
         ("title: [", r"not valid YAML"),
         ("", r"empty, or not a mapping"),
         ("title: x\nbase: mim\nvariants: [{name: a}]", r"base 'mim': there is none of that name; choose from lmim"),
-        ("title: x\nvariants: [{name: a, set: {pretrain.mask.kind: 3}}]", r"a: pretrain\.mask\.kind"),
+        ("title: x\nvariants: [{name: a, set: {pretrain.mask.kind: 3}}]", r"mine\.yaml: a: pretrain\.mask\.kind"),
+        ("title: x\ntable: table99\nvariants: [{name: a}]", r"mine\.yaml: table 'table99': .* choose from table1"),
+        ("title: x\ntable: table1\nvariants: [{name: a, reported: {mask: x}}]", r"no row of table1 .* has all of these"),
     ],
 )
 def test_a_wrong_experiment_file_is_told_in_one_line_with_its_name(tmp_path: Path, text: str, message: str) -> None:
@@ -210,11 +217,32 @@ def test_a_verdict_is_given_at_paper_scale_only_and_by_the_interval(tmp_path: Pa
     write_evaluation(store, "evaluate-a", {name: [1] * 81 + [0] * 19 for name in subsets})
     write_evaluation(store, "evaluate-b", {name: [1] * 50 + [0] * 50 for name in subsets})
     keys = {"guidance": True, "alignment": True}
+    rows = [Row(name, keys, {0: f"evaluate-{name}"}, {}) for name in "ab"]
+    assert not Table("t", "t", "paper", "", "table1", rows, store, {"pretrain.mask.ratio": 0.7}).verdict(0)
     for scale, expected in {"paper": ["reproduced", "differs"], "mini": ["", ""]}.items():
-        rows = [Row(name, keys, {0: f"evaluate-{name}"}, {}) for name in "ab"]
         table = Table("t", "t", scale, "", "table1", rows, store)
         assert [table.verdict(number) for number in (0, 1)] == expected
         assert ("| verdict" in table.markdown()) == (scale == "paper")
+
+
+def test_an_average_over_other_subsets_stands_beside_no_reported_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-a", {"curve": [1] * 81 + [0] * 19})
+    keys = {"guidance": True, "alignment": True}
+    table = Table("t", "t", "paper", "", "table1", [Row("a", keys, {0: "evaluate-a"}, {})], store)
+    assert table.reported_values(table.rows[0]) == {"curve": 85.0}
+    assert not table.verdict(0)
+
+
+def test_overrides_give_a_table_of_their_own(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-a", {"curve": [1, 0]})
+    rows = [Row("a", {}, {0: "evaluate-a"}, {})]
+    for overrides in ({}, {"pretrain.mask.ratio": 0.7}):
+        Table("t", "t", "mini", "", None, rows, store, overrides).write()
+    names = sorted(path.name for path in (tmp_path / "tables").glob("*.md"))
+    assert len(names) == 2
+    assert "pretrain.mask.ratio=0.7" in (tmp_path / "tables" / names[1]).read_text()
 
 
 def write_evaluation(store: Store, run_id: str, correct: dict[str, list[int]]) -> None:
@@ -233,7 +261,8 @@ def test_table_1s_reported_rows_are_found() -> None:
     experiment = read_experiment(TABLE1)
     averages = [reported_row("table1", variant.reported)["Avg"] for variant in experiment.variants]
     assert averages == [77.7, 80.6, 81.2]
-    assert reported_row("table1", {"guidance": "maybe"}) == {}
+    with pytest.raises(UserError, match="no row of table1"):
+        reported_row("table1", {"guidance": "maybe"})
 
 
 def test_reported_averages_follow_from_their_rows() -> None:
@@ -268,6 +297,9 @@ def test_pairing_narrows_the_interval_of_a_difference() -> None:
         (["nowhere.yaml"], "nowhere.yaml: no such file"),
         ([str(TABLE1), "--scale", "huge"], "scales 'huge': there is none of that name; choose from mini"),
         ([str(TABLE1), "--set", "pretrain.mask.ratio"], "write it as KEY=VALUE"),
+        ([str(TABLE1), str(TABLE1)], "another file named ablation_alignment is given too"),
+        (["plan", str(TABLE1), "--results", str(TABLE1)], "a file, not a folder"),
+        (["plan", str(TABLE1), "--set", "pretrain.optimiser={base_lr: 1, epochs: 0.0001, warmup_epochs: 0}"], "not one step"),
         ([str(TABLE1), "--scale", "smoke", "--results", "/proc/none"], "cannot write here"),
         ([str(TABLE1), "--scale", "paper"], "the environment variable LMIM_DATA is not set"),
         ([str(TABLE1), "--device", "cuda:99"], "--device cuda:99: not usable here"),

@@ -168,12 +168,10 @@ def test_published_sizes() -> None:
     assert sum(p.numel() for p in recognizer.parameters()) == 35_791_457
 
 
-def test_published_chinese_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    from core import recognizer as module
-    from core.text import Charset
-
-    monkeypatch.setitem(module.CHARSETS, "ascii94", Charset("".join(map(chr, range(0x4E00, 0x4E00 + 7934)))))
-    config = Finetune(encoder=Encoder(), decoder=TextDecoder(), max_length=40, **COMMON)
+def test_published_chinese_size(tmp_path: Path) -> None:
+    file = tmp_path / "characters.txt"
+    file.write_text("".join(map(chr, range(0x4E00, 0x4E00 + 7934))) + "\n", encoding="utf-8")
+    config = Finetune(encoder=Encoder(), decoder=TextDecoder(), max_length=40, charset=f"file:{file}", **COMMON)
     with torch.device("meta"):
         model = Recognizer(config)
     assert model.charset.classes == 7937

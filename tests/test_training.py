@@ -140,9 +140,42 @@ def test_a_non_finite_loss_stops_before_it_spoils_the_weights(tmp_path: Path, ma
 def test_a_batch_without_a_readable_image_changes_nothing(tmp_path: Path, machine: Machine) -> None:
     training = start(tmp_path, machine)
     before = weights(training)
-    training.run([Batch(torch.empty(0), [], [], [7, 9])])
+    with pytest.raises(UserError, match="none of the 2 images could be decoded"):
+        training.run([Batch(torch.empty(0), [], [], [7, 9])])
     assert torch.equal(weights(training), before)
     assert (training.step, training.images, training.unreadable) == (1, 0, {7, 9})
+
+
+def test_a_wreck_is_never_saved(tmp_path: Path, machine: Machine) -> None:
+    training = start(tmp_path, machine)
+    training.latest = {"loss": torch.tensor(math.nan)}
+    with pytest.raises(NonFiniteLoss):
+        training.save()
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_a_checkpoint_of_other_code_is_refused(tmp_path: Path, machine: Machine) -> None:
+    start(tmp_path, machine).save()
+    task = LineTask()
+    task.model = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 1))
+    with pytest.raises(UserError, match="does not fit this model; another version of the code wrote it; delete it"):
+        start(tmp_path, machine, task)
+
+
+def test_an_encoder_made_with_another_position_table_is_refused(tmp_path: Path) -> None:
+    from core.config import Encoder
+    from core.loop import artefact
+    from core.vit import VisionTransformer
+
+    path = tmp_path / "model.safetensors"
+    released, grid = (
+        nn.ModuleDict({"encoder": VisionTransformer(Encoder(width=16, depth=1, heads=2, positions=kind))})
+        for kind in ("released", "grid")
+    )
+    save(path, artefact(released), {})
+    load_into(released["encoder"], load_weights(path), "encoder.", path)
+    with pytest.raises(UserError, match=r"encoder\.positions is another table; set encoder\.positions"):
+        load_into(grid["encoder"], load_weights(path), "encoder.", path)
 
 
 def test_checkpoints_of_another_shape_are_refused_with_the_first_offender(tmp_path: Path) -> None:
