@@ -131,7 +131,7 @@ def test_a_killed_experiment_ends_with_the_same_bits(
     """kill -9 in the middle of every stage, and the same command again each time."""
     results = with_data_of(finished[0], tmp_path)
     runs = status(experiment, results)
-    options = ("--checkpoint-seconds", "0", "--jobs", "2")
+    options = ("--checkpoint-seconds", "0")
     for stage in ("teacher", "pretrain", "finetune"):
         checkpoint = Path(runs[stage]["folder"]) / "checkpoint.safetensors"
         kill_when(command(experiment, results, *options), checkpoint.exists)
@@ -148,7 +148,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_state_preempted(
     finished: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path, tmp_path: Path
 ) -> None:
     results = with_data_of(finished[0], tmp_path)
-    options = ("--jobs", "2", "--set", "finetune.optimiser.epochs=400")
+    options = ("--set", "finetune.optimiser.epochs=400")
     folder = Path(status(experiment, results, finetune__optimiser__epochs=400)["finetune"]["folder"])
     process = subprocess.Popen(
         command(experiment, results, *options),
