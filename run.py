@@ -158,8 +158,9 @@ def run_command(arguments: argparse.Namespace) -> int:
         )
         how = launch(plan.runs.values(), store, options, console)
     for table in _tables(plan, store):
-        print(table.markdown())
-        table.write()
+        if any(table.measured):
+            print(table.markdown())
+            table.write()
     return ending(plan, store, how)
 
 

@@ -174,6 +174,8 @@ class Table:
                 "the paper, so measured and reported values stand side by side but may not be compared."
             )
         if evaluations:
+            sizes = ", ".join(f"{name} {images:,}" for name, (_, images) in evaluations[0].counts.items())
+            notes.append(f"- Test images, for each seed: {sizes}.")
             notes.append(f"- Protocol {evaluations[0].protocol}: {evaluations[0].statement}.")
             notes += [f"- {line}" for line in self._dropped(evaluations)]
             notes.append(f"- Commit: {', '.join(sorted({one.commit for one in evaluations}))}.")
