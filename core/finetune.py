@@ -96,16 +96,7 @@ def finetune(
     model = make_model(config, encoder)
     usable, dropped = usable_labels(images, model.charset, config.max_length)
     task = FinetuneTask(config, model, WordImages(validation) if validation else None, machine)
-    training = Training(
-        task,
-        config.optimiser,
-        images=len(usable),
-        depth=config.encoder.depth,
-        seed=config.seed,
-        precision=config.precision,
-        folder=folder,
-        machine=machine,
-    )
+    training = Training(task, config, len(usable), folder, machine)
     order = ShuffledBatches(usable, config.optimiser.batch, training.step, training.total, config.seed)
     training.run(load_batches(images, config.encoder.image, order, labelled=True, workers=machine.workers))
     if not task.validated:  # the run was cut between its last step and here

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from core import checkpoint
-from core.config import Optimiser, Precision, steps
+from core.config import Finetune, Precision, Pretrain, steps
 from core.data import Batch
 from core.errors import UserError
 from core.files import write_text
@@ -89,25 +89,14 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 class Training:
     """One run of training: a model, its optimiser, its counters; goes on from the folder's checkpoint if there is one."""
 
-    def __init__(
-        self,
-        task: Task,
-        config: Optimiser,
-        *,
-        images: int,
-        depth: int,
-        seed: int,
-        precision: Precision,
-        folder: Path,
-        machine: Machine,
-    ) -> None:
-        """images: in one epoch. depth: encoder blocks, for layer-wise decay."""
-        self.task, self.config, self.folder, self.machine = task, config, folder, machine
-        self.seed, self.precision = seed, precision
-        self.per_epoch, self.total = steps(images, config.batch, config.epochs)
-        self.optimiser = make_optimiser(task.model, config, depth)
+    def __init__(self, task: Task, config: Pretrain | Finetune, images: int, folder: Path, machine: Machine) -> None:
+        """images: in one epoch. Raises UserError if the schedule has not one step."""
+        self.task, self.folder, self.machine = task, folder, machine
+        self.config, self.seed, self.precision = config.optimiser, config.seed, config.precision
+        self.per_epoch, self.total = steps(images, self.config.batch, self.config.epochs)
         if self.total < 1:
-            raise UserError(f"{images} images, batch {config.batch}, {config.epochs:g} epochs: not one step; train for longer")
+            raise UserError(f"{images} images and {self.config.epochs:g} epochs make not one step; train for longer")
+        self.optimiser = make_optimiser(task.model, self.config, config.encoder.depth)
         self.step, self.images, self.seconds = 0, 0, 0.0
         self.latest: Losses = {}
         self.unreadable: set[int] = set()

@@ -68,16 +68,7 @@ def pretrain(config: Pretrain, roots: list[str], teacher: Path | None, folder: P
     """Run the stage in `folder`; returns its metrics. Resumes from the folder's checkpoint."""
     images = WordImages(roots)
     task = PretrainTask(config, make_model(config, teacher), machine.device)
-    training = Training(
-        task,
-        config.optimiser,
-        images=len(images),
-        depth=config.encoder.depth,
-        seed=config.seed,
-        precision=config.precision,
-        folder=folder,
-        machine=machine,
-    )
+    training = Training(task, config, len(images), folder, machine)
     order = ShuffledBatches(np.arange(len(images)), config.optimiser.batch, training.step, training.total, config.seed)
     training.run(load_batches(images, config.encoder.image, order, labelled=False, workers=machine.workers))
     checkpoint.save(folder / MODEL, artefact(task.model), {"stage": "pretrain", "config": config.model_dump(mode="json")})

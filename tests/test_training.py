@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from core.checkpoint import load, load_into, load_weights, save
-from core.config import Optimiser, peak_lr, steps
+from core.config import Data, Encoder, Finetune, Optimiser, TextDecoder, peak_lr, steps
 from core.data import Batch
 from core.errors import UserError
 from core.loop import Interrupted, Losses, Machine, NonFiniteLoss, Training
@@ -48,7 +48,10 @@ def batches(start: int, stop: int) -> Iterator[Batch]:
 
 
 def start(folder: Path, machine: Machine, task: LineTask | None = None, config: Optimiser = OPTIMISER) -> Training:
-    return Training(task or LineTask(), config, images=40, depth=1, seed=0, precision="fp32", folder=folder, machine=machine)
+    stage = Finetune(
+        encoder=Encoder(), decoder=TextDecoder(), optimiser=config, data=Data(roots=("none",)), precision="fp32", seed=0
+    )
+    return Training(task or LineTask(), stage, 40, folder, machine)
 
 
 def train(folder: Path, machine: Machine, config: Optimiser = OPTIMISER) -> Training:
@@ -163,7 +166,6 @@ def test_a_checkpoint_of_other_code_is_refused(tmp_path: Path, machine: Machine)
 
 
 def test_an_encoder_made_with_another_position_table_is_refused(tmp_path: Path) -> None:
-    from core.config import Encoder
     from core.loop import artefact
     from core.vit import VisionTransformer
 
@@ -209,7 +211,6 @@ def test_broken_checkpoints_are_refused_and_nothing_in_them_runs(tmp_path: Path)
 
 
 def test_a_released_teacher_checkpoint_fills_an_encoder(shared: Path) -> None:
-    from core.config import Encoder
     from core.vit import VisionTransformer
 
     path = shared / "parity" / "lmim_pretrain.pth"
