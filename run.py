@@ -6,7 +6,6 @@ python run.py status experiments/ablation_alignment.yaml     the state of every 
 """
 
 import argparse
-import errno
 import json
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
+from core.files import OUT_OF_REACH
 
 if TYPE_CHECKING:
     from analysis.tables import Table
@@ -169,7 +169,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plan": plan_command,
     "status": status_command,
 }
-OUT_OF_REACH = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
 def main(argv: list[str]) -> int:

@@ -166,9 +166,9 @@ class Table:
         if self.overrides:
             settings = ", ".join(f"{key}={value}" for key, value in self.overrides.items())
             notes.append(f"- Set on the command line, so another recipe than the file's, and no verdict: {settings}.")
-        if self.scale == "paper":
+        if self.scale == "paper" and not self.overrides:
             notes.append("- Verdict: `reproduced` where the reported Avg lies inside the measured interval, else `differs`.")
-        else:
+        elif self.scale != "paper":
             notes.append(
                 f"- No verdict: scale `{self.scale}` has other data, another model size and another length of training than "
                 "the paper, so measured and reported values stand side by side but may not be compared."

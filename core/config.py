@@ -18,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from core.errors import UserError
+
 Share = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Size = tuple[PositiveInt, PositiveInt]  # (height, width) in pixels
@@ -259,6 +261,11 @@ def peak_lr(base_lr: float, global_batch: int) -> float:
 
 
 def steps(images: int, batch: int, epochs: float) -> tuple[int, int]:
-    """(steps of one epoch, steps in all); the last, smaller batch of an epoch is left out unless it is the only one."""
+    """(steps of one epoch, steps in all); the last, smaller batch of an epoch is left out unless it is the only one.
+
+    Raises UserError if there is not one step."""
     per_epoch = max(images // batch, 1)
-    return per_epoch, round(per_epoch * epochs)
+    total = round(per_epoch * epochs)
+    if total < 1:
+        raise UserError(f"{images} images and {epochs:g} epochs make not one step; train for longer")
+    return per_epoch, total

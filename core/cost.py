@@ -8,12 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from core.config import Evaluate, Finetune, Pretrain, visible_count
 from core.lmim import LMIM
+from core.loop import trainable_parameters
 from core.recognizer import Recognizer
-
-
-def trainable_parameters(model: nn.Module) -> int:
-    """Numbers that training changes."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def _forward_flops(module: nn.Module, *inputs: torch.Tensor | None) -> int:

@@ -1,9 +1,12 @@
 """Files that are either whole or absent, whatever interrupts the writing."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+OUT_OF_REACH = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full or forbidden disk: the user's to mend
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from core.config import Finetune
 from core.data import Batch, Dropped, ShuffledBatches, WordImages, load_batches, normalise, to_unit
 from core.errors import UserError
 from core.evaluate import read_images
-from core.loop import Losses, Machine, Training, artefact, trainable
+from core.loop import Losses, Machine, Training, artefact
 from core.metrics import PROTOCOLS, count
 from core.pretrain import MODEL
 from core.randomness import derive_seed, generator
@@ -99,14 +99,6 @@ def finetune(
     training = Training(task, config, len(usable), folder, machine)
     order = ShuffledBatches(usable, config.optimiser.batch, training.step, training.total, config.seed)
     training.run(load_batches(images, config.encoder.image, order, labelled=True, workers=machine.workers))
-    if not task.validated:  # the run was cut between its last step and here
-        task.after_epoch(0)
     checkpoint.save(folder / MODEL, artefact(model), {"stage": "finetune", "config": config.model_dump(mode="json")})
     dropped.unreadable = training.unreadable
-    return {
-        "images_seen": training.images,
-        "steps": training.step,
-        "train_seconds": training.seconds,
-        "parameters": sum(parameter.numel() for parameter in trainable(model).values()),
-        "dropped": dropped.counts(),
-    } | task.validated
+    return training.metrics() | {"dropped": dropped.counts()} | task.validated

@@ -86,6 +86,11 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def trainable_parameters(model: nn.Module) -> int:
+    """Numbers that training changes."""
+    return sum(parameter.numel() for parameter in trainable(model).values())
+
+
 class Training:
     """One run of training: a model, its optimiser, its counters; goes on from the folder's checkpoint if there is one."""
 
@@ -94,8 +99,6 @@ class Training:
         self.task, self.folder, self.machine = task, folder, machine
         self.config, self.seed, self.precision = config.optimiser, config.seed, config.precision
         self.per_epoch, self.total = steps(images, self.config.batch, self.config.epochs)
-        if self.total < 1:
-            raise UserError(f"{images} images and {self.config.epochs:g} epochs make not one step; train for longer")
         self.optimiser = make_optimiser(task.model, self.config, config.encoder.depth)
         self.step, self.images, self.seconds = 0, 0, 0.0
         self.latest: Losses = {}
@@ -111,10 +114,11 @@ class Training:
             for batch in batches:
                 self._one_step(batch)
                 now = time.monotonic()
-                if self.machine.should_stop() and self.step < self.total:
+                going_on = self.step < self.total  # the last step's checkpoint would skip what follows that step
+                if going_on and self.machine.should_stop():
                     self.save()
                     raise Interrupted(f"stopped after step {self.step} of {self.total}; its checkpoint is kept")
-                if now - saved >= interval:
+                if going_on and now - saved >= interval:
                     self.save()
                     saved = time.monotonic()
                     interval = max(self.machine.checkpoint_seconds, 100 * (saved - now))
@@ -165,6 +169,15 @@ class Training:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return means
+
+    def metrics(self) -> dict[str, object]:
+        """What every training stage records."""
+        return {
+            "images_seen": self.images,
+            "steps": self.step,
+            "train_seconds": self.seconds,
+            "parameters": trainable_parameters(self.task.model),
+        }
 
     def save(self) -> None:
         """Write the checkpoint: trained weights, optimiser state, counters. Raises NonFiniteLoss rather than keep a wreck."""

@@ -12,7 +12,7 @@ from core.data import Batch, ShuffledBatches, WordImages, load_batches, normalis
 from core.errors import UserError
 from core.guidance import STRENGTHS, draw_view, guidance_view
 from core.lmim import LMIM
-from core.loop import Losses, Machine, Training, artefact, trainable
+from core.loop import Losses, Machine, Training, artefact
 from core.masking import draw_visible
 from core.randomness import derive_seed, generator
 from core.targets import FrozenFeatures
@@ -72,10 +72,4 @@ def pretrain(config: Pretrain, roots: list[str], teacher: Path | None, folder: P
     order = ShuffledBatches(np.arange(len(images)), config.optimiser.batch, training.step, training.total, config.seed)
     training.run(load_batches(images, config.encoder.image, order, labelled=False, workers=machine.workers))
     checkpoint.save(folder / MODEL, artefact(task.model), {"stage": "pretrain", "config": config.model_dump(mode="json")})
-    return {
-        "images_seen": training.images,
-        "steps": training.step,
-        "train_seconds": training.seconds,
-        "parameters": sum(parameter.numel() for parameter in trainable(task.model).values()),
-        "dropped": {"unreadable": len(training.unreadable)},
-    }
+    return training.metrics() | {"dropped": {"unreadable": len(training.unreadable)}}

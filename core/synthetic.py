@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -253,20 +254,20 @@ def _end_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _create(folder: Path) -> lmdb.Environment:
+@contextmanager
+def _new_lmdb(folder: Path) -> Iterator[lmdb.Environment]:
+    """An LMDB to be filled. Raises UserError if the disk is full, now or while it is filled."""
     try:
-        return lmdb.open(str(folder), map_size=1 << 36, lock=False)
-    except lmdb.Error as error:
-        raise UserError(f"{folder}: cannot be made ({error}); make room, or use --results") from error
-
-
-def _put(environment: lmdb.Environment, folder: Path, pairs: list[tuple[bytes, bytes]]) -> None:
-    try:
-        with environment.begin(write=True) as transaction:
-            for key, value in pairs:
-                transaction.put(key, value)
+        with lmdb.open(str(folder), map_size=1 << 36, lock=False) as environment:
+            yield environment
     except lmdb.Error as error:
         raise UserError(f"{folder}: rendered words cannot be written ({error}); make room, or use --results") from error
+
+
+def _put(environment: lmdb.Environment, pairs: list[tuple[bytes, bytes]]) -> None:
+    with environment.begin(write=True) as transaction:
+        for key, value in pairs:
+            transaction.put(key, value)
 
 
 def write(config: Rendered, folder: Path, processes: int, should_stop: Callable[[], bool]) -> Iterator[tuple[int, int]]:
@@ -285,16 +286,16 @@ def write(config: Rendered, folder: Path, processes: int, should_stop: Callable[
             temporary = folder / f".{split}.{os.getpid()}"
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            with _create(temporary) as environment:
+            with _new_lmdb(temporary) as environment:
                 chunks = [range(start, min(start + 500, size)) for start in range(0, size, 500)]
                 results = pool.map(_render_chunk, [config] * len(chunks), [split] * len(chunks), chunks)
                 for chunk, samples in zip(chunks, results, strict=True):
-                    _put(environment, folder, _keys(chunk, samples))
+                    _put(environment, _keys(chunk, samples))
                     done += len(chunk)
                     yield done, total
                     if should_stop():
                         pool.shutdown(cancel_futures=True)
                         shutil.rmtree(temporary)
                         return
-                _put(environment, folder, [(COUNT_KEY, str(size).encode())])
+                _put(environment, [(COUNT_KEY, str(size).encode())])
             os.replace(temporary, folder / split)

@@ -1,6 +1,5 @@
 """The body of a job: one run, from its inputs to its record, whatever happens."""
 
-import errno
 import shutil
 import time
 import traceback
@@ -13,7 +12,7 @@ from core import synthetic
 from core.config import Evaluate, Finetune, Pretrain, Rendered
 from core.errors import UserError
 from core.evaluate import evaluate
-from core.files import write_text
+from core.files import OUT_OF_REACH, write_text
 from core.finetune import finetune
 from core.loop import CHECKPOINT, Interrupted, Machine, NonFiniteLoss, Progress
 from core.pretrain import MODEL, pretrain
@@ -62,7 +61,7 @@ def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
     except (UserError, NonFiniteLoss) as reason:
         return _end(place, "failed", str(reason), user_error=isinstance(reason, UserError))
     except OSError as reason:
-        if reason.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if reason.errno not in OUT_OF_REACH:
             return _fail(place)
         advice = "make room or choose another folder with --results; the same command then goes on"
         return _end(place, "failed", f"{place.folder}: {reason.strerror}; {advice}", user_error=True)

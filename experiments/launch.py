@@ -17,11 +17,11 @@ from rich.live import Live
 from rich.table import Table
 
 from experiments.plan import PlannedRun
+from experiments.schema import STAGES
 from results import provenance
 from results.store import State, Store
 
 UNTOLD = 3  # a worker's exit code
-STAGES = ("pretrain", "finetune", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def work(runs: list[PlannedRun], store: Store, options: Options, started: float,
         checkpoint_seconds=options.checkpoint_seconds,
         should_stop=should_stop,
     )
-    runs = sorted(runs, key=lambda run: STAGES.index(run.stage))  # earlier stages first: others wait for them
+    runs = sorted(runs, key=lambda run: list(STAGES).index(run.stage))  # earlier stages first: others wait for them
     lost: set[str] = set()
     untold = False
     while not should_stop():

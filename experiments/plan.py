@@ -179,11 +179,11 @@ class Planner:
         if recipe.teacher.file is not None:
             return f"file:{expand(recipe.teacher.file)}"
         if recipe.teacher.run is None:
-            raise UserError(f"{layers[1].source}: teacher: MAE features need one; give teacher.file or teacher.run")
+            raise UserError(f"{row}: teacher: MAE features need one; give teacher.file or teacher.run")
         delta = {f"pretrain.{key}": value for key, value in recipe.teacher.run.items()}
         elsewhere = {key: value for key, value in layers[-1].tree.items() if key.partition(".")[0] != "pretrain"}
         own = replace(layers[-1], tree=elsewhere)
-        with_teacher = [*layers[:-1], own, Layer(f"{layers[1].source}: teacher.run", delta, dotted=True)]
+        with_teacher = [*layers[:-1], own, Layer("teacher.run", delta, dotted=True)]
         made = read_recipe(with_teacher)
         config = read_stage("pretrain", made, self._precision(made), seed, with_teacher)
         return self._add("pretrain", config, {}, {"train": config.data}, made, f"teacher of {row}")
@@ -222,8 +222,6 @@ def effective(run: PlannedRun) -> dict[str, Any]:
         return {"images": run.images()}
     optimiser = run.config.optimiser
     _, total = steps(run.images(), optimiser.batch, optimiser.epochs)
-    if total < 1:
-        raise UserError(f"{run.id}: {run.images()} images and {optimiser.epochs:g} epochs make not one step; train for longer")
     return {
         "peak_lr": round(peak_lr(optimiser.base_lr, optimiser.batch), 12),
         "batch": optimiser.batch,

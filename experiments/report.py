@@ -7,6 +7,7 @@ from core.config import Finetune
 from core.cost import cost
 from experiments.launch import Ending, progress_text
 from experiments.plan import Plan, PlannedRun, effective
+from experiments.schema import STAGES
 from results.store import State, Store
 
 # Sustained arithmetic assumed where no run of the same stage has finished here yet: one core of a CPU, one GPU.
@@ -62,7 +63,7 @@ def describe_plan(plan: Plan, store: Store) -> dict[str, Any]:
         "scale": plan.scale,
         "experiments": {name: experiment.title for name, experiment in plan.experiments.items()},
         "runs": runs,
-        "summary": {stage: stages.count(stage) for stage in ("pretrain", "finetune", "evaluate")},
+        "summary": {stage: stages.count(stage) for stage in STAGES},
         "complete": sum(run["state"] == "complete" for run in runs),
         "shared": sum(run["shared"] for run in runs),
         "images_seen": sum(run["images"] for run in runs if run["stage"] != "evaluate"),

@@ -96,11 +96,12 @@ def read_experiment(path: Path) -> Experiment:
         experiment = Experiment.model_validate(tree)
     except ValidationError as error:
         raise UserError(explain(error, Experiment, [Layer(str(path), tree)])) from error
-    try:
-        for variant in experiment.variants if experiment.table else ():
-            reported_row(experiment.table or "", variant.reported)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    if experiment.table is not None:
+        try:
+            for variant in experiment.variants:
+                reported_row(experiment.table, variant.reported)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
     names = [variant.name for variant in experiment.variants]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: variants: two have the same name; names must differ: {', '.join(names)}")

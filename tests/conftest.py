@@ -2,17 +2,20 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
 import torch
 from PIL import Image
 
-from core.config import Rendered
+from core.config import Data, Optimiser, Rendered
 from core.data import COUNT_KEY, IMAGE_KEY, LABEL_KEY
 from core.loop import Machine
 
 torch.set_num_threads(1)
+
+STAGE: dict[str, Any] = {"optimiser": Optimiser(base_lr=1e-3), "data": Data(roots=("none",)), "precision": "fp32", "seed": 0}
 
 
 @pytest.fixture(scope="session")

@@ -6,18 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import STAGE
 from golden_weights import golden_image, golden_state, load_golden, normal
 from torch import Tensor
 
 from core.checkpoint import from_released, load_into
 from core.config import (
     Alignment,
-    Data,
     Encoder,
     Finetune,
     Guidance,
     Mask,
-    Optimiser,
     Pretrain,
     ReconstructionDecoder,
     TextDecoder,
@@ -28,7 +27,6 @@ from core.recognizer import Recognizer, reading_loss
 from core.vit import position_table
 
 TOLERANCE = 1e-4
-COMMON: dict[str, Any] = {"optimiser": Optimiser(base_lr=1e-4), "data": Data(roots=("none",)), "precision": "fp32", "seed": 0}
 ENCODER = Encoder(width=48, depth=3, heads=3)
 
 
@@ -68,7 +66,7 @@ def pretraining() -> tuple[LMIM, Output]:
         guidance=Guidance(),
         alignment=Alignment(),
         target={"kind": "mae_feature"},
-        **COMMON,
+        **STAGE,
     )
     model = LMIM(config).eval()
     load_into(model, from_released(golden_state(golden["names"])), "", Path("golden"))
@@ -112,7 +110,7 @@ def test_released_position_table(part: str, width: int) -> None:
 @pytest.fixture(scope="module")
 def recognizer() -> Recognizer:
     decoder = TextDecoder(width=64, layers=2, heads=4, feedforward=32)
-    model = Recognizer(Finetune(encoder=ENCODER, decoder=decoder, **COMMON)).eval()
+    model = Recognizer(Finetune(encoder=ENCODER, decoder=decoder, **STAGE)).eval()
     load_into(model, from_released(golden_state(load_golden("recognizer")["names"])), "", Path("golden"))
     return model
 
@@ -160,18 +158,18 @@ def test_published_sizes() -> None:
         guidance=Guidance(),
         alignment=Alignment(),
         target={"kind": "mae_feature"},
-        **COMMON,
+        **STAGE,
     )
     with torch.device("meta"):
         assert sum(p.numel() for p in LMIM(pretrain).parameters() if p.requires_grad) == 30_314_368
-        recognizer = Recognizer(Finetune(encoder=encoder, decoder=TextDecoder(), **COMMON))
+        recognizer = Recognizer(Finetune(encoder=encoder, decoder=TextDecoder(), **STAGE))
     assert sum(p.numel() for p in recognizer.parameters()) == 35_791_457
 
 
 def test_published_chinese_size(tmp_path: Path) -> None:
     file = tmp_path / "characters.txt"
     file.write_text("".join(map(chr, range(0x4E00, 0x4E00 + 7934))) + "\n", encoding="utf-8")
-    config = Finetune(encoder=Encoder(), decoder=TextDecoder(), max_length=40, charset=f"file:{file}", **COMMON)
+    config = Finetune(encoder=Encoder(), decoder=TextDecoder(), max_length=40, charset=f"file:{file}", **STAGE)
     with torch.device("meta"):
         model = Recognizer(config)
     assert model.charset.classes == 7937

@@ -4,15 +4,14 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import STAGE
 
 from core.config import (
     Alignment,
-    Data,
     Encoder,
     Finetune,
     Guidance,
     Mask,
-    Optimiser,
     Pretrain,
     ReconstructionDecoder,
     TextDecoder,
@@ -28,13 +27,7 @@ from core.targets import PixelPatches
 from core.vit import VisionTransformer, gather_patches, patchify, position_table
 
 ENCODER = Encoder(width=32, depth=2, heads=2, patch=(8, 8))
-COMMON: dict[str, Any] = {
-    "encoder": ENCODER,
-    "optimiser": Optimiser(base_lr=1e-3),
-    "data": Data(roots=("none",)),
-    "precision": "fp32",
-    "seed": 0,
-}
+COMMON: dict[str, Any] = {"encoder": ENCODER, **STAGE}
 
 
 def pretrain_config(**changes: Any) -> Pretrain:

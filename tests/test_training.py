@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import STAGE
 from torch import nn
 
 from core.checkpoint import load, load_into, load_weights, save
-from core.config import Data, Encoder, Finetune, Optimiser, TextDecoder, peak_lr, steps
+from core.config import Encoder, Finetune, Optimiser, TextDecoder, peak_lr, steps
 from core.data import Batch
 from core.errors import UserError
 from core.loop import Interrupted, Losses, Machine, NonFiniteLoss, Training
@@ -48,9 +49,7 @@ def batches(start: int, stop: int) -> Iterator[Batch]:
 
 
 def start(folder: Path, machine: Machine, task: LineTask | None = None, config: Optimiser = OPTIMISER) -> Training:
-    stage = Finetune(
-        encoder=Encoder(), decoder=TextDecoder(), optimiser=config, data=Data(roots=("none",)), precision="fp32", seed=0
-    )
+    stage = Finetune(encoder=Encoder(), decoder=TextDecoder(), **(STAGE | {"optimiser": config}))
     return Training(task or LineTask(), stage, 40, folder, machine)
 
 
