@@ -3,17 +3,24 @@
 python run.py experiments/ablation_alignment.yaml            run an experiment, or go on with it, and print its table
 python run.py plan experiments/ablation_alignment.yaml       what would run, at what cost; nothing is run
 python run.py status experiments/ablation_alignment.yaml     the state of every run
+python run.py data check iiit5k svt                          counts, broken images, labels, duplicates of data sets
+python run.py score predictions.csv --protocol waics         score stored predictions, without a model
+python run.py COMMAND --help                                 what a command takes
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from core.errors import UserError
 from core.files import OUT_OF_REACH
+from experiments.command_line import positive
+from experiments.data_commands import add_data_commands
+from experiments.model_commands import add_model_commands
+
+COMMANDS = ("run", "plan", "status", "data", "score", "import", "export", "predict")
 
 if TYPE_CHECKING:
     from analysis.tables import Table
@@ -25,28 +32,35 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("command", nargs="?", choices=("run", "plan", "status"), default="run", help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, command, text in (
+        ("run", run_command, "run experiments, or go on with them, and print their tables (the default command)"),
+        ("plan", plan_command, "what would run, at what cost; nothing is run"),
+        ("status", status_command, "the state of every run"),
+    ):
+        one = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        one.set_defaults(command=command)
+        _add_options(one)
+    add_data_commands(commands)
+    add_model_commands(commands)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="experiment files (experiments/*.yaml)")
     what = parser.add_argument_group("what is computed")
-    what.add_argument("--scale", default="mini", help="profile in experiments/scales: smoke, mini (default), small, paper, ...")
+    what.add_argument("--scale", help="profile in experiments/scales: smoke, mini (mostly the default), small, paper, ...")
     what.add_argument("--seeds", type=_numbers, metavar="0,1,2", help="seeds instead of the experiment's own")
     what.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. pretrain.mask.ratio=0.7")
     what.add_argument("--precision", choices=("fp32", "bf16"), help="instead of the profile's; part of what is computed")
     how = parser.add_argument_group("how")
     how.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="all that is written goes below")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    how.add_argument("--jobs", type=_positive, help="runs at a time (default: on CPU one for each core, else 1)")
+    how.add_argument("--jobs", type=positive, help="runs at a time (default: on CPU one for each core, else 1)")
     how.add_argument("--workers", type=_not_negative, help="processes that read images, per run (default: 0 on CPU, 8 on GPU)")
-    how.add_argument("--micro-batch", type=_positive, help="images at a time; gradients accumulate to the config's batch")
+    how.add_argument("--micro-batch", type=positive, help="images at a time; gradients accumulate to the config's batch")
     how.add_argument("--checkpoint-seconds", type=float, default=60.0, help="between checkpoints (default 60)")
     how.add_argument("--json", action="store_true", help="plan and status: JSON on standard output")
-    return parser
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
 
 
 def _not_negative(text: str) -> int:
@@ -65,30 +79,16 @@ def _numbers(text: str) -> list[int]:
     return numbers
 
 
-def _overrides(pairs: list[str]) -> dict[str, Any]:
-    import yaml
-
-    overrides = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
-            raise UserError(f"--set {pair}: write it as KEY=VALUE, e.g. pretrain.mask.ratio=0.7")
-        try:
-            overrides[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {pair}: the value is not valid YAML") from error
-    return overrides
-
-
 def _plan(arguments: argparse.Namespace) -> tuple["Plan", "Store"]:
     from experiments.device import default_precision, find_device
     from experiments.plan import make_plan
+    from experiments.schema import overrides
     from results.store import Store
 
     store = Store(arguments.results)
-    overrides = _overrides(arguments.set) | ({"precision": arguments.precision} if arguments.precision else {})
+    settings = overrides(arguments.set) | ({"precision": arguments.precision} if arguments.precision else {})
     automatic = default_precision(find_device(arguments.device))
-    plan = make_plan(arguments.files, arguments.scale, store, precision=automatic, overrides=overrides, seeds=arguments.seeds)
+    plan = make_plan(arguments.files, arguments.scale, store, precision=automatic, overrides=settings, seeds=arguments.seeds)
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
     return plan, store
@@ -105,7 +105,7 @@ def _tables(plan: "Plan", store: "Store") -> list["Table"]:
         for number, variant in enumerate(experiment.variants):
             cells = [cell for cell in plan.cells if (cell.experiment, cell.variant) == (name, number)]
             evaluations = {cell.seed: cell.evaluate for cell in cells}
-            trainings = {cell.seed: (cell.pretrain, cell.finetune) for cell in cells}
+            trainings = {cell.seed: cell.trainings for cell in cells}
             rows.append(Row(variant.name, variant.reported, evaluations, trainings))
         about = (experiment.title, plan.scale, plan.about, experiment.table)
         tables.append(Table(name, *about, rows, store, plan.overrides))
@@ -164,26 +164,20 @@ def run_command(arguments: argparse.Namespace) -> int:
     return ending(plan, store, how)
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "run": run_command,
-    "plan": plan_command,
-    "status": status_command,
-}
-
-
 def main(argv: list[str]) -> int:
-    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+    if argv and argv[0] not in COMMANDS and argv[0] not in ("-h", "--help"):
         argv = ["run", *argv]
     arguments = make_parser().parse_args(argv)
     try:
-        return COMMANDS[arguments.command](arguments)
+        return arguments.command(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         if error.errno not in OUT_OF_REACH:
             raise
-        print(f"error: {error.filename or arguments.results}: {error.strerror}; make room, or use --results", file=sys.stderr)
+        place = error.filename or getattr(arguments, "results", "output")
+        print(f"error: {place}: {error.strerror}; make room, or write elsewhere", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

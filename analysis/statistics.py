@@ -47,3 +47,10 @@ def paired_difference(differences: Sequence[np.ndarray]) -> Estimate:
     variance = sum(values.var(ddof=1) / len(values) if len(values) > 1 else 1.0 for values in differences)
     value, error = float(np.mean(means)), Z95 * float(np.sqrt(variance)) / len(means)
     return Estimate(value, value - error, value + error)
+
+
+def wilson(correct: int, images: int) -> tuple[float, float]:
+    """95 % interval of a share `correct / images`, in [0, 1] (Wilson, 1927). It covers the sampling of images only."""
+    share, z = correct / images, Z95**2 / images
+    centre, half = share + z / 2, Z95 * np.sqrt(share * (1 - share) / images + z / (4 * images))
+    return float((centre - half) / (1 + z)), float((centre + half) / (1 + z))

@@ -1,9 +1,9 @@
-"""Weights on disk: safetensors written atomically; the released formats read without executing anything in them."""
+"""Weights on disk: safetensors written atomically, pickles read without executing anything in them."""
 
 import argparse
 import json
 import pickle
-import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,59 +15,6 @@ from torch import Tensor, nn
 
 from core.errors import UserError
 from core.files import atomic_path
-
-_ENCODER = [(r"patch_embed\.proj\.", "patch_embed."), (r"\.pos_embed$", ".positions")]
-_LMIM = [
-    (r"^model_maeenc\.", "encoder."),
-    (r"^model_maeenc_momentum\.", "target.encoder."),
-    (r"^mask_token$", "decoder.mask_token"),
-    (r"^decoder_embed\.", "decoder.embed_visible."),
-    (r"^decoder_embed2\.", "decoder.embed_guidance."),
-    (r"^decoder_blocks\.", "decoder.blocks."),
-    (r"^decoder_norm\.", "decoder.norm."),
-    (r"^decoder_pred\.", "decoder.predict."),
-    (r"\.multihead_attn\.", ".cross_attention."),
-    (r"\.linear1\.", ".feedforward.0."),
-    (r"\.linear2\.", ".feedforward.3."),
-]
-_RECOGNIZER = [
-    (r"^linear_norm\.", "bridge."),
-    (r"^decoder\.trg_word_emb\.", "embedding."),
-    (r"^decoder\.layer_stack\.", "layers."),
-    (r"^decoder\.layer_norm\.", "norm."),
-    (r"^decoder\.classifier\.", "classify."),
-    (r"\.enc_attn\.", ".cross_attention."),
-    (r"\.linear_q\.", ".query."),
-    (r"\.linear_k\.", ".key."),
-    (r"\.linear_v\.", ".value."),
-    (r"\.fc\.", ".out."),
-    (r"\.mlp\.w_1\.", ".feedforward.0."),
-    (r"\.mlp\.w_2\.", ".feedforward.2."),
-]
-_DECODER_BLOCK = [
-    (r"\.self_attn\.", ".self_attention."),
-    (r"^((?:decoder\.blocks|layers)\.\d+)\.norm([123])\.", r"\1.norms.\2."),
-]
-_COMPUTED = re.compile(r"(^|\.)(decoder_pos_embed|position_table)$")  # tables, not weights
-
-
-def from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A released state dict under our names: LMIM pre-trained or fine-tuned, or MAERec (encoder only, named `encoder.*`)."""
-    if any(name.startswith("model_maeenc.") for name in state):
-        rules, wanted = _LMIM, ""
-    elif any(name.startswith("linear_norm.") for name in state):
-        rules, wanted = _RECOGNIZER, r"^(encoder|linear_norm|decoder)\."  # the rest are aliases of the encoder's
-    else:
-        rules, wanted = [(r"^", "encoder.")], r"^(cls_token|pos_embed|patch_embed|blocks|norm)"  # without MAERec's decoder
-    renamed = {}
-    for name, tensor in state.items():
-        if _COMPUTED.search(name) or not re.search(wanted, name):
-            continue
-        for pattern, replacement in [*rules, *_ENCODER, *_DECODER_BLOCK]:
-            name = re.sub(pattern, replacement, name)
-        name = re.sub(r"\.norms\.([123])\.", lambda match: f".norms.{int(match[1]) - 1}.", name)
-        renamed[name] = tensor.flatten(1) if name.endswith("patch_embed.weight") else tensor
-    return renamed
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -92,34 +39,35 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path}: not a readable safetensors file ({error}); delete it or name another") from error
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """Weights under our names from our own safetensors or from a released `.pth`; nothing in the file is executed."""
-    if path.suffix == ".safetensors":
-        return load(path)[0]
+def load_pickle(path: Path) -> dict[str, Any]:
+    """A dictionary written by `torch.save`; nothing in it is executed, an `argparse.Namespace` is let in. Raises UserError."""
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a file's pickle protocol may mean: an error below tells the user
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).strip().splitlines()[0].split(". ")[0]
-        raise UserError(f"{path}: not a checkpoint that can be read without executing code ({reason})") from error
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path}: holds no state dict under 'model'; a released .pth or our .safetensors is needed")
-    return from_released(state)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split()).split(". ")[0][:160] or type(error).__name__
+        raise UserError(f"{path}: damaged, or not a checkpoint that can be read without executing code ({reason})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary with a state dict under 'model'")
+    return content
 
 
-def load_into(module: nn.Module, weights: Mapping[str, Tensor], prefix: str, path: Path) -> None:
-    """Fill `module` with the weights below `prefix`. Raises UserError unless every one is there in its shape.
+def check_fits(module: nn.Module, weights: Mapping[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
+    """The weights below `prefix`, if they are those of `module`. Raises UserError unless every one is there in its shape.
 
     Tables that the module computes (`positions`) need not be there, but must be equal where they are."""
     found = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
     for name, table in module.named_buffers():
-        given = found.pop(name, table)
-        if given.shape != table.shape or not torch.allclose(given, table.cpu(), atol=1e-4):
+        given = found.pop(name, None)
+        same = given is None or (
+            given.shape == table.shape and (table.is_meta or torch.allclose(given, table.cpu(), atol=1e-4))
+        )
+        if not same:
             raise UserError(f"{path}: {prefix}{name} is another table; set encoder.positions, image and patch as it was made")
-    wanted = dict(module.state_dict())
+    wanted = module.state_dict()
     missing = [name for name in wanted if name not in found]
     if missing:
         message = f"{path}: {len(wanted) - len(missing)} of {len(wanted)} weights matched (first missing: {prefix}{missing[0]})"
@@ -131,4 +79,9 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], prefix: str, pat
     extra = [name for name in found if name not in wanted]
     if extra:
         raise UserError(f"{path}: {prefix}{extra[0]} has no place in this model; was it made with another depth?")
-    module.load_state_dict(found)
+    return found
+
+
+def load_into(module: nn.Module, weights: Mapping[str, Tensor], prefix: str, path: Path) -> None:
+    """Fill `module` with the weights below `prefix`. Raises UserError unless they fit."""
+    module.load_state_dict(check_fits(module, weights, prefix, path))

@@ -3,8 +3,8 @@
 Defaults are the paper's ablation recipe as `experiments/base/lmim.yaml` states it; a smaller scale overrides sizes only.
 """
 
+from collections.abc import Sequence
 from math import isqrt
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from core.errors import UserError
+from core.text import read_charset
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -137,38 +138,69 @@ class Optimiser(Closed):
         return self
 
 
+Roots = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class Mix(Closed):
+    """Further roots that fill a share of every training batch; where they or the others run out first, they begin again."""
+
+    roots: Roots
+    share: Share
+
+
 class Data(Closed):
-    """LMDB roots, read one after another. A root `rendered:NAME` is a split of the embedded data set.
+    """LMDB roots, read one after another: a folder (or one that holds several), a name of `experiments/data.yaml`, or
+    `rendered:NAME`, a split of the embedded data set. `filters`: lists of images to leave out."""
 
-    `expected_images` lets a plan be made before the data are there; it never enters a run."""
+    roots: Roots
+    mix: Mix | None = None
+    filters: tuple[str, ...] = ()
 
-    roots: Annotated[tuple[str, ...], Field(min_length=1)]
-    expected_images: PositiveInt | None = None
+    def sizes(self, batch: int) -> list[int]:
+        """Images of a batch from `roots`, and from `mix` where there is one."""
+        if self.mix is None:
+            return [batch]
+        mixed = min(max(round(self.mix.share * batch), 1), batch - 1)
+        return [batch - mixed, mixed]
+
+    def epoch(self, counts: Sequence[int], batch: int) -> int:
+        """Images of one epoch, given those of `roots` and of `mix`: enough batches to show every image of both."""
+        return max(count * batch // size for count, size in zip(counts, self.sizes(batch), strict=True))
 
 
 Precision = Literal["fp32", "bf16"]
+Labels = Literal["strict", "released"]  # what becomes of labels that do not fit: core/text.py
 
 
-class Pretrain(Closed):
-    """One pre-training run; with `guidance: null`, a pixel target and SA-FFN it is plain masked image modelling."""
+class PretrainModel(Closed):
+    """What is pre-trained; with `guidance: null`, a pixel target and SA-FFN it is plain masked image modelling."""
 
     encoder: Encoder
     decoder: ReconstructionDecoder
-    mask: Mask
     guidance: Guidance | None
     alignment: Alignment | None
     target: Target
+
+    @model_validator(mode="after")
+    def _branches(self) -> "PretrainModel":
+        if self.alignment and not self.guidance:
+            raise ValueError("alignment compares the two branches' [cls]: it needs guidance, or alignment: null")
+        if (self.decoder.order == "SA-FFN") != (self.guidance is None):
+            raise ValueError("decoder.order: SA-FFN goes with guidance: null, the other orders with guidance")
+        return self
+
+
+class Pretrain(PretrainModel):
+    """One pre-training run."""
+
+    mask: Mask
     optimiser: Optimiser
     data: Data
     precision: Precision
     seed: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")
-    def _fits(self) -> "Pretrain":
-        if self.alignment and not self.guidance:
-            raise ValueError("alignment compares the two branches' [cls]: it needs guidance, or alignment: null")
-        if (self.decoder.order == "SA-FFN") != (self.guidance is None):
-            raise ValueError("decoder.order: SA-FFN goes with guidance: null, the other orders with guidance")
+    def _leaves_some(self) -> "Pretrain":
         if visible_count(self.encoder.patches, self.mask.ratio) < 1:
             raise ValueError(f"mask.ratio {self.mask.ratio:g} leaves none of {self.encoder.patches} patches visible")
         return self
@@ -190,15 +222,29 @@ class TextDecoder(Closed):
         return self
 
 
-class Finetune(Closed):
-    """One fine-tuning run. `max_length` counts the end mark, so a word has at most max_length - 1 characters.
+class RecognizerModel(Closed):
+    """What a recogniser is. `max_length` counts the end mark, so a word has at most max_length - 1 characters.
 
-    `charset`: ascii94, or file:PATH, which the characters in that file (UTF-8, white space ignored) then stand for."""
+    `charset`: ascii94, or file:PATH, which the characters in that file (UTF-8, white space ignored) then stand for, or the
+    characters themselves; with lower-case letters only, upper-case ones are read as these."""
 
     encoder: Encoder
     decoder: TextDecoder
     charset: str = "ascii94"
     max_length: Annotated[int, Field(ge=2, le=200)] = 25
+
+    @field_validator("charset")
+    @classmethod
+    def _read_charset(cls, charset: str) -> str:
+        """The characters themselves: a run's identity and its weights must not depend on a file that may change."""
+        return read_charset(charset)
+
+
+class Finetune(RecognizerModel):
+    """One fine-tuning run. `labels`: strict leaves out broken images and over-long labels, released replaces them by a later
+    sample."""
+
+    labels: Labels = "strict"
     augmentation: Literal["abinet", "none"] = "abinet"
     optimiser: Optimiser
     data: Data
@@ -206,47 +252,46 @@ class Finetune(Closed):
     precision: Precision
     seed: Annotated[int, Field(ge=0)]
 
-    @field_validator("charset")
-    @classmethod
-    def _read_charset(cls, charset: str) -> str:
-        """The characters themselves: a run's identity and its weights must not depend on a file that may change."""
-        if charset.startswith("file:"):
-            path = Path(charset.removeprefix("file:"))
-            if not path.is_file():
-                raise ValueError(f"{path}: no such file")
-            charset = "".join(path.read_text(encoding="utf-8").split())
-        if charset != "ascii94" and (len(set(charset)) < len(charset) or not charset):
-            raise ValueError("ascii94, file:PATH, or characters of which none may stand twice")
-        return charset
-
 
 class Evaluate(Closed):
-    """One evaluation: greedy reading of every image of every subset, scored under one protocol."""
+    """One evaluation: greedy reading of every image of every subset, scored under one protocol and label policy."""
 
     subsets: Annotated[dict[str, Data], Field(min_length=1)]
-    protocol: Literal["waics"] = "waics"
+    protocol: Literal["waics", "case_sensitive", "alnum_case_sensitive", "chinese", "openocr"] = "waics"
+    labels: Labels = "strict"
     batch: PositiveInt = 256
     precision: Precision
 
+    @field_validator("subsets")
+    @classmethod
+    def _unmixed(cls, subsets: dict[str, Data]) -> dict[str, Data]:
+        if mixed := [name for name, data in subsets.items() if data.mix is not None]:
+            raise ValueError(f"{mixed[0]}.mix: only training data can be mixed; name a subset of its own instead")
+        return subsets
+
 
 class Rendered(Closed):
-    """The embedded data set (`core/synthetic.py`): how many rendered words, which words, how hard."""
+    """The embedded data set (`core/synthetic.py`): how many rendered words, which words, how hard.
+
+    `look`: page is dark ink on light ground, coloured any two colours, scene imitates photographs (and has no test subsets)."""
 
     seed: Annotated[int, Field(ge=0)] = 0
     train: PositiveInt
     validation: PositiveInt
-    test: PositiveInt  # images per test subset
+    test: Annotated[int, Field(ge=0)] = 0  # images per test subset
     vocabulary: PositiveInt  # most frequent words
     letters: tuple[PositiveInt, PositiveInt] = (3, 7)
     image: Size = (32, 128)
     unseen: Share = 0.1  # of the vocabulary, kept out of training
     special: Probability = 0.4  # share of training words drawn in a test subset's special manner
-    colour: bool = False  # coloured ink and ground; off: dark ink on light ground
+    look: Literal["page", "coloured", "scene"] = "page"
 
     @model_validator(mode="after")
     def _ordered(self) -> "Rendered":
         if self.letters[0] > self.letters[1]:
             raise ValueError(f"letters {list(self.letters)}: the least comes first")
+        if self.look == "scene" and self.test:
+            raise ValueError("look: scene has no test subsets; leave test out, and name real subsets")
         return self
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from core.config import Evaluate, Finetune, Pretrain, visible_count
+from core.config import Evaluate, Finetune, Pretrain, RecognizerModel, visible_count
 from core.lmim import LMIM
 from core.loop import trainable_parameters
 from core.recognizer import Recognizer
@@ -38,7 +38,7 @@ def pretrain_cost(config: Pretrain) -> tuple[int, float]:
 
 
 @cache
-def recognizer_cost(config: Finetune) -> tuple[int, float]:
+def recognizer_cost(config: RecognizerModel) -> tuple[int, float]:
     """(trainable parameters, floating-point operations of one forward pass per image, all text positions)."""
     with torch.device("meta"):
         model = Recognizer(config)
@@ -48,12 +48,11 @@ def recognizer_cost(config: Finetune) -> tuple[int, float]:
     return trainable_parameters(model), float(forward)
 
 
-def cost(config: Pretrain | Finetune | Evaluate, recognizer: Finetune | None = None) -> tuple[int, float]:
-    """(parameters, floating-point operations per image) of a stage; an evaluation needs the recogniser's config."""
+def cost(config: Pretrain | Finetune | Evaluate, recognizer: RecognizerModel | None = None) -> tuple[int, float]:
+    """(parameters, floating-point operations per image) of a stage; an evaluation needs its recogniser, else they are 0."""
     if isinstance(config, Pretrain):
         return pretrain_cost(config)
     if isinstance(config, Finetune):
         parameters, forward = recognizer_cost(config)
         return parameters, 3 * forward
-    assert recognizer is not None, "what an evaluation costs depends on its recogniser"
-    return recognizer_cost(recognizer)
+    return (0, 0.0) if recognizer is None else recognizer_cost(recognizer)

@@ -1,9 +1,13 @@
-"""Word images in LMDB: read lazily in each process, counted where they cannot be read, never replaced by another."""
+"""Word images in LMDB: read lazily in each process, counted where they cannot be read, never replaced by another.
+
+The standard layout: `image-%09d` and (where there are labels) `label-%09d`, numbered from 1, and `num-samples`. Nothing here
+grows with the number of images but what is left out.
+"""
 
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,12 +16,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from core.errors import UserError
-from core.randomness import generator
 
-IMAGE_KEY, LABEL_KEY, COUNT_KEY = "image-{:09d}", "label-{:09d}", b"num-samples"  # numbered from 1
+IMAGE_KEY, LABEL_KEY, COUNT_KEY = "image-{:09d}", "label-{:09d}", b"num-samples"
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "MPO")  # not EPS, which would run Ghostscript
 
 
 _environments: dict[str, lmdb.Environment] = {}
@@ -41,25 +44,76 @@ os.register_at_fork(before=_close_all)
 
 
 def _open(root: str) -> lmdb.Environment:
-    if not (Path(root) / "data.mdb").is_file():
+    file = Path(root) / "data.mdb"
+    if not file.is_file():
         raise UserError(f"{root}: no LMDB here (data.mdb is missing); name a folder in the standard layout")
     try:
-        return lmdb.open(root, readonly=True, lock=False, readahead=False, meminit=False, max_spare_txns=32)
+        environment = lmdb.open(root, readonly=True, lock=False, readahead=False, meminit=False, max_spare_txns=32)
     except lmdb.Error as error:
         raise UserError(f"{root}: not a readable LMDB ({error})") from error
+    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    if file.stat().st_size < needed:  # reading beyond the end of a mapped file would kill the process
+        environment.close()
+        raise UserError(f"{file}: cut short ({file.stat().st_size:,} of {needed:,} bytes); copy or download it again")
+    return environment
+
+
+def find_roots(path: str) -> list[str]:
+    """The LMDB folders at or below `path`, in the order of their names. Raises UserError if there is none."""
+    if path.endswith("data.mdb"):
+        path = os.path.dirname(path)
+    found, seen = [], set()
+    for folder, below, files in os.walk(path, followlinks=True):
+        below.sort()
+        if "data.mdb" in files or os.path.realpath(folder) in seen:
+            below.clear()
+        if "data.mdb" in files:
+            found.append(folder)
+        seen.add(os.path.realpath(folder))
+    if not found:
+        what = "no LMDB at or below this folder (data.mdb is missing)" if os.path.isdir(path) else "no such folder"
+        raise UserError(f"{path}: {what}; name a folder in the standard layout")
+    return found
 
 
 def count_samples(environment: lmdb.Environment, root: str) -> int:
-    """`num-samples` of an open root. Raises UserError if it is missing, not a number, or zero."""
+    """`num-samples` of an open root; the number of its last image where that key is missing or no number.
+
+    Raises UserError if there is no image."""
     with environment.begin() as transaction:
         raw = transaction.get(COUNT_KEY)
     try:
         count = int(raw or b"")
-    except ValueError as error:
-        raise UserError(f"{root}: no usable 'num-samples' key; rebuild this LMDB in the standard layout") from error
+    except ValueError:
+        count = last_image(environment)
     if count < 1:
-        raise UserError(f"{root}: the data set is empty (num-samples is {count})")
+        raise UserError(f"{root}: the data set is empty (num-samples is {(raw or b'missing').decode(errors='replace')})")
     return count
+
+
+def last_image(environment: lmdb.Environment) -> int:
+    """The highest number of an image key; 0 if there is none."""
+    with environment.begin() as transaction, transaction.cursor() as cursor:
+        found = cursor.prev() if cursor.set_range(b"image-:") else cursor.last()  # ":" follows "9"
+        key = bytes(cursor.key()) if found else b""
+    return int(key[6:]) if key.startswith(b"image-") and key[6:].isdigit() else 0
+
+
+def irregular(root: str) -> str:
+    """What is wrong with a root's count, or nothing: quick, from the database's statistics."""
+    environment = open_lmdb(root)
+    with environment.begin() as transaction:
+        raw = transaction.get(COUNT_KEY)
+    count, last = count_samples(environment, root), last_image(environment)
+    if raw is None or not raw.isdigit():
+        return f"{root}: no usable num-samples; its last image, {last}, is taken for the count"
+    if count != last:
+        rest = "what is missing counts as unreadable" if count > last else "the images beyond are not read"
+        return f"{root}: num-samples is {count}, but the last image is number {last}; {rest}"
+    keys = environment.stat()["entries"] - 1
+    if keys not in (count, 2 * count):
+        return f"{root}: {keys} keys besides num-samples, neither {count} nor {2 * count}; `run.py data check` names them"
+    return ""
 
 
 def fingerprint(root: str, images: int = 64, labels: int = 100_000) -> tuple[str, int]:
@@ -77,43 +131,135 @@ def fingerprint(root: str, images: int = 64, labels: int = 100_000) -> tuple[str
     return digest.hexdigest()[:16], count
 
 
-class WordImages:
-    """Several LMDB roots read as one; image `i` of `len()` has an optional label. Holds no open file."""
+FILTER_COLUMNS = ("fingerprint", "index")  # what the reader takes from a filter list; further columns are for people
 
-    def __init__(self, roots: Sequence[str]) -> None:
-        self.roots = list(roots)
+
+def read_filters(paths: Iterable[str]) -> dict[str, np.ndarray]:
+    """Fingerprint of a root -> numbers (from 0) of its images to leave out, from filter lists (TSV with a header line).
+
+    Raises UserError if a file is missing or not such a list."""
+    left_out: dict[str, list[int]] = {}
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8") as file:
+                lines = [line.rstrip("\n").split("\t") for line in file if not line.startswith("#")]
+            if not lines or tuple(lines[0][:2]) != FILTER_COLUMNS:
+                raise ValueError("its first line must name the columns fingerprint and index")
+            for line in lines[1:]:
+                left_out.setdefault(line[0], []).append(int(line[1]))
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: no such filter list; `run.py data overlap` writes one") from error
+        except (OSError, ValueError, IndexError) as error:
+            raise UserError(f"{path}: not a filter list ({error}); `run.py data overlap` writes one") from error
+    return {name: np.unique(np.array(numbers)) for name, numbers in left_out.items()}
+
+
+def decode(raw: bytes) -> Image.Image | None:
+    """An image file's pixels as RGB, or None if they cannot be decoded."""
+    try:
+        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+            return image.convert("RGB")
+    except Exception:  # a decoder may raise anything on a broken file, and none may end a run at its ninth hour
+        return None
+
+
+def resize(picture: Image.Image, size: tuple[int, int]) -> Tensor:
+    """(3, H, W) uint8, bicubic, of `size` (height, width)."""
+    if picture.size != (size[1], size[0]):
+        picture = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+
+class Selection:
+    """The numbers from `start` to `stop` without some, in order; memory only for those left out."""
+
+    def __init__(self, start: int, stop: int, left_out: np.ndarray) -> None:
+        inside = np.unique(left_out[(left_out >= start) & (left_out < stop)]) - start
+        self.start, self._length = start, stop - start - len(inside)
+        self._gaps = inside - np.arange(len(inside))  # so many are kept before each one left out
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
+        return self.start + positions + np.searchsorted(self._gaps, positions, side="right")
+
+
+class WordImages:
+    """Several LMDB roots read as one, those in `mixed` last; image `i` of `len()` has an optional label. Holds no open file.
+
+    `filters`: lists of images to leave out of training and tests; they keep their numbers. Raises UserError."""
+
+    def __init__(self, roots: Sequence[str], filters: Sequence[str] = (), mixed: Sequence[str] = ()) -> None:
+        self.roots = [*roots, *mixed]
         self.ends = np.cumsum([count_samples(open_lmdb(root), root) for root in self.roots])
+        self.border = int(self.ends[len(roots) - 1])  # where `mixed` begins
+        self.left_out = np.empty(0, dtype=np.int64)
+        if filters:
+            self._leave_out(filters)
+
+    def _leave_out(self, filters: Sequence[str]) -> None:
+        lists = read_filters(filters)
+        starts = [0, *self.ends.tolist()]
+        parts = [
+            lists.get(fingerprint(root)[0], self.left_out) + start for root, start in zip(self.roots, starts, strict=False)
+        ]
+        self.left_out = np.concatenate(parts)
+        if lists and not len(self.left_out):
+            raise UserError(f"{', '.join(filters)}: made for other data than {', '.join(self.roots)}; make it again for these")
 
     def __len__(self) -> int:
         return int(self.ends[-1])
 
+    def selection(self, left_out: Sequence[int] | np.ndarray = (), start: int = 0, stop: int | None = None) -> Selection:
+        """The images from `start` to `stop` without the filtered ones and those in `left_out`."""
+        also = np.asarray(left_out, dtype=np.int64)
+        return Selection(start, len(self) if stop is None else stop, np.concatenate([self.left_out, also]))
+
     def _get(self, index: int, pattern: str) -> bytes | None:
         root = int(np.searchsorted(self.ends, index, side="right"))
         number = index - int(self.ends[root - 1] if root else 0) + 1
-        with open_lmdb(self.roots[root]).begin() as transaction:
-            return transaction.get(pattern.format(number).encode())
+        try:
+            with open_lmdb(self.roots[root]).begin() as transaction:
+                return transaction.get(pattern.format(number).encode())
+        except lmdb.Error:  # a damaged page
+            return None
 
     def label(self, index: int) -> str | None:
         """The label, or None if there is none or it is not UTF-8."""
-        raw = self._get(index, LABEL_KEY)
-        try:
-            return None if raw is None else raw.decode("utf-8")
-        except UnicodeDecodeError:
-            return None
+        return _text(self._get(index, LABEL_KEY))
+
+    def labels(self) -> Iterator[str | None]:
+        """Every label in order, as `label` gives it; fast, in flat memory."""
+        starts = [0, *self.ends.tolist()]
+        for root, count in zip(self.roots, np.diff(starts).tolist(), strict=True):
+            with open_lmdb(root).begin(buffers=True) as transaction, transaction.cursor() as cursor:
+                here = cursor.set_range(LABEL_KEY.format(1).encode())
+                for number in range(1, count + 1):
+                    key = LABEL_KEY.format(number).encode()
+                    if here and cursor.key() == key:
+                        yield _text(bytes(cursor.value()))
+                        here = cursor.next()
+                    else:
+                        yield None
+                        here = here and cursor.set_range(LABEL_KEY.format(number + 1).encode())
+
+    def raw(self, index: int) -> bytes | None:
+        """The image file, or None if it is missing."""
+        return self._get(index, IMAGE_KEY)
 
     def image(self, index: int, size: tuple[int, int]) -> Tensor | None:
         """(3, H, W) uint8, resized bicubically to `size` (height, width); None if missing or undecodable."""
-        raw = self._get(index, IMAGE_KEY)
-        if raw is None:
-            return None
-        try:
-            with Image.open(io.BytesIO(raw)) as image:
-                picture = image.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            return None
-        if picture.size != (size[1], size[0]):
-            picture = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        raw = self.raw(index)
+        picture = None if raw is None else decode(raw)
+        return None if picture is None else resize(picture, size)
+
+
+def _text(raw: bytes | None) -> str | None:
+    try:
+        return None if raw is None else raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 @dataclass
@@ -123,7 +269,9 @@ class Dropped:
     unreadable: set[int] = field(default_factory=set)  # images that are missing or cannot be decoded
     unlabelled: int = 0
     over_long: int = 0
-    unknown_characters: int = 0  # labels with a character outside the charset (kept, the character becomes UNKNOWN)
+    unknown_characters: int = 0  # labels with a character outside the charset
+    replaced: int = 0  # policy `released`: another sample took the place
+    filtered: int = 0  # left out by a filter list
 
     def counts(self) -> dict[str, int]:
         return {
@@ -131,74 +279,6 @@ class Dropped:
             "unlabelled": self.unlabelled,
             "over_long": self.over_long,
             "unknown_characters": self.unknown_characters,
+            "replaced": self.replaced,
+            "filtered": self.filtered,
         }
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images of one step: those that could be read, their numbers in the data set, their labels ("" where none)."""
-
-    images: Tensor  # (B, 3, H, W) uint8
-    indices: list[int]
-    labels: list[str]
-    unreadable: list[int]
-
-
-class _Read(Dataset[tuple[int, Tensor | None, str]]):
-    def __init__(self, images: WordImages, size: tuple[int, int], labelled: bool) -> None:
-        self.images, self.size, self.labelled = images, size, labelled
-
-    def __getitem__(self, index: int) -> tuple[int, Tensor | None, str]:
-        label = self.images.label(index) if self.labelled else None
-        return index, self.images.image(index, self.size), label or ""
-
-
-def _collate(samples: list[tuple[int, Tensor | None, str]]) -> Batch:
-    whole = [(index, image, label) for index, image, label in samples if image is not None]
-    return Batch(
-        images=torch.stack([image for _, image, _ in whole]) if whole else torch.empty(0),
-        indices=[index for index, _, _ in whole],
-        labels=[label for _, _, label in whole],
-        unreadable=[index for index, image, _ in samples if image is None],
-    )
-
-
-class ShuffledBatches(Sampler[list[int]]):
-    """Batches of steps `start` to `stop`, each epoch in its own order, derived from (seed, epoch) alone."""
-
-    def __init__(self, usable: np.ndarray, batch: int, start: int, stop: int, seed: int) -> None:
-        self.usable, self.batch, self.start, self.stop, self.seed = usable, batch, start, stop, seed
-
-    def __iter__(self) -> Iterator[list[int]]:
-        per_epoch, drawn, order = max(len(self.usable) // self.batch, 1), -1, self.usable
-        for step in range(self.start, self.stop):
-            epoch, position = divmod(step, per_epoch)
-            if epoch != drawn:
-                shuffle = torch.randperm(len(self.usable), generator=generator(self.seed, "order", epoch))
-                drawn, order = epoch, self.usable[shuffle.numpy()]
-            yield order[position * self.batch : (position + 1) * self.batch].tolist()
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-
-def load_batches(
-    images: WordImages, size: tuple[int, int], batches: Sampler[list[int]] | list[list[int]], *, labelled: bool, workers: int
-) -> DataLoader[Batch]:
-    """Read the batches named by `batches`, in order, decoded to `size`, with `workers` processes (0: this one)."""
-    return DataLoader(
-        _Read(images, size, labelled),  # type: ignore[arg-type]  # indexed by the sampler, it needs no length
-        batch_sampler=batches,
-        collate_fn=_collate,
-        num_workers=workers,
-    )
-
-
-def to_unit(images: Tensor, device: torch.device) -> Tensor:
-    """uint8 images -> floats in [0, 1] on the device."""
-    return images.to(device, non_blocking=True).float() / 255
-
-
-def normalise(images: Tensor) -> Tensor:
-    """[0, 1] -> [-1, 1]: mean 0.5, standard deviation 0.5."""
-    return images * 2 - 1

@@ -3,15 +3,26 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from core import checkpoint
-from core.config import Evaluate, Finetune, Precision
-from core.data import Dropped, WordImages, load_batches, normalise, to_unit
-from core.errors import UserError
+from core.batches import load_batches, normalise, to_unit
+from core.config import Evaluate, Precision
+from core.data import Dropped, WordImages
 from core.loop import Interrupted, Machine, Progress, autocast
-from core.metrics import PROTOCOLS, Reading, count
+from core.metrics import LABEL_POLICIES, PROTOCOLS, Reading, as_released, count
 from core.recognizer import Recognizer
+from core.released import read_recognizer
+
+
+def read_batch(model: Recognizer, images: torch.Tensor) -> list[tuple[str, float]]:
+    """(B, 3, H, W) in [-1, 1] -> text, and confidence: the product of its characters' probabilities and EOS's."""
+    tokens, probabilities = model.read(images)
+    ends = tokens == model.charset.eos
+    ended = ends.cumsum(1) - ends.long()  # EOS itself still counts
+    confidences = torch.where(ended > 0, 1.0, probabilities).prod(1).tolist()
+    return list(zip(map(model.charset.decode, tokens.tolist()), confidences, strict=True))
 
 
 def read_images(
@@ -22,19 +33,18 @@ def read_images(
     readings: list[Reading] = []
     dropped = Dropped()
     charset, max_length = model.charset, model.config.max_length
-    order = [list(range(start, min(start + batch, len(images)))) for start in range(0, len(images), batch)]
+    chosen = images.selection()
+    order = [chosen[np.arange(start, min(start + batch, len(chosen)))].tolist() for start in range(0, len(chosen), batch)]
+    dropped.filtered = len(images) - len(chosen)
     started = time.monotonic()
     for part in load_batches(images, model.config.encoder.image, order, labelled=True, workers=machine.workers):
         if machine.should_stop():
             raise Interrupted(f"stopped while reading {name}; evaluation starts again from its first image")
-        texts, confidences = [], []
+        read: list[tuple[str, float]] = []
         if part.indices:
             with autocast(machine.device, precision):
-                tokens, probabilities = model.read(normalise(to_unit(part.images, machine.device)))
-            ended = (tokens == charset.eos).cumsum(1) - (tokens == charset.eos).long()  # EOS itself still counts
-            confidences = torch.where(ended > 0, 1.0, probabilities).prod(1).tolist()
-            texts = [charset.decode(row) for row in tokens.tolist()]
-        for index, label, text, confidence in zip(part.indices, part.labels, texts, confidences, strict=True):
+                read = read_batch(model, normalise(to_unit(part.images, machine.device)))
+        for index, label, (text, confidence) in zip(part.indices, part.labels, read, strict=True):
             dropped.over_long += len(label) >= max_length
             dropped.unknown_characters += bool(charset.unknown_in(label))
             dropped.unlabelled += not label
@@ -43,31 +53,32 @@ def read_images(
             dropped.unreadable.add(index)
             readings.append(Reading(index, images.label(index) or "", "", 0.0, readable=False))
         rate = len(readings) / (time.monotonic() - started)
-        left = (len(images) - len(readings)) / rate
-        machine.on_progress(Progress(len(readings), len(images), "images", rate, left, name))
+        left = (len(chosen) - len(readings)) / rate
+        machine.on_progress(Progress(len(readings), len(chosen), "images", rate, left, name))
     return sorted(readings, key=lambda reading: reading.index), dropped
 
 
 def load_recognizer(path: Path, device: torch.device) -> Recognizer:
     """The recogniser in a fine-tuned run's `model.safetensors`."""
-    weights, metadata = checkpoint.load(path)
-    if metadata.get("stage") != "finetune":
-        raise UserError(f"{path}: holds no recogniser; name the model.safetensors of a finetune run")
-    model = Recognizer(Finetune.model_validate(metadata["config"]))
+    config, weights = read_recognizer(path)
+    model = Recognizer(config)
     checkpoint.load_into(model, weights, "", path)
     return model.to(device)
 
 
 def evaluate(
-    config: Evaluate, subsets: dict[str, list[str]], recognizer: Path, machine: Machine
+    config: Evaluate, subsets: dict[str, WordImages], recognizer: Path, machine: Machine
 ) -> tuple[dict[str, object], dict[str, list[Reading]]]:
     """Run the stage; returns its metrics (counts per subset) and the readings of each subset."""
     model = load_recognizer(recognizer, machine.device)
     protocol = PROTOCOLS[config.protocol]
-    metrics: dict[str, object] = {"protocol": protocol.name, "protocol_statement": protocol.statement}
+    statement = f"{protocol.statement}; {LABEL_POLICIES[config.labels]}"
+    metrics: dict[str, object] = {"protocol": protocol.name, "labels": config.labels, "protocol_statement": statement}
     counts, drops, readings = {}, {}, {}
-    for name, roots in subsets.items():
-        readings[name], dropped = read_images(model, WordImages(roots), config.batch, config.precision, machine, name)
+    for name, images in subsets.items():
+        readings[name], dropped = read_images(model, images, config.batch, config.precision, machine, name)
+        if config.labels == "released":
+            readings[name], dropped.replaced = as_released(readings[name], model.charset, model.config.max_length)
         result = count(readings[name], protocol)
         counts[name] = {"correct": result.correct, "images": result.images}
         drops[name] = dropped.counts()

@@ -4,21 +4,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from core import checkpoint
 from core.augmentation import augment
+from core.batches import Batch, load_batches, normalise, to_unit
 from core.config import Finetune
-from core.data import Batch, Dropped, ShuffledBatches, WordImages, load_batches, normalise, to_unit
+from core.data import Dropped, WordImages
 from core.errors import UserError
 from core.evaluate import read_images
-from core.loop import Losses, Machine, Training, artefact
+from core.loop import Losses, Machine, Training, artefact, training_groups
 from core.metrics import PROTOCOLS, count
 from core.pretrain import MODEL
 from core.randomness import derive_seed, generator
 from core.recognizer import Recognizer, reading_loss
-from core.text import Charset
+from core.released import load_weights
+from core.text import make_charset
 
 
 def make_model(config: Finetune, encoder: Path | None) -> Recognizer:
@@ -26,26 +27,35 @@ def make_model(config: Finetune, encoder: Path | None) -> Recognizer:
     torch.manual_seed(derive_seed(config.seed, "finetune", "weights"))
     model = Recognizer(config)
     if encoder is not None:
-        checkpoint.load_into(model.encoder, checkpoint.load_weights(encoder), "encoder.", encoder)
+        checkpoint.load_into(model.encoder, load_weights(encoder)[0], "encoder.", encoder)
     return model
 
 
-def usable_labels(images: WordImages, charset: Charset, max_length: int) -> tuple[np.ndarray, Dropped]:
-    """Numbers of the images whose label can be trained on, and what was left out. Raises UserError if none can."""
-    dropped = Dropped()
-    usable = []
-    for index in range(len(images)):
-        label = images.label(index)
-        if not label:
-            dropped.unlabelled += 1
-        elif len(label) >= max_length:
-            dropped.over_long += 1
-        else:
+def unusable_labels(images: WordImages, config: Finetune) -> tuple[list[int], Dropped]:
+    """Numbers of the images whose label cannot be trained on, and what becomes of labels that do not fit.
+
+    Policy `released` leaves none out: a later sample takes the place of one whose label is too long. Raises UserError if no
+    label can be trained on."""
+    dropped, unusable, fits = Dropped(filtered=len(images.left_out)), [], 0
+    charset, limit = make_charset(config.charset), length_limit(config)
+    for index, label in enumerate(images.labels()):
+        if label and len(label) < limit:
             dropped.unknown_characters += bool(charset.unknown_in(label))
-            usable.append(index)
-    if not usable:
+            fits += 1
+            continue
+        dropped.unlabelled += not label
+        dropped.over_long += bool(label)
+        unusable.append(index)
+    if not fits:
         raise UserError(f"{', '.join(images.roots)}: no usable label among {len(images)} images ({dropped.counts()})")
-    return np.array(usable), dropped
+    if config.labels == "released":
+        dropped.replaced, unusable = len(unusable), []
+    return unusable, dropped
+
+
+def length_limit(config: Finetune) -> int:
+    """Labels of so many characters do not fit; the released code takes one fewer than there is room for."""
+    return config.max_length - (config.labels == "released")
 
 
 class FinetuneTask:
@@ -83,22 +93,23 @@ class FinetuneTask:
 
 def finetune(
     config: Finetune,
-    roots: list[str],
-    validation: list[str] | None,
+    images: WordImages,
+    validation: WordImages | None,
     encoder: Path | None,
     folder: Path,
     machine: Machine,
 ) -> dict[str, object]:
     """Run the stage in `folder`; returns its metrics. Resumes from the folder's checkpoint.
 
-    The last weights are kept: nothing is chosen on validation or test images."""
-    images = WordImages(roots)
+    images: the roots of `config.data`, then those mixed in. The last weights are kept: nothing is chosen on validation or
+    test images."""
     model = make_model(config, encoder)
-    usable, dropped = usable_labels(images, model.charset, config.max_length)
-    task = FinetuneTask(config, model, WordImages(validation) if validation else None, machine)
-    training = Training(task, config, len(usable), folder, machine)
-    order = ShuffledBatches(usable, config.optimiser.batch, training.step, training.total, config.seed)
-    training.run(load_batches(images, config.encoder.image, order, labelled=True, workers=machine.workers))
+    unusable, dropped = unusable_labels(images, config)
+    task = FinetuneTask(config, model, validation, machine)
+    training = Training(task, config, training_groups(config, images, unusable), folder, machine)
+    limit = length_limit(config) if config.labels == "released" else None
+    size, workers = config.encoder.image, machine.workers
+    training.run(load_batches(images, size, training.order(), labelled=True, workers=workers, limit=limit))
     checkpoint.save(folder / MODEL, artefact(model), {"stage": "finetune", "config": config.model_dump(mode="json")})
     dropped.unreadable = training.unreadable
     return training.metrics() | {"dropped": dropped.counts()} | task.validated

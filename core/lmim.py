@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from core.config import Pretrain
+from core.config import PretrainModel
 from core.decoder import GuidedDecoder
 from core.masking import hidden_patches
 from core.targets import make_target
@@ -56,7 +56,7 @@ class Output:
 class LMIM(nn.Module):
     """Two branches, one encoder. Without guidance it is masked image modelling with a single branch."""
 
-    def __init__(self, config: Pretrain) -> None:
+    def __init__(self, config: PretrainModel) -> None:
         super().__init__()
         self.config = config
         self.encoder = VisionTransformer(config.encoder)

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from core import checkpoint
+from core.batches import Batch, ShuffledBatches
 from core.config import Finetune, Precision, Pretrain, steps
-from core.data import Batch
+from core.data import Selection, WordImages
 from core.errors import UserError
 from core.files import write_text
 from core.optim import learning_rate, make_optimiser, set_rate
@@ -81,6 +82,18 @@ def artefact(model: nn.Module) -> dict[str, Tensor]:
     return {**trainable(model), "encoder.positions": model.get_buffer("encoder.positions")}
 
 
+def training_groups(config: Pretrain | Finetune, images: WordImages, unusable: Sequence[int]) -> list[Selection]:
+    """The images of `config.data.roots` and of its mix, each without those filtered and the unusable. Raises UserError."""
+    mix = config.data.mix
+    border = len(images) if mix is None else images.border
+    groups = [images.selection(unusable, 0, border)]
+    if mix is not None:
+        groups.append(images.selection(unusable, border))
+    if not all(map(len, groups)):
+        raise UserError(f"{', '.join(images.roots)}: not one image is left to train on; `run.py data check` says why")
+    return groups
+
+
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Name -> parameter, of those that are trained."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -94,17 +107,25 @@ def trainable_parameters(model: nn.Module) -> int:
 class Training:
     """One run of training: a model, its optimiser, its counters; goes on from the folder's checkpoint if there is one."""
 
-    def __init__(self, task: Task, config: Pretrain | Finetune, images: int, folder: Path, machine: Machine) -> None:
-        """images: in one epoch. Raises UserError if the schedule has not one step."""
-        self.task, self.folder, self.machine = task, folder, machine
+    def __init__(
+        self, task: Task, config: Pretrain | Finetune, groups: Sequence[Selection], folder: Path, machine: Machine
+    ) -> None:
+        """groups: the images of `config.data`, and of its mix. Raises UserError if the schedule has not one step."""
+        self.task, self.folder, self.machine, self.groups = task, folder, machine, groups
         self.config, self.seed, self.precision = config.optimiser, config.seed, config.precision
-        self.per_epoch, self.total = steps(images, self.config.batch, self.config.epochs)
+        self.sizes = config.data.sizes(self.config.batch)
+        epoch = config.data.epoch([len(group) for group in groups], self.config.batch)
+        self.per_epoch, self.total = steps(epoch, self.config.batch, self.config.epochs)
         self.optimiser = make_optimiser(task.model, self.config, config.encoder.depth)
         self.step, self.images, self.seconds = 0, 0, 0.0
         self.latest: Losses = {}
         self.unreadable: set[int] = set()
         self._restore()
         self.log = MetricLog(folder, self.step)
+
+    def order(self) -> ShuffledBatches:
+        """The batches of the steps still to be done."""
+        return ShuffledBatches(self.groups, self.sizes, self.step, self.total, self.seed)
 
     def run(self, batches: Iterable[Batch]) -> None:
         """Train on the batches of the steps from `self.step` on. Raises Interrupted (after a checkpoint), NonFiniteLoss."""

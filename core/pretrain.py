@@ -3,18 +3,19 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from core import checkpoint
+from core.batches import Batch, load_batches, normalise, to_unit
 from core.config import Pretrain
-from core.data import Batch, ShuffledBatches, WordImages, load_batches, normalise, to_unit
+from core.data import WordImages
 from core.errors import UserError
 from core.guidance import STRENGTHS, draw_view, guidance_view
 from core.lmim import LMIM
-from core.loop import Losses, Machine, Training, artefact
+from core.loop import Losses, Machine, Training, artefact, training_groups
 from core.masking import draw_visible
 from core.randomness import derive_seed, generator
+from core.released import load_weights
 from core.targets import FrozenFeatures
 
 MODEL = "model.safetensors"
@@ -29,7 +30,7 @@ def make_model(config: Pretrain, teacher: Path | None) -> LMIM:
     if config.target.kind == "mae_feature":
         if teacher is None or not isinstance(model.target, FrozenFeatures):
             raise UserError("an MAE-feature target needs a teacher: a checkpoint file or a pre-training run")
-        checkpoint.load_into(model.target.encoder, checkpoint.load_weights(teacher), "encoder.", teacher)
+        checkpoint.load_into(model.target.encoder, load_weights(teacher)[0], "encoder.", teacher)
     return model
 
 
@@ -64,12 +65,13 @@ class PretrainTask:
         return {}
 
 
-def pretrain(config: Pretrain, roots: list[str], teacher: Path | None, folder: Path, machine: Machine) -> dict[str, object]:
-    """Run the stage in `folder`; returns its metrics. Resumes from the folder's checkpoint."""
-    images = WordImages(roots)
+def pretrain(config: Pretrain, images: WordImages, teacher: Path | None, folder: Path, machine: Machine) -> dict[str, object]:
+    """Run the stage in `folder`; returns its metrics. Resumes from the folder's checkpoint.
+
+    images: the roots of `config.data`, then those mixed in."""
     task = PretrainTask(config, make_model(config, teacher), machine.device)
-    training = Training(task, config, len(images), folder, machine)
-    order = ShuffledBatches(np.arange(len(images)), config.optimiser.batch, training.step, training.total, config.seed)
-    training.run(load_batches(images, config.encoder.image, order, labelled=False, workers=machine.workers))
+    training = Training(task, config, training_groups(config, images, ()), folder, machine)
+    training.run(load_batches(images, config.encoder.image, training.order(), labelled=False, workers=machine.workers))
     checkpoint.save(folder / MODEL, artefact(task.model), {"stage": "pretrain", "config": config.model_dump(mode="json")})
-    return training.metrics() | {"dropped": {"unreadable": len(training.unreadable)}}
+    dropped = {"unreadable": len(training.unreadable), "filtered": len(images.left_out)}
+    return training.metrics() | {"dropped": dropped}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from core.config import Finetune, TextDecoder
+from core.config import RecognizerModel, TextDecoder
 from core.text import make_charset
 from core.vit import VisionTransformer, initialise
 
@@ -90,7 +90,7 @@ class Recognizer(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, config: Finetune) -> None:
+    def __init__(self, config: RecognizerModel) -> None:
         super().__init__()
         self.config, self.charset = config, make_charset(config.charset)
         width = config.decoder.width

@@ -1,8 +1,9 @@
 """The embedded data set: words of a real vocabulary, rendered, so that the suite runs on a machine with nothing.
 
 Deterministic in (seed, split, index), given the library versions that `fingerprint` names. Splits: train, validation, and the
-seven subsets of the Union14M-Benchmark, each drawn in the manner its name says. A share of the vocabulary (`unseen`) is never
-drawn in training (random letters may spell such a word); half of the words of validation and test are taken from it.
+seven subsets of the Union14M-Benchmark, each drawn in the manner its name says (`core/scene.py` draws another look, without
+subsets). A share of the vocabulary (`unseen`) is never drawn in training (random letters may spell such a word); half of the
+words of validation and test are taken from it.
 """
 
 import hashlib
@@ -10,75 +11,41 @@ import io
 import json
 import os
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
-from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
-import lmdb
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFilter
 
 from core.config import Rendered
-from core.data import COUNT_KEY, IMAGE_KEY, LABEL_KEY
 from core.errors import UserError
+from core.fonts import faces, font, packages
+from core.lmdb_writer import Sample, new_lmdb, put_count, put_samples
+from core.processes import end_with_parent
+from core.scene import render_scene, scene_label
 
 RENDERER = 1  # raise when a change here alters any image
 SUBSETS = ("curve", "multi_oriented", "artistic", "contextless", "salient", "multi_words", "general")
 LIBRARIES = ("pillow", "numpy", "wordfreq", "matplotlib")
-PLAIN = {
-    "matplotlib": ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif"),
-    "font_roboto": ("Roboto-Regular", "Roboto-Medium", "Roboto-Bold", "Roboto-Italic"),
-    "font_source_sans_pro": ("SourceSansPro-Regular", "SourceSansPro-Bold"),
-    "font_source_serif_pro": ("SourceSerifPro-Regular", "SourceSerifPro-Bold"),
-    "font_hanken_grotesk": ("HankenGrotesk-Regular", "HankenGrotesk-Bold"),
-    "font_manrope": ("Manrope-Regular", "Manrope-Bold"),
-    "font_caladea": ("Caladea-Regular", "Caladea-Bold"),
-}
-ARTISTIC = {
-    "font_amatic_sc": ("AmaticSC-Bold",),
-    "font_fredoka_one": ("FredokaOne-Regular",),
-    "matplotlib": ("DejaVuSerif-BoldItalic",),
-    "font_roboto": ("Roboto-BlackItalic",),
-    "font_caladea": ("Caladea-BoldItalic",),
-}
 LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
 
 
 def splits(config: Rendered) -> dict[str, int]:
     """Name of each split -> number of images."""
-    return {"train": config.train, "validation": config.validation} | dict.fromkeys(SUBSETS, config.test)
+    return {"train": config.train, "validation": config.validation} | (
+        dict.fromkeys(SUBSETS, config.test) if config.test else {}
+    )
 
 
 def fingerprint(config: Rendered) -> str:
     """16 hex digits: the config, the renderer, and the libraries whose versions the pixels depend on."""
-    packages = sorted({*LIBRARIES, *PLAIN, *ARTISTIC})
-    parts = [config.model_dump(mode="json"), RENDERER, {name: version(name.replace("_", "-")) for name in packages}]
+    libraries = sorted({*LIBRARIES, *packages()})
+    parts = [config.model_dump(mode="json"), RENDERER, {name: version(name) for name in libraries}]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@cache
-def font(package: str, name: str, size: int) -> ImageFont.FreeTypeFont:
-    """A font file of an installed package. Raises UserError if the package is missing."""
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise UserError(f"the font package {package.replace('_', '-')} is missing; pip install -r requirements.txt")
-    files = sorted(Path(spec.origin).parent.rglob(f"{name}.[to]tf"))
-    if not files:
-        raise UserError(f"the package {package.replace('_', '-')} holds no font {name}; pip install -r requirements.txt")
-    return ImageFont.truetype(str(files[0]), size, layout_engine=ImageFont.Layout.BASIC)
-
-
-@cache
-def _faces(kind: str) -> list[tuple[str, str]]:
-    table = ARTISTIC if kind == "artistic" else PLAIN
-    return [(package, name) for package, names in table.items() for name in names]
 
 
 @cache
@@ -127,8 +94,8 @@ def _label(config: Rendered, split: str, manner: str, random: np.random.Generato
 
 def _draw_text(text: str, manner: str, size: int, random: np.random.Generator) -> Image.Image:
     """The word as a mask (L), cut to its ink; the artistic manner adds an outline, a shadow or a slant."""
-    faces = _faces("artistic" if manner == "artistic" else "plain")
-    face = font(*faces[random.integers(len(faces))], size)
+    table = faces("artistic" if manner == "artistic" else "plain")
+    face = font(*table[random.integers(len(table))], size)
     left, top, right, bottom = face.getbbox(text)
     canvas = Image.new("L", (int(right - left) + 8, int(bottom - top) + 8))
     place = (4 - left, 4 - top)
@@ -175,8 +142,8 @@ def _place(mask: Image.Image, manner: str, image: tuple[int, int], random: np.ra
 def _distract(canvas: Image.Image, config: Rendered, random: np.random.Generator) -> Image.Image:
     """Salient manner: fragments of another, fainter and smaller text above, below or to the right of the word."""
     other = Image.new("L", canvas.size)
-    faces = _faces("plain")
-    face = font(*faces[random.integers(len(faces))], int(random.integers(10, 15)))
+    table = faces("plain")
+    face = font(*table[random.integers(len(table))], int(random.integers(10, 15)))
     text = _word(config, "train", random)
     end = (canvas.getbbox() or (0, 0, 0, 0))[2]
     along, across = int(random.integers(0, 60)), int(random.integers(2, 14))
@@ -206,6 +173,9 @@ def render(config: Rendered, split: str, index: int) -> tuple[Image.Image, str]:
     """Image `index` of a split and its label. Training and validation mix plain words with every special manner."""
     names = list(splits(config))
     random = np.random.default_rng([config.seed, 1 + names.index(split), index])
+    if config.look == "scene":
+        text = scene_label(_word(config, split, random), random)
+        return render_scene(text, random), text
     manner = split
     if split not in SUBSETS:
         manner = SUBSETS[random.integers(6)] if random.random() < config.special else "general"
@@ -222,52 +192,18 @@ def render(config: Rendered, split: str, index: int) -> tuple[Image.Image, str]:
     canvas = _place(mask, manner, config.image, random)
     if manner == "salient":
         canvas = _distract(canvas, config, random)
-    return _paint(canvas, config.colour, random), text
+    return _paint(canvas, config.look == "coloured", random), text
 
 
-def _render_chunk(config: Rendered, split: str, numbers: range) -> list[tuple[bytes, bytes]]:
-    samples = []
+def _render_chunk(config: Rendered, split: str, numbers: range) -> list[Sample]:
+    samples: list[Sample] = []
     for index in numbers:
         picture, text = render(config, split, index)
         stream = io.BytesIO()
-        picture.save(stream, "JPEG", quality=92)
-        samples.append((stream.getvalue(), text.encode()))
+        quality = 35 + 37 * index % 61 if config.look == "scene" else 92  # photographs: from poor to good, evenly
+        picture.save(stream, "JPEG", quality=quality)
+        samples.append((stream.getvalue(), text))
     return samples
-
-
-def _keys(numbers: range, samples: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Keys and values of rendered samples in the standard layout."""
-    pairs = []
-    for number, (image, label) in zip(numbers, samples, strict=True):
-        pairs += [(IMAGE_KEY.format(number + 1).encode(), image), (LABEL_KEY.format(number + 1).encode(), label)]
-    return pairs
-
-
-def _end_with_parent(parent: int) -> None:
-    """Let a rendering process end when the one that feeds it was killed."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def _new_lmdb(folder: Path) -> Iterator[lmdb.Environment]:
-    """An LMDB to be filled. Raises UserError if the disk is full, now or while it is filled."""
-    try:
-        with lmdb.open(str(folder), map_size=1 << 36, lock=False) as environment:
-            yield environment
-    except lmdb.Error as error:
-        raise UserError(f"{folder}: rendered words cannot be written ({error}); make room, or use --results") from error
-
-
-def _put(environment: lmdb.Environment, pairs: list[tuple[bytes, bytes]]) -> None:
-    with environment.begin(write=True) as transaction:
-        for key, value in pairs:
-            transaction.put(key, value)
 
 
 def write(config: Rendered, folder: Path, processes: int, should_stop: Callable[[], bool]) -> Iterator[tuple[int, int]]:
@@ -278,7 +214,7 @@ def write(config: Rendered, folder: Path, processes: int, should_stop: Callable[
     sizes = splits(config)
     done, total = 0, sum(sizes.values())
     context = get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_end_with_parent, initargs=(os.getpid(),)) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
         for split, size in sizes.items():
             if (folder / split).is_dir():
                 done += size
@@ -286,16 +222,18 @@ def write(config: Rendered, folder: Path, processes: int, should_stop: Callable[
             temporary = folder / f".{split}.{os.getpid()}"
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            with _new_lmdb(temporary) as environment:
+            with new_lmdb(temporary) as environment:
                 chunks = [range(start, min(start + 500, size)) for start in range(0, size, 500)]
                 results = pool.map(_render_chunk, [config] * len(chunks), [split] * len(chunks), chunks)
                 for chunk, samples in zip(chunks, results, strict=True):
-                    _put(environment, _keys(chunk, samples))
+                    with environment.begin(write=True) as transaction:
+                        put_samples(transaction, chunk.start + 1, samples)
                     done += len(chunk)
                     yield done, total
                     if should_stop():
                         pool.shutdown(cancel_futures=True)
                         shutil.rmtree(temporary)
                         return
-                _put(environment, [(COUNT_KEY, str(size).encode())])
+                with environment.begin(write=True) as transaction:
+                    put_count(transaction, size)
             os.replace(temporary, folder / split)

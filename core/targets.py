@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from core.config import Encoder, Pretrain
+from core.config import Encoder, PretrainModel
 from core.vit import VisionTransformer, patchify
 
 
@@ -38,7 +38,7 @@ class FrozenFeatures(nn.Module):
         return functional.layer_norm(features, features.shape[-1:])
 
 
-def make_target(config: Pretrain) -> PixelPatches | FrozenFeatures:
+def make_target(config: PretrainModel) -> PixelPatches | FrozenFeatures:
     """The target the config names. A feature target's encoder starts at random; for MAE features its weights are loaded."""
     if config.target.kind == "pixel":
         return PixelPatches(config.encoder, config.target.normalised)

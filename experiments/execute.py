@@ -9,13 +9,15 @@ from pathlib import Path
 import torch
 
 from core import synthetic
-from core.config import Evaluate, Finetune, Pretrain, Rendered
+from core.config import Evaluate, Pretrain, Rendered
+from core.data import WordImages
 from core.errors import UserError
 from core.evaluate import evaluate
 from core.files import OUT_OF_REACH, write_text
 from core.finetune import finetune
 from core.loop import CHECKPOINT, Interrupted, Machine, NonFiniteLoss, Progress
 from core.pretrain import MODEL, pretrain
+from experiments.datasets import expand
 from experiments.plan import PlannedRun, Root
 from results import provenance
 from results.store import Run, StateName, Store, try_lock
@@ -134,12 +136,17 @@ def run_stage(run: PlannedRun, store: Store, folder: Path, machine: Machine) -> 
     """Call the stage with its inputs as files; returns its metrics."""
     roots = {role: [root.path for root in value] for role, value in run.data.items()}
     inputs = {role: input_file(name, store) for role, name in run.inputs.items()}
-    if isinstance(run.config, Pretrain):
-        return pretrain(run.config, roots["train"], inputs.get("teacher"), folder, machine)
-    if isinstance(run.config, Finetune):
-        return finetune(run.config, roots["train"], roots.get("validation"), inputs.get("encoder"), folder, machine)
-    assert isinstance(run.config, Evaluate)
-    metrics, readings = evaluate(run.config, roots, inputs["recognizer"], machine)
+    if not isinstance(run.config, Evaluate):
+        filters = [expand(path) for path in run.config.data.filters]
+        images = WordImages(roots["train"], filters, roots.get("mixed", ()))
+        if isinstance(run.config, Pretrain):
+            return pretrain(run.config, images, inputs.get("teacher"), folder, machine)
+        validation = WordImages(roots["validation"]) if "validation" in roots else None
+        return finetune(run.config, images, validation, inputs.get("encoder"), folder, machine)
+    subsets = {
+        name: WordImages(roots[name], [expand(path) for path in data.filters]) for name, data in run.config.subsets.items()
+    }
+    metrics, readings = evaluate(run.config, subsets, inputs["recognizer"], machine)
     store.run(run.id).write_predictions(
         (subset, row.index, row.label, row.prediction, row.confidence, int(row.readable))
         for subset, rows in readings.items()
@@ -151,6 +158,23 @@ def run_stage(run: PlannedRun, store: Store, folder: Path, machine: Machine) -> 
 def input_file(name: str, store: Store) -> Path:
     """The weights that an input stands for: a named file, or the model of a run."""
     return Path(name.removeprefix("file:")) if name.startswith("file:") else store.run(name).folder / MODEL
+
+
+def find_model(name: str, results: Path) -> Path:
+    """The weights that a user names: a file, or a run's id (an evaluation stands for its recogniser). Raises UserError."""
+    if Path(name).is_file():
+        return Path(name)
+    store = Store(results)
+    folder = store.run(name).folder
+    if not folder.is_dir():
+        known = sorted(place.name for place in folder.parent.glob("finetune-*"))
+        runs = f"runs there: {', '.join(known)}" if known else "no finetune run there yet"
+        raise UserError(f"{name}: neither a file nor a run below {folder.parent} ({runs})")
+    if name.startswith("evaluate-"):
+        return input_file(store.run(name).record()["inputs"]["recognizer"], store)
+    if not (folder / MODEL).is_file():
+        raise UserError(f"{name}: this run has no weights yet; it is {store.run(name).state().name}")
+    return folder / MODEL
 
 
 def describe(run: PlannedRun) -> dict[str, object]:

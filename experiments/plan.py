@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -11,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from core import synthetic
-from core.config import Data, Evaluate, Finetune, Pretrain, Rendered, peak_lr, steps
-from core.data import fingerprint
+from core.config import Evaluate, Finetune, Pretrain, Rendered, peak_lr, steps
+from core.data import find_roots, fingerprint, irregular
 from core.errors import UserError
+from experiments.datasets import absent, expand, locate, registry, unset_variable
 from experiments.schema import (
     Experiment,
     Layer,
@@ -27,54 +26,56 @@ from experiments.schema import (
 from results.store import Store
 
 RENDERED = "rendered:"
+SCRATCH = "scratch"  # no encoder: its weights are drawn anew
 StageConfig = Pretrain | Finetune | Evaluate
 
 
 @dataclass(frozen=True)
 class Root:
-    """One LMDB root: where it lies, what is in it. `images` 0: not there yet, and `missing` says why."""
+    """One LMDB root: where it lies, what is in it. `missing` says why it is not there; `images` is then what is expected."""
 
     path: str
     fingerprint: str
     images: int
     rendered: Rendered | None = None
     missing: str = ""
+    note: str = ""  # what is odd about it
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A stage with its inputs. `data` maps a role (train, validation, or a subset's name) to its roots."""
+    """A stage with its inputs. `data` maps a role (train, mixed, validation, or a subset's name) to its roots."""
 
     id: str
     stage: str
     config: StageConfig
     inputs: dict[str, str]  # role -> id of a run, or file:PATH
     data: dict[str, tuple[Root, ...]]
-    expected_images: int | None
     rows: list[str] = field(default_factory=list)  # who needs it
 
     def images(self) -> int:
-        """Images of one epoch, or of all subsets; the profile's expectation where data are missing."""
-        roots = [root for role, roots in self.data.items() if role != "validation" for root in roots]
-        counted = sum(root.images for root in roots)
-        return counted if all(root.images for root in roots) else self.expected_images or 0
+        """Images of one epoch, or of all subsets; as many as the registry expects where data are missing."""
+        counts = {role: sum(root.images for root in roots) for role, roots in self.data.items()}
+        if isinstance(self.config, Evaluate):
+            return sum(counts.values())
+        trained = [counts[role] for role in ("train", "mixed") if role in counts]
+        return self.config.data.epoch(trained, self.config.optimiser.batch)
 
     def missing(self) -> str:
         """Why the run cannot start here, or nothing."""
         files = [name.removeprefix("file:") for name in self.inputs.values() if name.startswith("file:")]
-        absent = [f"{file}: no such file" for file in files if not Path(file).is_file()]
-        return next(iter([root.missing for roots in self.data.values() for root in roots if root.missing] + absent), "")
+        absences = [root.missing for roots in self.data.values() for root in roots if root.missing]
+        return next(iter([*absences, *(f"{file}: no such file" for file in files if not Path(file).is_file())]), "")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the experiment at one seed: the evaluation whose counts fill it, and the stages below."""
+    """One row of the experiment at one seed: the evaluation whose counts fill it, and the training runs below."""
 
     experiment: str
     variant: int
     seed: int
-    pretrain: str
-    finetune: str
+    trainings: tuple[str, ...]
     evaluate: str
 
 
@@ -91,27 +92,16 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-def expand(root: str) -> str:
-    """A root with its environment variables and `~` filled in, where they are set."""
-    return os.path.expanduser(os.path.expandvars(root))
+def resolve_root(root: str, rendered: Rendered | None, store: Store) -> tuple[Root, ...]:
+    """Where a root lies and what is in it; several where it is a folder of LMDBs.
+
+    Raises UserError if it names a rendered split that is not made, or nothing that could be a folder."""
+    if root.startswith(RENDERED):
+        return (_rendered_root(root, rendered, store),)
+    return _real_roots(root)
 
 
-@cache
-def _real_root(root: str) -> Root:
-    path = expand(root)
-    unset = re.findall(r"\$\{?(\w+)", path)
-    if unset:
-        return Root(path, f"unknown:{root}", 0, missing=f"{root}: the environment variable {unset[0]} is not set")
-    if not (Path(path) / "data.mdb").is_file():
-        return Root(path, f"unknown:{root}", 0, missing=f"{path}: no LMDB here (data.mdb is missing)")
-    found, images = fingerprint(path)
-    return Root(path, found, images)
-
-
-def resolve_root(root: str, rendered: Rendered | None, store: Store) -> Root:
-    """Where a root lies and what is in it. Raises UserError if it names a rendered split that is not made."""
-    if not root.startswith(RENDERED):
-        return _real_root(root)
+def _rendered_root(root: str, rendered: Rendered | None, store: Store) -> Root:
     split = root.removeprefix(RENDERED)
     sizes = synthetic.splits(rendered) if rendered else {}
     if rendered is None or split not in sizes:
@@ -120,13 +110,37 @@ def resolve_root(root: str, rendered: Rendered | None, store: Store) -> Root:
     return Root(str(store.data(found) / split), f"{found}/{split}", sizes[split], rendered)
 
 
+@cache
+def _real_roots(root: str) -> tuple[Root, ...]:
+    named = root in registry()
+    path = locate(root) if named else expand(root)
+    missing = ""
+    if variable := unset_variable(path):
+        missing = f"{root}: the environment variable {variable} is not set"
+    elif not Path(path).is_dir():
+        missing = f"{path}: no LMDB here (data.mdb is missing)"
+    if missing:
+        sizes = registry()[root].images if named else ()
+        return (Root(path, f"unknown:{root}", sizes[0] if sizes else 0, missing=absent(root) if named else missing),)
+    return tuple(Root(found, *fingerprint(found), note=irregular(found)) for found in find_roots(path))
+
+
 def run_id(stage: str, config: StageConfig, inputs: dict[str, str], data: dict[str, tuple[Root, ...]]) -> str:
     """STAGE-HASH. Paths do not enter: data count by their fingerprints, files by their content."""
-    settings = config.model_dump(mode="json", exclude={"data", "validation", "subsets"})
-    contents = {role: [root.fingerprint for root in roots] for role, roots in data.items()}
+    paths: Any = {"data": {"roots": True, "filters": True, "mix": {"roots"}}, "validation": True, "subsets": True}
+    settings = config.model_dump(mode="json", exclude=paths)
+    contents: dict[str, object] = {role: [root.fingerprint for root in roots] for role, roots in data.items()}
+    for role, filters in _filters(config).items():
+        contents[f"filters of {role}"] = [_content_of(f"file:{expand(path)}") for path in filters]
     named = {role: _content_of(name) for role, name in inputs.items()}
     identity = json.dumps([stage, settings, named, contents], sort_keys=True)
     return f"{stage}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+
+
+def _filters(config: StageConfig) -> dict[str, tuple[str, ...]]:
+    """Role -> filter lists, of the roles that have some."""
+    data = config.subsets if isinstance(config, Evaluate) else {"train": config.data}
+    return {role: one.filters for role, one in data.items() if one.filters}
 
 
 @cache
@@ -162,14 +176,23 @@ class Planner:
         pretrain = read_stage("pretrain", recipe, self._precision(recipe), seed, layers)
         finetune = read_stage("finetune", recipe, self._precision(recipe), seed, layers)
         evaluate = read_stage("evaluate", recipe, self._precision(recipe), seed, layers)
-        inputs = {}
-        if pretrain.target.kind == "mae_feature":
-            inputs["teacher"] = self._teacher(recipe, seed, layers, row)
-        first = self._add("pretrain", pretrain, inputs, {"train": pretrain.data}, recipe, row)
-        roles = {"train": finetune.data} | ({"validation": finetune.validation} if finetune.validation else {})
-        second = self._add("finetune", finetune, {"encoder": first}, roles, recipe, row)
-        third = self._add("evaluate", evaluate, {"recognizer": second}, evaluate.subsets, recipe, row)
-        self.plan.cells.append(Cell(name, number, seed, first, second, third))
+        trainings = []
+        if recipe.given.recognizer is not None:
+            recognizer = f"file:{expand(recipe.given.recognizer)}"
+        else:
+            encoder = {"encoder": f"file:{expand(recipe.given.encoder)}"} if recipe.given.encoder else {}
+            if recipe.given.encoder is None:
+                teacher = {}
+                if pretrain.target.kind == "mae_feature":
+                    teacher["teacher"] = self._teacher(recipe, seed, layers, row)
+                encoder = {"encoder": self._add("pretrain", pretrain, teacher, recipe, row)}
+                trainings.append(encoder["encoder"])
+            elif recipe.given.encoder == SCRATCH:
+                encoder = {}
+            recognizer = self._add("finetune", finetune, encoder, recipe, row)
+            trainings.append(recognizer)
+        last = self._add("evaluate", evaluate, {"recognizer": recognizer}, recipe, row)
+        self.plan.cells.append(Cell(name, number, seed, tuple(trainings), last))
 
     def _precision(self, recipe: Recipe) -> str:
         return self.precision if recipe.precision == "auto" else recipe.precision
@@ -186,29 +209,47 @@ class Planner:
         with_teacher = [*layers[:-1], own, Layer("teacher.run", delta, dotted=True)]
         made = read_recipe(with_teacher)
         config = read_stage("pretrain", made, self._precision(made), seed, with_teacher)
-        return self._add("pretrain", config, {}, {"train": config.data}, made, f"teacher of {row}")
+        return self._add("pretrain", config, {}, made, f"teacher of {row}")
 
-    def _add(
-        self, stage: str, config: StageConfig, inputs: dict[str, str], data: dict[str, Data], recipe: Recipe, row: str
-    ) -> str:
+    def _add(self, stage: str, config: StageConfig, inputs: dict[str, str], recipe: Recipe, row: str) -> str:
         roots = {
-            role: tuple(resolve_root(root, recipe.rendered, self.store) for root in value.roots) for role, value in data.items()
+            role: tuple(found for root in names for found in resolve_root(root, recipe.rendered, self.store))
+            for role, names in _roles(config).items()
         }
-        expected = sum(value.expected_images or 0 for role, value in data.items() if role != "validation") or None
         name = run_id(stage, config, inputs, roots)
-        run = self.plan.runs.setdefault(name, PlannedRun(name, stage, config, inputs, roots, expected))
-        run.rows.append(row)
+        if name not in self.plan.runs:
+            self.plan.runs[name] = PlannedRun(name, stage, config, inputs, roots)
+            notes = [root.note for found in roots.values() for root in found if root.note]
+            self.plan.notes += [note for note in notes if note not in self.plan.notes]
+        self.plan.runs[name].rows.append(row)
         return name
 
 
+def _roles(config: StageConfig) -> dict[str, tuple[str, ...]]:
+    """Role -> the roots that a config names for it."""
+    if isinstance(config, Evaluate):
+        return {name: data.roots for name, data in config.subsets.items()}
+    roles: dict[str, tuple[str, ...]] = {"train": config.data.roots}
+    if config.data.mix is not None:
+        roles["mixed"] = config.data.mix.roots
+    if isinstance(config, Finetune) and config.validation is not None:
+        roles["validation"] = config.validation.roots
+    return roles
+
+
 def make_plan(
-    files: Iterable[Path], scale: str, store: Store, *, precision: str, overrides: Tree, seeds: list[int] | None
+    files: Iterable[Path], scale: str | None, store: Store, *, precision: str, overrides: Tree, seeds: list[int] | None
 ) -> Plan:
-    """The graph of runs of some experiment files. precision: what `auto` means here. Raises UserError."""
-    plan = Plan(scale, {}, overrides)
+    """The graph of runs of some experiment files. scale: None is their own; precision: what `auto` means here.
+
+    Raises UserError."""
+    experiments = [(path, read_experiment(path)) for path in files]
+    scales = {scale} if scale else {experiment.scale for _, experiment in experiments}
+    if len(scales) > 1:
+        raise UserError(f"these files are made for different scales ({', '.join(sorted(scales))}); choose one with --scale")
+    plan = Plan(scales.pop(), {}, overrides)
     planner = Planner(plan, store, precision)
-    for path in files:
-        experiment = read_experiment(path)
+    for path, experiment in experiments:
         if path.stem in plan.experiments:
             raise UserError(f"{path}: another file named {path.stem} is given too; tables would mix, so rename one")
         plan.experiments[path.stem] = experiment

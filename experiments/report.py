@@ -1,10 +1,12 @@
 """What is planned and how it stands, for people and as JSON."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
-from core.config import Finetune
+from core.config import RecognizerModel
 from core.cost import cost
+from core.released import read_recognizer
 from experiments.launch import Ending, progress_text
 from experiments.plan import Plan, PlannedRun, effective
 from experiments.schema import STAGES
@@ -15,11 +17,19 @@ ASSUMED_FLOPS = {"fp32": 4e10, "bf16": 8e10}
 ASSUMED_GPU_FLOPS = 1e14
 
 
+def recognizer_of(run: PlannedRun, plan: Plan) -> RecognizerModel | None:
+    """The recogniser that an evaluation reads with, or None where its file is not there yet."""
+    name = run.inputs.get("recognizer", "")
+    if name in plan.runs:
+        config = plan.runs[name].config
+        return config if isinstance(config, RecognizerModel) else None
+    file = Path(name.removeprefix("file:"))
+    return read_recognizer(file)[0] if file.is_file() else None
+
+
 def describe_run(run: PlannedRun, plan: Plan, store: Store) -> dict[str, Any]:
     """One run as the plan shows it."""
-    below = plan.runs[run.inputs["recognizer"]].config if run.stage == "evaluate" else None
-    recognizer = below if isinstance(below, Finetune) else None
-    parameters, flops = cost(run.config, recognizer)
+    parameters, flops = cost(run.config, recognizer_of(run, plan))
     values = effective(run)
     return {
         "id": run.id,

@@ -32,6 +32,7 @@ class Experiment(Closed):
     title: str
     table: str | None = None
     base: str = "lmim"
+    scale: str = "mini"  # profile where the command line names none
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
 
@@ -45,6 +46,13 @@ class Teacher(Closed):
     run: dict[str, Any] | None = None
 
 
+class Given(Closed):
+    """Checkpoints taken in place of runs: an encoder to fine-tune (`scratch`: none, begin anew), a recogniser to evaluate."""
+
+    encoder: str | None = None
+    recognizer: str | None = None
+
+
 class Recipe(Closed):
     """A base merged with a scale profile. Stage sections are checked as their own configs once a variant is applied."""
 
@@ -55,6 +63,7 @@ class Recipe(Closed):
     finetune: Tree
     evaluate: Tree
     teacher: Teacher = Teacher()
+    given: Given = Given()
     rendered: Rendered | None = None
 
 
@@ -87,6 +96,20 @@ def read_yaml(path: Path) -> Tree:
     if not isinstance(content, dict):
         raise UserError(f"{path}: empty, or not a mapping of keys to values")
     return content
+
+
+def overrides(pairs: Sequence[str]) -> Tree:
+    """KEY=VALUE of the command line, values as YAML. Raises UserError."""
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {pair}: write it as KEY=VALUE, e.g. pretrain.mask.ratio=0.7")
+        try:
+            found[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {pair}: the value is not valid YAML") from error
+    return found
 
 
 def read_experiment(path: Path) -> Experiment:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import run
 from core.config import Data, Optimiser, Rendered
 from core.data import COUNT_KEY, IMAGE_KEY, LABEL_KEY
 from core.loop import Machine
@@ -35,6 +36,13 @@ def machine() -> Machine:
 @pytest.fixture
 def rendered() -> Rendered:
     return Rendered(train=48, validation=8, test=6, vocabulary=300)
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """A command of run.py in this process: exit code, standard output, standard error."""
+    code = run.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
 
 
 def write_lmdb(folder: Path, samples: list[tuple[bytes | None, str | None]], count: int | None = None) -> str:

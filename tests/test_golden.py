@@ -10,7 +10,7 @@ from conftest import STAGE
 from golden_weights import golden_image, golden_state, load_golden, normal
 from torch import Tensor
 
-from core.checkpoint import from_released, load_into
+from core.checkpoint import load_into
 from core.config import (
     Alignment,
     Encoder,
@@ -24,6 +24,7 @@ from core.config import (
 from core.lmim import LMIM, Output
 from core.masking import hidden_patches, visible_count, visible_from_noise
 from core.recognizer import Recognizer, reading_loss
+from core.released import from_released
 from core.vit import position_table
 
 TOLERANCE = 1e-4

@@ -204,7 +204,7 @@ def test_between_three_and_all_operations_are_chosen_evenly() -> None:
 
 
 def test_losses_do_not_depend_on_how_a_batch_is_split() -> None:
-    from core.data import Batch
+    from core.batches import Batch
 
     config = pretrain_config()
     task = PretrainTask(config, make_model(config, None), torch.device("cpu"))

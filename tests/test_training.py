@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import STAGE
 from torch import nn
 
-from core.checkpoint import load, load_into, load_weights, save
+from core.batches import Batch
+from core.checkpoint import load, load_into, load_pickle, save
 from core.config import Encoder, Finetune, Optimiser, TextDecoder, peak_lr, steps
-from core.data import Batch
+from core.data import Selection
 from core.errors import UserError
 from core.loop import Interrupted, Losses, Machine, NonFiniteLoss, Training
 from core.optim import layer_scale, learning_rate, parameter_groups
@@ -50,7 +52,7 @@ def batches(start: int, stop: int) -> Iterator[Batch]:
 
 def start(folder: Path, machine: Machine, task: LineTask | None = None, config: Optimiser = OPTIMISER) -> Training:
     stage = Finetune(encoder=Encoder(), decoder=TextDecoder(), **(STAGE | {"optimiser": config}))
-    return Training(task or LineTask(), stage, 40, folder, machine)
+    return Training(task or LineTask(), stage, [Selection(0, 40, np.empty(0, dtype=int))], folder, machine)
 
 
 def train(folder: Path, machine: Machine, config: Optimiser = OPTIMISER) -> Training:
@@ -174,15 +176,15 @@ def test_an_encoder_made_with_another_position_table_is_refused(tmp_path: Path) 
         for kind in ("released", "grid")
     )
     save(path, artefact(released), {})
-    load_into(released["encoder"], load_weights(path), "encoder.", path)
+    load_into(released["encoder"], load(path)[0], "encoder.", path)
     with pytest.raises(UserError, match=r"encoder\.positions is another table; set encoder\.positions"):
-        load_into(grid["encoder"], load_weights(path), "encoder.", path)
+        load_into(grid["encoder"], load(path)[0], "encoder.", path)
 
 
 def test_checkpoints_of_another_shape_are_refused_with_the_first_offender(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save(path, {"encoder.0.weight": torch.zeros(3, 3), "encoder.0.bias": torch.zeros(3)}, {"stage": "pretrain"})
-    found = load_weights(path)
+    found = load(path)[0]
     load_into(nn.Sequential(nn.Linear(3, 3)), found, "encoder.", path)
     with pytest.raises(UserError, match=r"encoder\.0\.weight has shape \[3, 3\], not \[5, 3\]"):
         load_into(nn.Sequential(nn.Linear(3, 5)), found, "encoder.", path)
@@ -201,21 +203,10 @@ def test_broken_checkpoints_are_refused_and_nothing_in_them_runs(tmp_path: Path)
 
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0")
     (tmp_path / "trap.pth").write_bytes(pickle.dumps(Trap()))
-    for name, reason in {"cut.safetensors": "not a readable safetensors", "trap.pth": "without executing code"}.items():
-        with pytest.raises(UserError, match=reason):
-            load_weights(tmp_path / name)
+    with pytest.raises(UserError, match="not a readable safetensors"):
+        load(tmp_path / "cut.safetensors")
+    with pytest.raises(UserError, match="without executing code"):
+        load_pickle(tmp_path / "trap.pth")
     assert not (tmp_path / "sprung").exists()
     with pytest.raises(UserError, match="no such file"):
         load(tmp_path / "none.safetensors")
-
-
-def test_a_released_teacher_checkpoint_fills_an_encoder(shared: Path) -> None:
-    from core.vit import VisionTransformer
-
-    path = shared / "parity" / "lmim_pretrain.pth"
-    weights = load_weights(path)
-    width = weights["encoder.norm.weight"].shape[0]
-    depth = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.blocks."))
-    encoder = VisionTransformer(Encoder(width=width, depth=depth, heads=3))
-    load_into(encoder, weights, "encoder.", path)
-    assert torch.equal(encoder.norm.weight.detach(), weights["encoder.norm.weight"])

@@ -1,0 +1,131 @@
+"""The order in which images are shown, and their batches."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from core.data import Selection, WordImages
+from core.randomness import generator
+
+PART = 1 << 20  # images shuffled at a time
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one step: those that could be read, their numbers in the data set, their labels ("" where none)."""
+
+    images: Tensor  # (B, 3, H, W) uint8
+    indices: list[int]
+    labels: list[str]
+    unreadable: list[int]
+
+
+class _Read(Dataset[tuple[int, Tensor | None, str]]):
+    def __init__(self, images: WordImages, size: tuple[int, int], labelled: bool, limit: int | None) -> None:
+        self.images, self.size, self.labelled, self.limit = images, size, labelled, limit
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor | None, str]:
+        if self.limit is None:
+            return index, self.images.image(index, self.size), (self.images.label(index) or "") if self.labelled else ""
+        for other in (*range(index, len(self.images)), *range(index)):  # as the released code: a later sample instead
+            label = self.images.label(other) or ""
+            if 0 < len(label) < self.limit and (image := self.images.image(other, self.size)) is not None:
+                return index, image, label
+        return index, None, ""
+
+
+def _collate(samples: list[tuple[int, Tensor | None, str]]) -> Batch:
+    whole = [(index, image, label) for index, image, label in samples if image is not None]
+    return Batch(
+        images=torch.stack([image for _, image, _ in whole]) if whole else torch.empty(0),
+        indices=[index for index, _, _ in whole],
+        labels=[label for _, _, label in whole],
+        unreadable=[index for index, image, _ in samples if image is None],
+    )
+
+
+class Shuffled:
+    """An endless walk over a selection: every epoch shows each image once, in an order derived from (seed, epoch) alone.
+
+    More than 2^20 images are shuffled in parts of at most that size, each spread evenly over the whole, in a random order:
+    an epoch starts at once and memory stays flat, whatever the size."""
+
+    def __init__(self, selection: Selection, seed: int, name: str) -> None:
+        self.selection, self.seed, self.name = selection, seed, name
+        self._parts = -(-len(selection) // PART)
+        self._drawn: tuple[int, int] | None = None
+        self._order = np.empty(0, dtype=np.int64)
+
+    def take(self, start: int, count: int) -> list[int]:
+        """`count` images from position `start` of the walk on."""
+        taken: list[int] = []
+        while count:
+            epoch, position = divmod(start, len(self.selection))
+            order = self._part(epoch, position)
+            first = position - self._before
+            piece = order[first : first + count]
+            taken += self.selection[piece].tolist()
+            start, count = start + len(piece), count - len(piece)
+        return taken
+
+    def _part(self, epoch: int, position: int) -> np.ndarray:
+        """The shuffled part of an epoch that holds a position; sets `_before`, the position of its first image."""
+        total, self._before = len(self.selection), 0
+        for part in torch.randperm(self._parts, generator=generator(self.seed, self.name, "parts", epoch)).tolist():
+            size = len(range(part, total, self._parts))
+            if position < self._before + size:
+                break
+            self._before += size
+        if self._drawn != (epoch, part):
+            shuffle = torch.randperm(size, generator=generator(self.seed, self.name, epoch, part)).numpy()
+            self._drawn, self._order = (epoch, part), shuffle * self._parts + part
+        return self._order
+
+
+class ShuffledBatches(Sampler[list[int]]):
+    """The batches of steps `start` to `stop`. Each takes `sizes[i]` images of `groups[i]`, which walks on by itself."""
+
+    def __init__(self, groups: Sequence[Selection], sizes: Sequence[int], start: int, stop: int, seed: int) -> None:
+        self.groups, self.sizes, self.start, self.stop, self.seed = groups, sizes, start, stop, seed
+
+    def __iter__(self) -> Iterator[list[int]]:
+        walks = [Shuffled(group, self.seed, f"order {number}") for number, group in enumerate(self.groups)]
+        for step in range(self.start, self.stop):
+            yield [image for walk, size in zip(walks, self.sizes, strict=True) for image in walk.take(step * size, size)]
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def load_batches(
+    images: WordImages,
+    size: tuple[int, int],
+    batches: Iterable[list[int]],
+    *,
+    labelled: bool,
+    workers: int,
+    limit: int | None = None,
+) -> DataLoader[Batch]:
+    """Read the batches named by `batches`, in order, decoded to `size`, with `workers` processes (0: this one).
+
+    limit: policy `released`: a broken image, or a label of so many characters, gives way to the next sample that fits."""
+    return DataLoader(
+        _Read(images, size, labelled, limit),  # type: ignore[arg-type]  # indexed by the sampler, it needs no length
+        batch_sampler=batches,
+        collate_fn=_collate,
+        num_workers=workers,
+    )
+
+
+def to_unit(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 images -> floats in [0, 1] on the device."""
+    return images.to(device, non_blocking=True).float() / 255
+
+
+def normalise(images: Tensor) -> Tensor:
+    """[0, 1] -> [-1, 1]: mean 0.5, standard deviation 0.5."""
+    return images * 2 - 1

@@ -1,0 +1,367 @@
+"""`run.py data`: building, checking and comparing LMDB folders, as a user calls it."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+from conftest import call, jpeg, write_lmdb
+from PIL import Image, ImageDraw, ImageFilter
+
+from core.build import build, read_items, source_items
+from core.data import COUNT_KEY, WordImages, find_roots
+from core.errors import UserError
+from core.fonts import font
+from core.overlap import BITS, THRESHOLD, find_matches, hash_images
+from experiments import datasets
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def images_in(folder: Path, count: int) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"word_{number}.png" for number in range(1, count + 1)]
+    for number, name in enumerate(names):
+        (folder / name).write_bytes(jpeg(number * 7 % 256))
+    return names
+
+
+# build
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("gt.txt", '\ufeffword_1.png, "Tire\\"d"\r\nword_2.png, "a, b"\r\nword_3.png, "x"\r\n'),
+        ("gt.txt", 'word_1.png\tTire"d\nword_2.png\ta, b\nword_3.png\tx\n'),
+        ("gt.txt", 'word_1.png Tire"d\nword_2.png a, b\nword_3.png x\n'),
+        ("labels.tsv", 'label\tfilename\nTire"d\tword_1.png\na, b\tword_2.png\nx\tword_3.png\n'),
+        ("labels.tsv", 'word_1.png\tTire"d\nword_2.png\ta, b\nword_3.png\tx\n'),
+        ("labels.csv", 'filename,text\nword_1.png,"Tire""d"\nword_2.png,"a, b"\nword_3.png,x\n'),
+        ("train.jsonl", '{"filename": "word_1.png", "text": "Tire\\"d"}\n{"filename": "word_2.png", "text": "a, b"}\n'
+         '{"img_path": "word_3.png", "instances": [{"text": "x"}]}\n'),
+        ("annotation.json", json.dumps({"metainfo": {}, "data_list": [
+            {"img_path": f"word_{number}.png", "instances": [{"text": text}]}
+            for number, text in enumerate(['Tire"d', "a, b", "x"], 1)
+        ]})),
+    ],
+)  # fmt: skip
+def test_every_kind_of_annotation_becomes_the_same_data(
+    name: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images_in(tmp_path / "in", 3)
+    (tmp_path / "in" / name).write_text(text, encoding="utf-8")
+    code, out, _ = call(capsys, "data", "build", tmp_path / "in", tmp_path / "out", "--processes", 1)
+    assert code == 0
+    assert "3 samples" in out
+    built = WordImages([str(tmp_path / "out")])
+    assert list(built.labels()) == ['Tire"d', "a, b", "x"]
+    assert [built.raw(index) for index in range(3)] == [(tmp_path / "in" / f"word_{n}.png").read_bytes() for n in (1, 2, 3)]
+
+
+def test_a_folder_of_images_becomes_data_without_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images_in(tmp_path / "in" / "b", 2)
+    images_in(tmp_path / "in" / "a", 1)
+    assert call(capsys, "data", "build", tmp_path / "in", tmp_path / "out", "--processes", 1)[0] == 0
+    built = WordImages([str(tmp_path / "out")])
+    assert list(built.labels()) == [None] * 3
+    assert built.raw(0) == (tmp_path / "in" / "a" / "word_1.png").read_bytes()
+
+
+def test_what_is_skipped_is_counted_named_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images_in(tmp_path / "in", 5)
+    (tmp_path / "in" / "word_2.png").write_bytes(b"no image")
+    lines = ["word_1.png\tone", "word_2.png\ttwo", "absent.png\tx", "word_3.png\t ", "lonely", "word_4.png\tfour"]
+    (tmp_path / "in" / "gt.txt").write_text("\n".join(lines))
+    code, out, _ = call(capsys, "data", "build", tmp_path / "in", tmp_path / "out", "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert (result["samples"], result["skipped"]) == (2, 4)
+    assert set(result["reasons"]) == {
+        "image cannot be decoded",
+        "image cannot be read (No such file or directory)",
+        "empty label",
+        "no label",
+    }
+    assert list(WordImages([str(tmp_path / "out")]).labels()) == ["one", "four"]
+    skipped = (tmp_path / "out" / "skipped.tsv").read_text().splitlines()
+    assert [line.split("\t")[:2] for line in skipped] == [
+        ["2", "word_2.png"], ["3", "absent.png"], ["4", "word_3.png"], ["5", "lonely"],
+    ]  # fmt: skip
+
+
+def test_an_interrupted_build_is_never_taken_for_a_whole_one_and_goes_on(tmp_path: Path) -> None:
+    names = images_in(tmp_path / "in", 700)
+    (tmp_path / "in" / "word_5.png").write_bytes(b"broken")
+    (tmp_path / "in" / "word_690.png").write_bytes(b"broken")
+    (tmp_path / "in" / "gt.txt").write_text("".join(f"{name}\t{name[5:-4]}\n" for name in names))
+    folder, items = source_items(tmp_path / "in")
+    assert build(items, folder, tmp_path / "out", 1, should_stop=lambda: True) is None
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="no LMDB here"):
+        WordImages([str(tmp_path / "out")])
+    with lmdb.open(str(tmp_path / ".out.building"), readonly=True, lock=False) as begun, begun.begin() as transaction:
+        assert transaction.get(COUNT_KEY) is None
+    seen = []
+    progress = build(items, folder, tmp_path / "out", 2, on_progress=lambda done, total: seen.append((done, total)))
+    assert progress is not None
+    assert seen[0] == (512, 700)  # it went on after the first 256
+    labels = list(WordImages([str(tmp_path / "out")]).labels())
+    assert labels == [str(number) for number in range(1, 701) if number not in (5, 690)]
+    assert [line.split("\t")[0] for line in (tmp_path / "out" / "skipped.tsv").read_text().splitlines()] == ["5", "690"]
+
+
+def test_a_killed_build_goes_on_with_the_same_command(tmp_path: Path) -> None:
+    names = images_in(tmp_path / "in", 3000)
+    (tmp_path / "in" / "gt.txt").write_text("".join(f"{name}\t{name[5:-4]}\n" for name in names))
+    command = [sys.executable, "run.py", "data", "build", str(tmp_path / "in"), str(tmp_path / "out"), "--processes", "1"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    begun, deadline = tmp_path / ".out.building" / "data.mdb", time.monotonic() + 60
+    while not (begun.exists() and begun.stat().st_size > 100_000) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out").exists()
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=120)
+    assert list(WordImages([str(tmp_path / "out")]).labels()) == [str(number) for number in range(1, 3001)]
+    assert not begun.exists()
+
+
+def test_a_build_that_cannot_be_is_refused_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images_in(tmp_path / "in", 2)
+    for place, sentence in [
+        (tmp_path / "nowhere", "no such file or folder"),
+        (tmp_path / "empty", "no image and no annotation found"),
+        (tmp_path / "bad", "none of 1 images can be used"),
+        (tmp_path / "two", "several annotation files"),
+        (tmp_path / "json", "not valid JSON"),
+    ]:
+        if place.name != "nowhere":
+            place.mkdir()
+        if place.name == "bad":
+            (place / "gt.txt").write_text("absent.png\tx\n")
+        if place.name == "two":
+            [(place / name).write_text("a\tb\n") for name in ("gt.txt", "labels.tsv")]
+        if place.name == "json":
+            (place / "annotation.json").write_text("{")
+        code, _, err = call(capsys, "data", "build", place, tmp_path / "out")
+        assert code == 2, place
+        assert sentence in err
+        assert "Traceback" not in err
+    (tmp_path / "there").mkdir()
+    code, _, err = call(capsys, "data", "build", tmp_path / "in", tmp_path / "there")
+    assert (code, "is there already" in err) == (2, True)
+
+
+def test_another_source_does_not_go_on_with_a_build(tmp_path: Path) -> None:
+    images_in(tmp_path / "in", 3)
+    folder, items = source_items(tmp_path / "in")
+    build(items, folder, tmp_path / "out", 1, should_stop=lambda: True)
+    images_in(tmp_path / "in", 4)
+    with pytest.raises(UserError, match="begun from another source"):
+        build(items, folder, tmp_path / "out", 1)
+
+
+def test_mmocr_entries_without_one_word_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(
+        json.dumps({"data_list": [{"img_path": "a", "instances": [{"text": "x"}, {"text": "y"}]}, {"text": "z"}, 3]})
+    )
+    assert [bool(item.problem) for item in read_items(file)] == [True, True, True]
+
+
+# check
+
+
+def damaged_copy(tmp_path: Path) -> str:
+    """Twelve images: two broken, an image and a label missing, a count that is one too small."""
+    samples: list[tuple[bytes | None, str | None]] = [(jpeg(number), f"w{number}") for number in range(12)]
+    samples[2], samples[7] = (b"broken", "b"), (jpeg(7)[:200], "c")
+    samples[4], samples[5] = (None, "gone"), (jpeg(5), None)
+    samples[8] = (jpeg(1), "same")
+    return write_lmdb(tmp_path / "damaged", samples, count=11)
+
+
+def test_check_names_everything_that_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "data", "check", damaged_copy(tmp_path), "--json")
+    report = json.loads(out)["roots"][0]
+    assert code == 1
+    assert report["images"] == 11
+    assert report["undecodable"]["first"] == ["image-000000003", "image-000000008"]
+    assert report["missing_images"]["first"] == ["image-000000005"]
+    assert report["missing_labels"]["first"] == ["label-000000006"]
+    assert report["beyond_count"]["first"] == ["image-000000012", "label-000000012"]
+    assert report["duplicates"]["first"] == [["image-000000002", "image-000000009"]]
+    assert len(report["problems"]) == 4
+    code, out, _ = call(capsys, "data", "check", tmp_path / "damaged")
+    assert all(name in out for name in ("image-000000003", "image-000000005", "label-000000006", "num-samples is 11"))
+
+
+def test_check_counts_what_labels_lose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ["ok", "x" * 24, "x" * 25, "café", "a b", "!!", None]
+    root = write_lmdb(tmp_path / "words", [(jpeg(number), label) for number, label in enumerate(labels)])
+    report = json.loads(call(capsys, "data", "check", root, "--json")[1])["roots"][0]
+    found = report["labels"]
+    assert (found["over_long"], found["unknown_characters"], found["unlabelled"]) == (1, 2, 1)
+    assert (found["wrong_under_strict"], found["replaced_under_released"]) == (2, 2)
+    assert found["characters_outside"] == {"é": 1, " ": 1}
+    assert found["protocols"]["waics"] == {"empty": 1, "altered": 3}
+    assert found["lengths"] == {"2": 2, "3": 1, "4": 1, "24": 1, "25": 1}
+
+
+def test_check_knows_named_sets_by_place_and_by_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("LMIM_DATA", "LMIM_SHARED", "LMIM_DATA_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    root = write_lmdb(tmp_path / "CUTE80", [(jpeg(1), "a")])
+    code, out, _ = call(capsys, "data", "check", root)
+    assert code == 1
+    assert "1 images, where cute has 288" in out
+    monkeypatch.setenv("LMIM_ROOT_SVTP", write_lmdb(tmp_path / "mine", [(jpeg(1), "a")]))
+    assert "where svtp has 645" in call(capsys, "data", "check", "svtp")[1]
+    code, out, _ = call(capsys, "data", "check", "ic15")
+    assert code == 1
+    assert "ic15: the environment variable LMIM_DATA is not set" in out
+    assert "https://rrc.cvc.uab.es/?ch=4" in out
+    assert "1,811 or 2,077 images" in out
+    user = tmp_path / "mine.yaml"
+    user.write_text(f"ic15: {root}\n")
+    monkeypatch.setenv("LMIM_DATA_FILE", str(user))
+    assert datasets.locate("ic15") == root
+    user.write_text("ic99: /x\n")
+    code, _, err = call(capsys, "data", "check", "ic15")
+    assert (code, "ic99: no data set of that name" in err) == (2, True)
+
+
+def test_real_sets_have_their_known_sizes(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = {"iiit5k_train": 2000, "svt_train": 257, "iiit5k_test": 3000, "svt_test": 647}
+    code, out, _ = call(capsys, "data", "check", *(shared / "str" / name for name in names), "--json")
+    reports = json.loads(out)["roots"]
+    assert code == 0
+    assert {Path(report["root"]).name: report["images"] for report in reports} == names
+    assert all(report["problems"] == [] and report["images"] in report["known_sizes"] for report in reports)
+    assert reports[2]["labels"]["unknown_characters"] == 57
+
+
+# overlap
+
+
+def word(text: str, size: int, face: int) -> Image.Image:
+    names = [("font_roboto", "Roboto-Bold"), ("font_caladea", "Caladea-Regular"), ("matplotlib", "DejaVuSerif")]
+    image = Image.new("RGB", (int(size * 0.7 * len(text)) + 10, size + 16), (230, 220, 200))
+    ImageDraw.Draw(image).text((5, 5), text, fill=(20, 30, 60), font=font(*names[face % 3], size))
+    return image
+
+
+def encoded(image: Image.Image, quality: int = 90) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def overlapping(tmp_path: Path) -> tuple[str, str, int]:
+    """A training root, a test root, and the training root's number of images; its images 3, 4 and 5 are in the test root."""
+    words = ["street", "market", "hotel", "coffee", "exit", "parking", "museum", "bakery", "garden", "station"]
+    pictures = [word(text, 40, number) for number, text in enumerate(words)]
+    train = [(encoded(picture), text) for picture, text in zip(pictures[:7], words, strict=False)] + [(b"broken", "x")]
+    larger = pictures[4].resize((pictures[4].width * 2, pictures[4].height * 2), Image.Resampling.BICUBIC)
+    softer = pictures[5].filter(ImageFilter.GaussianBlur(0.6)).point(lambda value: min(255, value + 12))
+    test = [(encoded(picture), text) for picture, text in zip(pictures[7:], words[7:], strict=True)]
+    test += [(encoded(pictures[3]), "coffee"), (encoded(larger, 70), "exit"), (encoded(softer, 60), "parking")]
+    return write_lmdb(tmp_path / "train", train), write_lmdb(tmp_path / "test", test), len(train)
+
+
+def test_overlap_finds_equal_and_near_images_and_writes_a_list_that_the_reader_takes(
+    overlapping: tuple[str, str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, test, count = overlapping
+    out = tmp_path / "list.tsv"
+    code, text, _ = call(capsys, "data", "overlap", train, test, "--out", out, "--json")
+    result = json.loads(text)
+    assert code == 0
+    assert (result["exact"], result["near"], result["unreadable"]) == (1, 2, 1)
+    assert {match["index"]: match["other"] for match in result["matches"]} == {3: 3, 4: 4, 5: 5}
+    images = WordImages([train], [str(out)])
+    assert len(images.selection()) == count - 3
+    assert set(images.selection()[np.arange(count - 3)].tolist()) == {0, 1, 2, 6, 7}
+
+
+def test_unrelated_words_are_far_apart(shared: Path) -> None:
+    """The margin behind the threshold: of 647 x 2,000 pairs of two real sets none comes near it."""
+    roots = [str(shared / "str" / name) for name in ("svt_test", "iiit5k_train")]
+    hashes = [hash_images(root, 0, len(WordImages([root]))) for root in roots]
+    assert find_matches(hashes[0], hashes[1], THRESHOLD + 16) == []
+    assert len(find_matches(hashes[0], hashes[0], 0)) == len(hashes[0][1])
+
+
+def test_overlap_refuses_a_threshold_that_means_nothing(
+    overlapping: tuple[str, str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = call(capsys, "data", "overlap", *overlapping[:2], "--threshold", BITS)
+    assert (code, "unrelated images differ in about half" in err) == (2, True)
+
+
+# charset
+
+
+def test_a_charset_is_built_from_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_lmdb(tmp_path / "a", [(jpeg(1), "ba c"), (jpeg(2), "cé"), (jpeg(3), None)])
+    code, out, err = call(capsys, "data", "charset", root)
+    assert (code, out) == (0, "abcé\n")
+    assert "4 characters, 7 classes" in err
+    file = tmp_path / "set.txt"
+    assert call(capsys, "data", "charset", root, "--out", file, "--least", 2)[0] == 0
+    assert file.read_text(encoding="utf-8") == "c\n"
+    assert json.loads(call(capsys, "data", "check", root, "--charset", f"file:{file}", "--json")[1])["roots"][0]["labels"][
+        "characters_outside"
+    ] == {"a": 1, "b": 1, " ": 1, "é": 1}
+    code, _, err = call(capsys, "data", "check", root, "--charset", "file:/nowhere")
+    assert (code, "no such file" in err) == (2, True)
+
+
+def test_nested_roots_are_checked_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("u/a", "u/b"):
+        write_lmdb(tmp_path / name, [(jpeg(1), None)])
+    assert len(find_roots(str(tmp_path / "u"))) == 2
+    reports = json.loads(call(capsys, "data", "check", tmp_path / "u", "--json")[1])["roots"]
+    assert [report["labelled"] for report in reports] == [False, False]
+    assert all("no labels: for pre-training only" in report["notes"] for report in reports)
+
+
+def anonymous_memory() -> int:
+    """Kilobytes of this process that are not pages of mapped files."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1])
+    raise AssertionError("no RssAnon")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from /proc")
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
+    """Labels and batches of a thousand and of 300,000 images; scripts/… shows 10 million (see the README of the data)."""
+    grown = []
+    for count in (1000, 300_000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        with lmdb.open(str(folder), map_size=1 << 30) as environment, environment.begin(write=True) as transaction:
+            for number in range(1, count + 1):
+                transaction.put(b"image-%09d" % number, b"x", append=True)
+            for number in range(1, count + 1):
+                transaction.put(b"label-%09d" % number, b"word", append=True)
+            transaction.put(COUNT_KEY, str(count).encode())
+        images = WordImages([str(folder)])
+        before = anonymous_memory()
+        assert sum(label == "word" for label in images.labels()) == count
+        grown.append(anonymous_memory() - before)
+        shutil.rmtree(folder)
+    assert grown[1] < grown[0] + 4096
