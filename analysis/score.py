@@ -135,16 +135,34 @@ def score(readings: list[Reading], protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def score_file(path: Path, name: str, policy: str | None, charset: Charset, max_length: int) -> dict[str, Any]:
-    """All of a file under a protocol, and each subset where it names some.
+def under_policy(subsets: Subsets, policy: str | None, charset: Charset, max_length: int) -> Subsets:
+    """Readings under a label policy; None takes the file's own word for which labels could be read."""
+    if policy == "strict":
+        return {subset: as_strict(readings, charset, max_length) for subset, readings in subsets.items()}
+    if policy == "released":
+        return {subset: as_released(readings, charset, max_length)[0] for subset, readings in subsets.items()}
+    return subsets
 
-    policy: a label policy to apply; None takes the file's own word for which labels could be read. Raises UserError."""
-    protocol, subsets = PROTOCOLS[name], read_predictions(path)
-    for subset, readings in subsets.items():
-        if policy == "strict":
-            subsets[subset] = as_strict(readings, charset, max_length)
-        elif policy == "released":
-            subsets[subset] = as_released(readings, charset, max_length)[0]
+
+def compare_policies(path: Path, name: str, charset: Charset, max_length: int) -> dict[str, Any]:
+    """A file under both label policies, and every image that one counts as right and the other as wrong. Raises UserError."""
+    read = read_predictions(path)
+    policies = {policy: under_policy(read, policy, charset, max_length) for policy in LABEL_POLICIES}
+    differences = []
+    for subset, readings in read.items():
+        for number, reading in enumerate(readings):
+            here = {policy: policies[policy][subset][number] for policy in policies}
+            verdicts = {policy: is_correct(one, PROTOCOLS[name]) for policy, one in here.items()}
+            if len(set(verdicts.values())) > 1:
+                texts = {"label": reading.label, "prediction": reading.prediction, "scored_as": here["released"].label}
+                differences.append({"subset": subset, "index": reading.index, **texts, **verdicts})
+    scores = {policy: score_file(path, name, policy, charset, max_length) for policy in policies}
+    return scores | {"differences": differences}
+
+
+def score_file(path: Path, name: str, policy: str | None, charset: Charset, max_length: int) -> dict[str, Any]:
+    """All of a file under a protocol and a label policy, and each subset where it names some. Raises UserError."""
+    protocol, subsets = PROTOCOLS[name], under_policy(read_predictions(path), policy, charset, max_length)
     every = [reading for readings in subsets.values() for reading in readings]
     result: dict[str, Any] = {"file": str(path), "protocol": name, **score(every, protocol)}
     result["labels"] = policy or "as the file has them"
@@ -174,6 +192,18 @@ def notes(subsets: Subsets, protocol: Protocol) -> list[str]:
         if expected is not None and expected != len(readings):
             found.append(f"{where}{len(readings):,} images, where protocol {protocol.name} has {expected:,}: not comparable")
     return found
+
+
+def comparison_text(result: Mapping[str, Any]) -> str:
+    """Two policies for people."""
+    lines = [score_text(result[policy]) for policy in LABEL_POLICIES]
+    lines.append(f"{len(result['differences'])} images make the difference:")
+    for one in result["differences"]:
+        right = next(policy for policy in LABEL_POLICIES if one[policy])
+        place = f"{one['subset']} {one['index']}".strip()
+        scored = "" if one["scored_as"] == one["label"] else f", scored as {one['scored_as']!r}"
+        lines.append(f"  {place}: label {one['label']!r}, read {one['prediction']!r}; right under {right} only{scored}")
+    return "\n".join(lines)
 
 
 def score_text(result: Mapping[str, Any]) -> str:

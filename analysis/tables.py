@@ -208,6 +208,8 @@ REASONS = {
     "unlabelled": "{} without a label",
     "over_long": "{} labels too long for the decoder",
     "unknown_characters": "{} labels with a character outside the charset",
+    "replaced": "{} samples replaced by a later one",
+    "filtered": "{} left out by a filter list",
 }
 
 

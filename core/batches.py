@@ -16,7 +16,9 @@ PART = 1 << 20  # images shuffled at a time
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one step: those that could be read, their numbers in the data set, their labels ("" where none)."""
+    """Images of one step: those that could be read, their numbers in the data set, their labels ("" where none).
+
+    unreadable: numbers of those that could not; under policy `released` another sample stands for them all the same."""
 
     images: Tensor  # (B, 3, H, W) uint8
     indices: list[int]
@@ -24,27 +26,33 @@ class Batch:
     unreadable: list[int]
 
 
-class _Read(Dataset[tuple[int, Tensor | None, str]]):
+_Sample = tuple[int, Tensor | None, str, bool]  # number, image, label, whether the number's own image could be read
+
+
+class _Read(Dataset[_Sample]):
     def __init__(self, images: WordImages, size: tuple[int, int], labelled: bool, limit: int | None) -> None:
         self.images, self.size, self.labelled, self.limit = images, size, labelled, limit
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor | None, str]:
+    def __getitem__(self, index: int) -> _Sample:
+        own = self.images.image(index, self.size)
         if self.limit is None:
-            return index, self.images.image(index, self.size), (self.images.label(index) or "") if self.labelled else ""
+            return index, own, (self.images.label(index) or "") if self.labelled else "", own is not None
         for other in (*range(index, len(self.images)), *range(index)):  # as the released code: a later sample instead
             label = self.images.label(other) or ""
-            if 0 < len(label) < self.limit and (image := self.images.image(other, self.size)) is not None:
-                return index, image, label
-        return index, None, ""
+            if 0 < len(label) < self.limit:
+                image = own if other == index else self.images.image(other, self.size)
+                if image is not None:
+                    return index, image, label, own is not None
+        return index, None, "", False
 
 
-def _collate(samples: list[tuple[int, Tensor | None, str]]) -> Batch:
-    whole = [(index, image, label) for index, image, label in samples if image is not None]
+def _collate(samples: list[_Sample]) -> Batch:
+    whole = [(index, image, label) for index, image, label, _ in samples if image is not None]
     return Batch(
         images=torch.stack([image for _, image, _ in whole]) if whole else torch.empty(0),
         indices=[index for index, _, _ in whole],
         labels=[label for _, _, label in whole],
-        unreadable=[index for index, image, _ in samples if image is None],
+        unreadable=[index for index, _, _, readable in samples if not readable],
     )
 
 

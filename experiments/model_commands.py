@@ -29,16 +29,21 @@ def _add_score(commands: Any) -> None:
     forms = "our predictions.csv; lines `index [prediction] [label]`; TSV or CSV; JSON lines"
     parser.add_argument("file", type=Path, metavar="FILE", help=forms)
     parser.add_argument("--protocol", choices=PROTOCOL_NAMES, default="waics")
-    policies = "what becomes of labels that a recogniser cannot express (default: as the file has them)"
-    parser.add_argument("--labels", choices=("strict", "released"), help=policies)
+    policies = "what becomes of labels that a recogniser cannot express (default: as the file has them; both: compared)"
+    parser.add_argument("--labels", choices=("strict", "released", "both"), help=policies)
     add_reading(parser)
     parser.add_argument("--json", action="store_true")
 
 
 def score_command(arguments: argparse.Namespace) -> int:
-    from analysis.score import score_file, score_text
+    from analysis.score import compare_policies, comparison_text, score_file, score_text
 
-    result = score_file(arguments.file, arguments.protocol, arguments.labels, charset_of(arguments), arguments.max_length)
+    how = (charset_of(arguments), arguments.max_length)
+    if arguments.labels == "both":
+        both = compare_policies(arguments.file, arguments.protocol, *how)
+        print(json.dumps(both, ensure_ascii=False) if arguments.json else comparison_text(both))
+        return 0
+    result = score_file(arguments.file, arguments.protocol, arguments.labels, *how)
     print(json.dumps(result, ensure_ascii=False) if arguments.json else score_text(result))
     return 0
 

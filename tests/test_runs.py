@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import jpeg, write_lmdb
 
+from core.data import fingerprint
 from experiments.plan import make_plan
 from experiments.report import describe_status
 from results.store import Store
@@ -287,3 +288,39 @@ def test_real_images_go_through_the_same_code(shared: Path, tmp_path: Path) -> N
     runs = json.loads(output.stdout)["runs"]
     assert {run["images"] for run in runs if run["stage"] == "evaluate"} == {3647}
     assert not any(run["missing"] for run in runs)
+
+
+def test_real_folders_mixed_filtered_and_broken_run_to_their_table(
+    experiment: Path, tmp_path: Path, finished: tuple[Path, Any]
+) -> None:
+    """Two nested roots without labels to pre-train on; a labelled one with a broken image, filtered and mixed with rendered
+    words, to fine-tune on; the policy of the released code in training and in the test."""
+    for part in ("a", "b"):
+        write_lmdb(tmp_path / "unlabelled" / part, [(jpeg(number), None) for number in range(20)], count=21)
+    samples = [(jpeg(number), f"w{number}") for number in range(38)] + [(b"broken", "x"), (jpeg(9), "y" * 20)]
+    root = write_lmdb(tmp_path / "labelled", samples)
+    filters = tmp_path / "filter.tsv"
+    filters.write_text(f"fingerprint\tindex\n{fingerprint(root)[0]}\t3\n")
+    mix = f"{{roots: [{root}], mix: {{roots: ['rendered:train'], share: 0.5}}, filters: [{filters}]}}"
+    settings = {
+        "pretrain.data": f"{{roots: [{tmp_path / 'unlabelled'}]}}",
+        "finetune.data": mix,
+        "finetune.labels": "released",
+        "evaluate.labels": "released",
+        "evaluate.subsets": f"{{mine: {{roots: [{root}], filters: [{filters}]}}}}",
+    }
+    results = with_data_of(finished[0], tmp_path / "results")
+    output = call(experiment, results, *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")))
+    assert output.returncode == 0, output.stderr
+    assert "num-samples is 21, but the last image is number 20" in output.stderr
+    records = {}
+    for path in results.glob("runs/*/record.json"):
+        record = json.loads(path.read_text())
+        records[record["stage"] if record["inputs"] or record["stage"] != "pretrain" else "teacher"] = record
+    assert records["pretrain"]["metrics"]["dropped"]["unreadable"] == 2
+    dropped = records["finetune"]["metrics"]["dropped"]
+    assert (dropped["filtered"], dropped["over_long"], dropped["replaced"], dropped["unreadable"]) == (1, 1, 1, 1)
+    assert records["evaluate"]["metrics"]["counts"]["mine"]["images"] == 39
+    dropped = records["evaluate"]["metrics"]["dropped"]["mine"]
+    assert (dropped["replaced"], dropped["filtered"], dropped["unreadable"]) == (2, 1, 1)
+    assert "1 left out by a filter list" in output.stdout

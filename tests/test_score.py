@@ -146,6 +146,10 @@ def test_policies_are_options_of_score(tmp_path: Path, capsys: pytest.CaptureFix
         for policy in ("strict", "released")
     }
     assert correct == {"strict": 2, "released": 5}  # a text file does not tell which image is broken
+    both = json.loads(call(capsys, "score", file, "--labels", "both", "--json")[1])
+    assert (both["strict"]["correct"], both["released"]["correct"]) == (2, 5)
+    assert [(one["index"], one["scored_as"]) for one in both["differences"]] == [(1, "caf"), (2, "caf"), (5, "one")]
+    assert "0 images" not in call(capsys, "score", file, "--labels", "both")[1]
     longer = call(capsys, "score", file, "--labels", "released", "--max-length", "40", "--json")[1]
     assert json.loads(longer)["correct"] == 3
 
