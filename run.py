@@ -20,7 +20,7 @@ from experiments.command_line import positive
 from experiments.data_commands import add_data_commands
 from experiments.model_commands import add_model_commands
 
-COMMANDS = ("run", "plan", "status", "data", "score", "import", "export", "predict")
+COMMANDS = ("run", "plan", "status", "data", "score", "import", "export", "predict", "grid")
 
 if TYPE_CHECKING:
     from analysis.tables import Table

@@ -86,7 +86,7 @@ class FinetuneTask:
         quiet = replace(self.machine, should_stop=lambda: False, on_progress=lambda progress: None)
         readings, _ = read_images(self.model, self.validation, 256, self.config.precision, quiet, "validation")
         self.model.train()
-        result = count(readings, PROTOCOLS["waics"])
+        result = count(readings, PROTOCOLS["waics" if self.model.charset.characters.isascii() else "chinese"])
         self.validated = {"validation_correct": result.correct, "validation_images": result.images}
         return self.validated
 

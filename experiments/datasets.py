@@ -88,12 +88,15 @@ def locate(name: str) -> str:
 
 def absent(name: str) -> str:
     """One sentence for a named data set that is not there: what it is, who publishes it, how to say where it lies."""
-    one, place = registry()[name], locate(name)
+    one = registry()[name]
     images = " or ".join(f"{number:,}" for number in one.images)
     size = f", {images} images" if images else ""
-    variable = unset_variable(place)
-    lack = f"the environment variable {variable} is not set" if variable else f"nothing at {place}"
-    return f"{name}: {lack} ({one.what}{size}; published at {one.published}); put it there or set LMIM_ROOT_{name.upper()}"
+    lacks = []
+    for place in places(name):
+        variable = unset_variable(place)
+        lacks.append(f"{variable} is not set" if variable else f"nothing at {expand(place)}")
+    told = f"{' and '.join(lacks)} ({one.what}{size}; published at {one.published})"
+    return f"{name}: {told}; put it there or set LMIM_ROOT_{name.upper()}"
 
 
 def recognise(path: str) -> str | None:

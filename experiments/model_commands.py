@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from experiments.command_line import add_command, add_reading, charset_of
+from experiments.command_line import add_command, add_reading, charset_of, positive
 
 PROTOCOL_NAMES = ("waics", "case_sensitive", "alnum_case_sensitive", "chinese", "openocr")  # those of core.metrics
 
@@ -18,6 +18,7 @@ def add_model_commands(commands: Any) -> None:
     _add_import(commands)
     _add_export(commands)
     _add_predict(commands)
+    _add_grid(commands)
 
 
 # score
@@ -159,3 +160,27 @@ def predict_command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(results, indent=1, ensure_ascii=False))
     return 1 if failed else 0
+
+
+# grid
+
+
+def _add_grid(commands: Any) -> None:
+    parser = add_command(
+        commands, "grid", grid_command, "A picture of right and wrong readings, for each subset of an evaluation."
+    )
+    parser.add_argument("run", metavar="RUN", help="an evaluate run's id")
+    _add_results(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the pictures go (default: RESULTS/figures)")
+    parser.add_argument("--images", type=positive, default=60, help="at most so many in a picture (default 60)")
+
+
+def grid_command(arguments: argparse.Namespace) -> int:
+    from analysis.figures import write_grids
+    from results.store import Store
+
+    for path in write_grids(
+        Store(arguments.results), arguments.run, arguments.out or arguments.results / "figures", arguments.images
+    ):
+        print(path)
+    return 0

@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import call, write_lmdb
+from conftest import call, jpeg, write_lmdb
 from golden_weights import golden_image, golden_state, load_golden, normal
 from PIL import Image
 from torch import Tensor
 
 from core import checkpoint
 from core.config import PretrainModel, RecognizerModel
+from core.data import WordImages
 from core.lmim import LMIM
 from core.masking import visible_count, visible_from_noise
+from core.metrics import PROTOCOLS, Reading
 from core.recognizer import Recognizer, reading_loss
 from core.released import export_released, from_released, read_recognizer, read_released, to_released
 from core.vit import position_table
@@ -325,6 +327,27 @@ def test_a_released_recogniser_is_evaluated_and_a_released_encoder_fine_tuned(
     code, out, err = call(capsys, "run", file, *common, *(part for setting in settings for part in ("--set", setting)))
     assert code == 0, err
     assert "scratch − from a file" in out
+
+
+def test_a_grid_shows_what_was_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_lmdb(tmp_path / "data", [(jpeg(number), f"w{number}") for number in range(8)] + [(b"broken", "x")])
+    run = Store(tmp_path / "results").run("evaluate-1")
+    metrics = {"protocol": "waics", "labels": "strict"}
+    run.write_json("record.json", {"stage": "evaluate", "metrics": metrics, "data": {"mine": [{"path": root}]}})
+    run.write_predictions(("mine", number, f"w{number}", f"w{min(number, 5)}", 0.9, 1) for number in range(9))
+    code, out, _ = call(capsys, "grid", "evaluate-1", "--results", tmp_path / "results")
+    assert code == 0
+    with Image.open(out.strip()) as picture:
+        assert picture.width > 1000
+    from analysis.figures import choose, word_grid
+
+    readings = [Reading(number, f"w{number}", f"w{min(number, 5)}", 0.9) for number in range(9)]
+    chosen = choose(readings, PROTOCOLS["waics"], 4)
+    assert [one.index for one in chosen] == [0, 5, 6, 8]
+    axes = word_grid(WordImages([root]), chosen, PROTOCOLS["waics"], "title")
+    assert [place.get_title() for place in axes[:4]] == ["w0", "w5", "w5\n[w6]", "w5\n[w8]"]
+    assert [len(place.images) for place in axes[:4]] == [1, 1, 1, 0]
+    assert call(capsys, "grid", "evaluate-2", "--results", tmp_path / "results")[0] == 2
 
 
 def test_an_encoder_of_another_size_is_refused(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

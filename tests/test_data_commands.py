@@ -230,7 +230,7 @@ def test_check_knows_named_sets_by_place_and_by_folder(
     assert "where svtp has 645" in call(capsys, "data", "check", "svtp")[1]
     code, out, _ = call(capsys, "data", "check", "ic15")
     assert code == 1
-    assert "ic15: the environment variable LMIM_DATA is not set" in out
+    assert "ic15: LMIM_DATA is not set" in out
     assert "https://rrc.cvc.uab.es/?ch=4" in out
     assert "1,811 or 2,077 images" in out
     user = tmp_path / "mine.yaml"

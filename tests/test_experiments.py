@@ -14,7 +14,8 @@ from analysis.statistics import mean_accuracy, paired_difference, pooled_accurac
 from analysis.tables import Table
 from core.config import Pretrain
 from core.errors import UserError
-from experiments.datasets import REGISTRY
+from core.metrics import PROTOCOLS
+from experiments.datasets import REGISTRY, registry
 from experiments.plan import Plan, effective, make_plan
 from experiments.schema import HERE, merge, read_experiment, set_key
 from results.reported import reported_row
@@ -160,6 +161,17 @@ def test_a_wrong_experiment_file_is_told_in_one_line_with_its_name(tmp_path: Pat
         plan(tmp_path, file=file)
     assert "\n" not in str(caught.value)
     assert "mine" in str(caught.value) or "base" in str(caught.value)
+
+
+def test_the_registry_and_the_protocols_name_the_same_sizes() -> None:
+    sets = registry()
+    for protocol in PROTOCOLS.values():
+        for subset, size in protocol.sizes.items():
+            name = subset if subset in sets else f"chinese_{subset}"
+            assert size in sets[name].images, (protocol.name, subset)
+    assert set(sets["union14m_l"].images) == {3230742, 3224143}
+    assert {"union14m_u_book32", "union14m_u_openvino", "union14m_u_cc", "ucti_11m", "ard"} <= sets.keys()
+    assert all(one.published and one.what for one in sets.values())
 
 
 @pytest.mark.parametrize("file", sorted({*HERE.glob("*.yaml")} - {REGISTRY}), ids=lambda path: path.stem)
