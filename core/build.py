@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from multiprocessing import get_context
@@ -21,6 +22,7 @@ from typing import Any
 
 from core.data import decode
 from core.errors import UserError
+from core.files import try_lock
 from core.lmdb_writer import Sample, new_lmdb, put_count, put_samples
 from core.processes import end_with_parent
 
@@ -203,34 +205,52 @@ def build(
     if not total:
         raise UserError(f"{folder}: no image and no annotation found; see `run.py data build --help` for what is read")
     temporary = out.with_name(f".{out.name}.building")
-    temporary.mkdir(parents=True, exist_ok=True)
-    context = get_context("spawn")
-    with new_lmdb(temporary) as environment:
-        with environment.begin() as transaction:
-            saved = transaction.get(PROGRESS_KEY)
-        progress = Progress(**json.loads(saved)) if saved else Progress(identity)
-        if progress.source != identity:
-            raise UserError(f"{temporary}: begun from another source; delete it to build from this one")
-        with (
-            open(temporary / SKIPPED, "a", encoding="utf-8") as skipped,
-            ProcessPoolExecutor(processes, context, initializer=end_with_parent, initargs=(os.getpid(),)) as pool,
-        ):
-            skipped.truncate(progress.skipped_bytes)
-            for chunk, samples in _read_all(pool, islice(items(), progress.items, None), folder, 4 * processes):
-                _store(environment, skipped, progress, chunk, samples)
-                on_progress(progress.items, total)
-                if should_stop():
-                    pool.shutdown(cancel_futures=True)
-                    return None
-        if not progress.samples:
-            raise UserError(f"{out}: none of {total} images can be used ({describe(progress.reasons)}); not built")
-        with environment.begin(write=True) as transaction:
-            transaction.delete(PROGRESS_KEY)
-            put_count(transaction, progress.samples)
-    if not progress.reasons:
-        (temporary / SKIPPED).unlink()
-    os.replace(temporary, out)
+    with try_lock(temporary / ".lock") as free:
+        if not free:
+            raise UserError(f"{out}: another command is building it now")
+        with new_lmdb(temporary) as environment:
+            progress = _progress_of(environment, identity, temporary)
+            try:
+                for _ in _fill(environment, items(), folder, temporary / SKIPPED, progress, processes):
+                    on_progress(progress.items, total)
+                    if should_stop():
+                        return None
+            except BrokenProcessPool as error:
+                raise UserError(f"{out}: a process that reads images was killed; the same command goes on from here") from error
+            if not progress.samples:
+                raise UserError(f"{out}: none of {total} images can be used ({describe(progress.reasons)}); not built")
+            with environment.begin(write=True) as transaction:
+                transaction.delete(PROGRESS_KEY)
+                put_count(transaction, progress.samples)
+        if not progress.reasons:
+            (temporary / SKIPPED).unlink()
+        (temporary / ".lock").unlink()
+        os.replace(temporary, out)
     return progress
+
+
+def _progress_of(environment: Any, identity: str, temporary: Path) -> Progress:
+    """How far a build has come. Raises UserError if it was begun from another source."""
+    with environment.begin() as transaction:
+        saved = transaction.get(PROGRESS_KEY)
+    progress = Progress(**json.loads(saved)) if saved else Progress(identity)
+    if progress.source != identity:
+        raise UserError(f"{temporary}: begun from another source; delete it to build from this one")
+    return progress
+
+
+def _fill(
+    environment: Any, items: Iterator[Item], folder: Path, skipped_file: Path, progress: Progress, processes: int
+) -> Iterator[None]:
+    """Store the samples that are still to come; yields after each chunk."""
+    with (
+        open(skipped_file, "a", encoding="utf-8") as skipped,
+        ProcessPoolExecutor(processes, get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),)) as pool,
+    ):
+        skipped.truncate(progress.skipped_bytes)
+        for chunk, samples in _read_all(pool, islice(items, progress.items, None), folder, 4 * processes):
+            _store(environment, skipped, progress, chunk, samples)
+            yield
 
 
 def _identify(items: Iterator[Item]) -> tuple[str, int]:

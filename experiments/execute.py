@@ -13,14 +13,14 @@ from core.config import Evaluate, Pretrain, Rendered
 from core.data import WordImages
 from core.errors import UserError
 from core.evaluate import evaluate
-from core.files import OUT_OF_REACH, write_text
+from core.files import OUT_OF_REACH, try_lock, write_text
 from core.finetune import finetune
 from core.loop import CHECKPOINT, Interrupted, Machine, NonFiniteLoss, Progress
 from core.pretrain import MODEL, pretrain
 from experiments.datasets import expand
 from experiments.plan import PlannedRun, Root
 from results import provenance
-from results.store import Run, StateName, Store, try_lock
+from results.store import Run, StateName, Store
 
 REPORT_SECONDS = 1.0
 TRACEBACK = "traceback.txt"

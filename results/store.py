@@ -6,19 +6,17 @@ RESULTS/tables/          tables, as Markdown and CSV
 """
 
 import csv
-import fcntl
 import json
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import UserError
-from core.files import atomic_path, write_text
+from core.files import atomic_path, try_lock, write_text
 
 StateName = Literal["planned", "queued", "running", "preempted", "failed", "complete"]
 PREDICTION_COLUMNS = ("subset", "index", "label", "prediction", "confidence", "readable")
@@ -38,19 +36,6 @@ class State:
     unit: str = ""
     images_per_second: float = 0.0
     seconds_left: float = 0.0
-
-
-@contextmanager
-def try_lock(path: Path, *, shared: bool = False) -> Iterator[bool]:
-    """Hold an exclusive (or shared) lock on a file; yields whether it was free. The system frees it if the holder dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 @dataclass(frozen=True)
