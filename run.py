@@ -177,7 +177,7 @@ def main(argv: list[str]) -> int:
         if error.errno not in OUT_OF_REACH:
             raise
         place = error.filename or getattr(arguments, "results", "output")
-        print(f"error: {place}: {error.strerror}; make room, or write elsewhere", file=sys.stderr)
+        print(f"error: {place}: {error.strerror}; make room there, or name another place", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -1,4 +1,4 @@
-"""Pictures of what was read. Every function returns its axes; the caller decides where they go."""
+"""Pictures of what was read."""
 
 import math
 from collections.abc import Sequence

@@ -39,17 +39,36 @@ def read_predictions(path: Path) -> Subsets:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from error
     if not lines:
         raise UserError(f"{path}: empty; it needs one line for each image")
+    try:
+        return _gather(path, lines)
+    except csv.Error as error:
+        raise UserError(f"{path}: not valid CSV ({error}); quote texts that hold commas or quotes") from error
+
+
+def _gather(path: Path, lines: list[str]) -> Subsets:
     subsets: Subsets = {}
+    numbers: dict[str, int] = {}  # of images that are named, not numbered
     for number, row in enumerate(_rows(path, lines)):
+        name = str(row.get("index", number))
         reading = Reading(
-            index=int(row["index"]) if str(row.get("index", "")).isdigit() else number,
+            index=int(name) if name.isascii() and name.isdigit() else numbers.setdefault(name, number),
             label=row["label"],
             prediction=row["prediction"],
-            confidence=float(row.get("confidence") or 0.0),
+            confidence=_confidence(row.get("confidence")),
             readable=str(row.get("readable", "1")) not in ("0", "False", "false"),
         )
         subsets.setdefault(str(row.get("subset", "")), []).append(reading)
+    if not subsets:
+        raise UserError(f"{path}: a header and nothing below it; it needs one line for each image")
     return subsets
+
+
+def _confidence(value: Any) -> float:
+    """A confidence as it is told; 0 where it is told in another way: no score depends on it."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def _rows(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
@@ -76,7 +95,7 @@ def _json_lines(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
             row = json.loads(line)
             columns = _columns(row)
             texts = {name: row[key] for name, key in columns.items()}
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, TypeError) as error:
             raise UserError(f"{path}, line {number}: not a JSON object: {line[:60]!r}") from error
         for name in ("prediction", "label"):
             if not isinstance(texts.get(name), str):
@@ -102,6 +121,9 @@ def _separated(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
     columns = _columns(head)
     if "prediction" in columns and "label" in columns:
         places, first = {name: head.index(key.strip().lower()) for name, key in columns.items()}, 2
+    elif "prediction" in columns or "label" in columns:
+        lacking = "label" if "prediction" in columns else "prediction"
+        raise UserError(f"{path}, line 1: a header without {lacking}; name that column {' or '.join(NAMES[lacking][:3])}")
     else:  # no header: the last two are prediction and label
         rows = _cells(lines, separator)
         order = {2: ("prediction", "label"), 3: ("index", "prediction", "label")}.get(len(head))
@@ -119,7 +141,7 @@ def _cells(lines: list[str], separator: str) -> Iterator[list[str]]:
     """Cells of each line; quotes mean something between commas only."""
     if separator == "\t":
         return (line.split("\t") for line in lines)
-    return csv.reader(f"{line}\n" for line in lines)
+    return csv.reader((f"{line}\n" for line in lines), strict=True)
 
 
 def score(readings: list[Reading], protocol: Protocol) -> dict[str, Any]:
@@ -156,15 +178,20 @@ def compare_policies(path: Path, name: str, charset: Charset, max_length: int) -
             if len(set(verdicts.values())) > 1:
                 texts = {"label": reading.label, "prediction": reading.prediction, "scored_as": here["released"].label}
                 differences.append({"subset": subset, "index": reading.index, **texts, **verdicts})
-    scores = {policy: score_file(path, name, policy, charset, max_length) for policy in policies}
+    scores = {policy: _scores(path, name, policy, policies[policy]) for policy in policies}
     return scores | {"differences": differences}
 
 
 def score_file(path: Path, name: str, policy: str | None, charset: Charset, max_length: int) -> dict[str, Any]:
     """All of a file under a protocol and a label policy, and each subset where it names some. Raises UserError."""
-    protocol, subsets = PROTOCOLS[name], under_policy(read_predictions(path), policy, charset, max_length)
+    return _scores(path, name, policy, under_policy(read_predictions(path), policy, charset, max_length))
+
+
+def _scores(path: Path, name: str, policy: str | None, subsets: Subsets) -> dict[str, Any]:
+    protocol = PROTOCOLS[name]
     every = [reading for readings in subsets.values() for reading in readings]
     result: dict[str, Any] = {"file": str(path), "protocol": name, **score(every, protocol)}
+    result |= {"label_version": protocol.labels, "averaging": protocol.averaging, "sizes": dict(protocol.sizes)}
     result["labels"] = policy or "as the file has them"
     result["statement"] = protocol.statement + (f"; {LABEL_POLICIES[policy]}" if policy else "")
     if list(subsets) != [""]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -32,12 +33,16 @@ _Sample = tuple[int, Tensor | None, str, bool]  # number, image, label, whether 
 class _Read(Dataset[_Sample]):
     def __init__(self, images: WordImages, size: tuple[int, int], labelled: bool, limit: int | None) -> None:
         self.images, self.size, self.labelled, self.limit = images, size, labelled, limit
+        self.left_out = frozenset(images.left_out.tolist())
 
     def __getitem__(self, index: int) -> _Sample:
         own = self.images.image(index, self.size)
         if self.limit is None:
             return index, own, (self.images.label(index) or "") if self.labelled else "", own is not None
-        for other in (*range(index, len(self.images)), *range(index)):  # as the released code: a later sample instead
+        first, last = (0, self.images.border) if index < self.images.border else (self.images.border, len(self.images))
+        for other in chain(range(index, last), range(first, index)):  # as the released code: a later sample instead
+            if other in self.left_out:
+                continue
             label = self.images.label(other) or ""
             if 0 < len(label) < self.limit:
                 image = own if other == index else self.images.image(other, self.size)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from core.data import decode
+from core.data import PROGRESS_KEY, decode
 from core.errors import UserError
 from core.files import try_lock
 from core.lmdb_writer import Sample, new_lmdb, put_count, put_samples
@@ -29,7 +30,8 @@ from core.processes import end_with_parent
 CHUNK = 256  # samples read by a process at a time, and kept in memory
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 ANNOTATIONS = ("gt.txt", "labels.txt", "label.txt", "gt.tsv", "labels.tsv", "gt.csv", "labels.csv", "annotation.json")
-PROGRESS_KEY, SKIPPED = b"build-progress", "skipped.tsv"
+_NAMED = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}))(?:\s*,\s*|\s+)(.+)", re.IGNORECASE)
+SKIPPED = "skipped.tsv"
 IMAGE_NAMES = ("filename", "file_name", "img_path", "image", "path", "name")
 LABEL_NAMES = ("text", "label", "transcription", "words")
 
@@ -61,7 +63,7 @@ def find_annotation(source: Path) -> Path | None:
     if source.is_file():
         return source
     named = [source / name for name in ANNOTATIONS if (source / name).is_file()]
-    others = sorted(path for path in source.iterdir() if path.suffix in (".jsonl", ".tsv", ".csv"))
+    others = sorted(path for path in source.iterdir() if path.suffix in (".jsonl", ".json", ".tsv", ".csv", ".txt"))
     found = named or others
     if len(found) > 1:
         raise UserError(f"{source}: several annotation files ({', '.join(path.name for path in found)}); name the one to use")
@@ -74,18 +76,27 @@ def read_items(annotation: Path) -> Iterator[Item]:
         try:
             start = file.read(1 << 16).lstrip()
             file.seek(0)
-            if annotation.suffix == ".json" or '"data_list"' in start.partition("\n")[0]:
-                yield from _mmocr(annotation, json.load(file))
-            elif annotation.suffix == ".jsonl" or start.startswith("{"):
+            first = start.partition("\n")[0]
+            if annotation.suffix == ".jsonl" or (first.startswith("{") and _is_object(first) and '"data_list"' not in first):
                 yield from _json_lines(file)
+            elif annotation.suffix == ".json" or start.startswith("{"):
+                yield from _mmocr(annotation, json.load(file))
             elif annotation.suffix in (".tsv", ".csv"):
                 yield from _table(annotation, file, "\t" if annotation.suffix == ".tsv" else ",")
             else:
                 yield from _text_lines(file)
         except UnicodeDecodeError as error:
             raise UserError(f"{annotation}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
-        except json.JSONDecodeError as error:
-            raise UserError(f"{annotation}: not valid JSON ({error})") from error
+        except (json.JSONDecodeError, csv.Error) as error:
+            raise UserError(f"{annotation}: not valid {annotation.suffix[1:].upper() or 'text'} ({error})") from error
+
+
+def _is_object(line: str) -> bool:
+    """Whether a line is a whole JSON object: then each line is."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except json.JSONDecodeError:
+        return False
 
 
 def _entry(entry: Any) -> Item:
@@ -145,12 +156,14 @@ def _text_lines(lines: Iterable[str]) -> Iterator[Item]:
         line = line.rstrip("\r\n")
         if not line.strip():
             continue
-        quoted = re.fullmatch(r'(.+?),\s*"(.*)"\s*', line)
-        if quoted:
+        if "\t" in line:
+            image, label = line.split("\t", 1)
+            yield Item(image.strip(), label.strip())
+        elif quoted := re.fullmatch(r'(.+?)\s*,\s*"(.*)"\s*', line):
             yield Item(quoted[1].strip(), re.sub(r"\\(.)", r"\1", quoted[2]))
-            continue
-        parts = line.split("\t", 1) if "\t" in line else re.split(r",\s*|\s+", line.strip(), maxsplit=1)
-        yield Item(parts[0].strip(), parts[1].strip()) if len(parts) == 2 else Item(line.strip()[:80], "", "no label")
+        else:  # up to a known suffix, for names may hold spaces; else up to the first space or comma
+            parts = _NAMED.fullmatch(line.strip()) or re.fullmatch(r"([^\s,]+)(?:\s*,\s*|\s+)(.+)", line.strip())
+            yield Item(parts[1], parts[2]) if parts else Item(line.strip()[:80], "", "no label")
 
 
 def image_files(folder: Path) -> Iterator[str]:
@@ -170,8 +183,13 @@ def read_sample(item: Item, folder: str) -> Sample | str:
         return "empty label"
     try:
         raw = Path(folder, item.image).read_bytes()
+        (item.label or "").encode()
     except OSError as error:
         return f"image cannot be read ({error.strerror})"
+    except UnicodeEncodeError:
+        return "the label is no valid text"
+    except ValueError:
+        return "the image's name is no file name"
     return "image cannot be decoded" if decode(raw) is None else (raw, item.label)
 
 
@@ -201,7 +219,7 @@ def build(
     exists, the source is empty, or .NAME.building belongs to another source."""
     if out.exists():
         raise UserError(f"{out}: is there already; delete it or name another folder")
-    identity, total = _identify(items())
+    identity, total = _identify(folder, items())
     if not total:
         raise UserError(f"{folder}: no image and no annotation found; see `run.py data build --help` for what is read")
     temporary = out.with_name(f".{out.name}.building")
@@ -217,11 +235,14 @@ def build(
                         return None
             except BrokenProcessPool as error:
                 raise UserError(f"{out}: a process that reads images was killed; the same command goes on from here") from error
-            if not progress.samples:
-                raise UserError(f"{out}: none of {total} images can be used ({describe(progress.reasons)}); not built")
-            with environment.begin(write=True) as transaction:
-                transaction.delete(PROGRESS_KEY)
-                put_count(transaction, progress.samples)
+            if progress.samples:
+                with environment.begin(write=True) as transaction:
+                    transaction.delete(PROGRESS_KEY)
+                    put_count(transaction, progress.samples)
+        if not progress.samples:
+            shutil.rmtree(temporary)
+            reasons = f"none of {total} images can be used ({describe(progress.reasons)})"
+            raise UserError(f"{out}: {reasons}; not built; --images DIR says where the images lie")
         if not progress.reasons:
             (temporary / SKIPPED).unlink()
         (temporary / ".lock").unlink()
@@ -244,18 +265,21 @@ def _fill(
 ) -> Iterator[None]:
     """Store the samples that are still to come; yields after each chunk."""
     with (
-        open(skipped_file, "a", encoding="utf-8") as skipped,
+        open(skipped_file, "a", encoding="utf-8", errors="backslashreplace") as skipped,
         ProcessPoolExecutor(processes, get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),)) as pool,
     ):
         skipped.truncate(progress.skipped_bytes)
-        for chunk, samples in _read_all(pool, islice(items, progress.items, None), folder, 4 * processes):
-            _store(environment, skipped, progress, chunk, samples)
-            yield
+        try:
+            for chunk, samples in _read_all(pool, islice(items, progress.items, None), folder, 4 * processes):
+                _store(environment, skipped, progress, chunk, samples)
+                yield
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _identify(items: Iterator[Item]) -> tuple[str, int]:
-    """A hash of a source's items, and their number."""
-    digest, total = hashlib.sha256(), 0
+def _identify(folder: Path, items: Iterator[Item]) -> tuple[str, int]:
+    """A hash of a source's items and of where its images lie, and their number."""
+    digest, total = hashlib.sha256(repr(str(folder.resolve())).encode()), 0
     for item in items:
         digest.update(repr((item.image, item.label)).encode())
         total += 1

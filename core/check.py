@@ -4,14 +4,26 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 
-from core.data import COUNT_KEY, IMAGE_KEY, LABEL_KEY, WordImages, count_samples, decode, fingerprint, open_lmdb
+from core.data import (
+    COUNT_KEY,
+    IMAGE_KEY,
+    LABEL_KEY,
+    WordImages,
+    count_samples,
+    decode,
+    fingerprint,
+    last_image,
+    open_lmdb,
+)
+from core.errors import UserError
 from core.metrics import PROTOCOLS
 from core.processes import end_with_parent
 from core.text import Charset
@@ -57,7 +69,10 @@ def in_processes(work: Callable[[str, int, int], Any], root: str, count: int, pr
         return
     context = get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
-        yield from zip(stops, pool.map(work, [root] * len(stops), starts, stops), strict=True)
+        try:
+            yield from zip(stops, pool.map(work, [root] * len(stops), starts, stops), strict=True)
+        except BrokenProcessPool as error:
+            raise UserError(f"{root}: a process that read images was killed; try again with --processes 1") from error
 
 
 def check_root(
@@ -83,16 +98,20 @@ def check_root(
         "num_samples": None if declared is None else declared.decode(errors="replace"),
         "fingerprint": fingerprint(root)[0],
         **keys,
-        "undecodable": _some([IMAGE_KEY.format(number + 1) for number in broken]),
+        "last_image": last_image(environment),
+        "undecodable": _some(broken, IMAGE_KEY),
         "sizes": _sizes(sizes[sizes[:, 0] > 0]),
         "labels": _check_labels(root, charset, max_length),
         "duplicates": _duplicates(hashes),
     }
+    report["undecodable_labels"] = _some(_not_text(root, count) if keys["labelled"] else [], LABEL_KEY)
     return report | {"problems": _problems(report), "notes": _notes(report)}
 
 
-def _some(names: list[str]) -> dict[str, Any]:
-    return {"count": len(names), "first": names[:SHOWN]}
+def _some(found: Sequence[Any] | np.ndarray, pattern: str = "") -> dict[str, Any]:
+    """How many keys, and the first of them by name; with a pattern, they are numbers from 0."""
+    first = [pattern.format(int(number) + 1) for number in found[:SHOWN]] if pattern else list(found[:SHOWN])
+    return {"count": len(found), "first": first}
 
 
 def _check_keys(root: str, count: int) -> dict[str, Any]:
@@ -110,17 +129,20 @@ def _check_keys(root: str, count: int) -> dict[str, Any]:
             elif key != COUNT_KEY:
                 other.append(key.decode(errors="replace"))
     labelled = bool(there[b"label"].any())
-    absent = {
-        name: [pattern.format(int(number) + 1) for number in np.flatnonzero(~there[name])]
-        for name, pattern in ((b"image", IMAGE_KEY), (b"label", LABEL_KEY))
-    }
+    absent = {name: np.flatnonzero(~there[name]) for name in there}
     return {
         "labelled": labelled,
-        "missing_images": _some(absent[b"image"]),
-        "missing_labels": _some(absent[b"label"] if labelled else []),
+        "missing_images": _some(absent[b"image"], IMAGE_KEY),
+        "missing_labels": _some(absent[b"label"] if labelled else [], LABEL_KEY),
         "beyond_count": _some(beyond),
         "other_keys": _some(other),
     }
+
+
+def _not_text(root: str, count: int) -> list[int]:
+    """Numbers of the labels that are there and are not UTF-8."""
+    images = WordImages([root])
+    return [number for number, label in enumerate(images.labels()) if label is None and images.has_label(number)]
 
 
 def _histogram(values: Iterable[int] | np.ndarray) -> dict[str, int]:
@@ -183,21 +205,25 @@ def _duplicates(hashes: np.ndarray) -> dict[str, Any]:
     return {"groups": len(groups), "images": sum(map(len, groups)), "first": first}
 
 
-def _named(entry: dict[str, Any], most: int = 5) -> str:
+def _named(entry: dict[str, Any], most: int = 20) -> str:
     rest = f" and {entry['count'] - most} more" if entry["count"] > most else ""
     return ", ".join(entry["first"][:most]) + rest
 
 
 def _problems(report: dict[str, Any]) -> list[str]:
     found = []
-    if report["num_samples"] is None or not report["num_samples"].isdigit():
+    said = report["num_samples"]
+    if said is None or not said.isdigit() or not int(said):
         found.append(
             f"num-samples is {report['num_samples'] or 'missing'}; the last image's number, {report['images']}, is used"
         )
+    elif report["images"] > report["last_image"]:
+        found.append(f"num-samples is {said}, but the last image is number {report['last_image']}")
     for name, what in (
         ("missing_images", "images missing"),
         ("missing_labels", "labels missing"),
         ("undecodable", "images cannot be decoded"),
+        ("undecodable_labels", "labels are not UTF-8"),
         ("other_keys", "keys of no meaning here"),
     ):
         if report[name]["count"]:

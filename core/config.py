@@ -240,6 +240,12 @@ class RecognizerModel(Closed):
         return read_charset(charset)
 
 
+class Whole(Closed):
+    """Roots of which every image is read once."""
+
+    roots: Roots
+
+
 class Finetune(RecognizerModel):
     """One fine-tuning run. `labels`: strict leaves out broken images and over-long labels, released replaces them by a later
     sample."""
@@ -248,7 +254,7 @@ class Finetune(RecognizerModel):
     augmentation: Literal["abinet", "none"] = "abinet"
     optimiser: Optimiser
     data: Data
-    validation: Data | None = None
+    validation: Whole | None = None
     precision: Precision
     seed: Annotated[int, Field(ge=0)]
 

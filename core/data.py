@@ -20,6 +20,7 @@ from torch import Tensor
 from core.errors import UserError
 
 IMAGE_KEY, LABEL_KEY, COUNT_KEY = "image-{:09d}", "label-{:09d}", b"num-samples"
+PROGRESS_KEY = b"build-progress"  # only while a root is being built
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "MPO")  # not EPS, which would run Ghostscript
 
 
@@ -60,32 +61,40 @@ def _open(root: str) -> lmdb.Environment:
 
 def find_roots(path: str) -> list[str]:
     """The LMDB folders at or below `path`, in the order of their names. Raises UserError if there is none."""
-    if path.endswith("data.mdb"):
+    if os.path.basename(path) == "data.mdb":
         path = os.path.dirname(path)
-    found, seen = [], set()
-    for folder, below, files in os.walk(path, followlinks=True):
-        below.sort()
-        if "data.mdb" in files or os.path.realpath(folder) in seen:
+    found: list[str] = []
+    seen: set[str] = set()
+
+    def unreadable(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); give access to it, or name the folders to use")
+
+    for folder, below, files in os.walk(path, followlinks=True, onerror=unreadable if os.path.isdir(path) else None):
+        below[:] = sorted(name for name in below if not name.startswith("."))  # hidden ones are unfinished
+        if os.path.realpath(folder) in seen:
             below.clear()
-        if "data.mdb" in files:
+        elif "data.mdb" in files:
             found.append(folder)
+            below.clear()
         seen.add(os.path.realpath(folder))
     if not found:
-        what = "no LMDB at or below this folder (data.mdb is missing)" if os.path.isdir(path) else "no such folder"
+        what = "a file, not a folder" if os.path.isfile(path) else "no such folder"
+        if os.path.isdir(path):
+            what = "no LMDB at or below this folder (data.mdb is missing)"
         raise UserError(f"{path}: {what}; name a folder in the standard layout")
     return found
 
 
 def count_samples(environment: lmdb.Environment, root: str) -> int:
-    """`num-samples` of an open root; the number of its last image where that key is missing or no number.
+    """`num-samples` of an open root; the number of its last image where that key is missing or no positive number.
 
-    Raises UserError if there is no image."""
+    Raises UserError if there is no image, or the root is not whole yet."""
     with environment.begin() as transaction:
         raw = transaction.get(COUNT_KEY)
-    try:
-        count = int(raw or b"")
-    except ValueError:
-        count = last_image(environment)
+        if transaction.get(PROGRESS_KEY) is not None:
+            raise UserError(f"{root}: begun, but not whole; give the same `run.py data build` again to finish it")
+    count = int(raw) if raw is not None and raw.isdigit() else 0
+    count = count or last_image(environment)
     if count < 1:
         raise UserError(f"{root}: the data set is empty (num-samples is {(raw or b'missing').decode(errors='replace')})")
     return count
@@ -105,7 +114,7 @@ def irregular(root: str) -> str:
     with environment.begin() as transaction:
         raw = transaction.get(COUNT_KEY)
     count, last = count_samples(environment, root), last_image(environment)
-    if raw is None or not raw.isdigit():
+    if raw is None or not raw.isdigit() or not int(raw):
         return f"{root}: no usable num-samples; its last image, {last}, is taken for the count"
     if count != last:
         rest = "what is missing counts as unreadable" if count > last else "the images beyond are not read"
@@ -229,20 +238,21 @@ class WordImages:
         """The label, or None if there is none or it is not UTF-8."""
         return _text(self._get(index, LABEL_KEY))
 
+    def has_label(self, index: int) -> bool:
+        """Whether there is a label, be it text or not."""
+        return self._get(index, LABEL_KEY) is not None
+
     def labels(self) -> Iterator[str | None]:
         """Every label in order, as `label` gives it; fast, in flat memory."""
         starts = [0, *self.ends.tolist()]
-        for root, count in zip(self.roots, np.diff(starts).tolist(), strict=True):
-            with open_lmdb(root).begin(buffers=True) as transaction, transaction.cursor() as cursor:
-                here = cursor.set_range(LABEL_KEY.format(1).encode())
-                for number in range(1, count + 1):
-                    key = LABEL_KEY.format(number).encode()
-                    if here and cursor.key() == key:
-                        yield _text(bytes(cursor.value()))
-                        here = cursor.next()
-                    else:
-                        yield None
-                        here = here and cursor.set_range(LABEL_KEY.format(number + 1).encode())
+        for root, start, count in zip(self.roots, starts, np.diff(starts).tolist(), strict=False):
+            scanned = 0
+            try:
+                for label in _scan_labels(open_lmdb(root), count):
+                    scanned += 1
+                    yield label
+            except lmdb.Error:  # a damaged page: the rest one by one
+                yield from map(self.label, range(start + scanned, start + count))
 
     def raw(self, index: int) -> bytes | None:
         """The image file, or None if it is missing."""
@@ -253,6 +263,19 @@ class WordImages:
         raw = self.raw(index)
         picture = None if raw is None else decode(raw)
         return None if picture is None else resize(picture, size)
+
+
+def _scan_labels(environment: lmdb.Environment, count: int) -> Iterator[str | None]:
+    """The labels of one root by one pass over its keys."""
+    with environment.begin(buffers=True) as transaction, transaction.cursor() as cursor:
+        here = cursor.set_range(LABEL_KEY.format(1).encode())
+        for number in range(1, count + 1):
+            if here and cursor.key() == LABEL_KEY.format(number).encode():
+                yield _text(bytes(cursor.value()))
+                here = cursor.next()
+            else:
+                yield None
+                here = here and cursor.set_range(LABEL_KEY.format(number + 1).encode())
 
 
 def _text(raw: bytes | None) -> str | None:

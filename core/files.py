@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-OUT_OF_REACH = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)  # a full or forbidden disk: the user's to mend
+# Paths and disks that are the user's to mend: full, forbidden, or something else than what was taken for.
+OUT_OF_REACH = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
+    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG),
+)
 
 
 @contextmanager

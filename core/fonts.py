@@ -53,9 +53,9 @@ SCENE: Table = {  # every family in several weights, light to black, as signs ha
 TABLES = {"plain": PLAIN, "artistic": ARTISTIC, "scene": SCENE}
 
 
-def packages() -> list[str]:
-    """Names of all packages that hold a typeface, as pip spells them."""
-    return sorted({name.replace("_", "-") for table in TABLES.values() for name in table})
+def packages(*kinds: str) -> list[str]:
+    """Names of the packages that hold the typefaces of some tables, as pip spells them."""
+    return sorted({name.replace("_", "-") for kind in kinds for name in TABLES[kind]})
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Writing LMDBs in the standard layout, so that a folder under its name is always whole."""
+"""Writing LMDBs in the standard layout; the count, written last, says that one is whole."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

@@ -93,6 +93,8 @@ def find_matches(train: Hashes, test: Hashes, threshold: int) -> list[Match]:
     Two images differ in (256 - scalar product) / 2 bits, where bits count as -1 and 1: one matrix product compares all."""
     (near, files), (other_near, other_files) = train, test
     readable, targets = np.flatnonzero(files), np.flatnonzero(other_files)
+    if not len(targets):
+        return []
     equal = {int(other_files[place]): int(place) for place in targets[::-1]}
     signs, matches = _signs(other_near[targets]).T.contiguous(), []
     for start in range(0, len(readable), 4096):

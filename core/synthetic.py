@@ -43,7 +43,8 @@ def splits(config: Rendered) -> dict[str, int]:
 
 def fingerprint(config: Rendered) -> str:
     """16 hex digits: the config, the renderer, and the libraries whose versions the pixels depend on."""
-    libraries = sorted({*LIBRARIES, *packages()})
+    tables = ("scene",) if config.look == "scene" else ("plain", "artistic")
+    libraries = sorted({*LIBRARIES, *packages(*tables)})
     parts = [config.model_dump(mode="json"), RENDERER, {name: version(name) for name in libraries}]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

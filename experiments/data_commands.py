@@ -22,31 +22,39 @@ def add_data_commands(commands: Any) -> None:
     _add_charset(data)
 
 
-def _find(names: Sequence[str]) -> tuple[list[tuple[str, str | None]], list[str]]:
-    """(root, registry name) of every LMDB that the names stand for, and a sentence for each name that stands for none."""
+def _find(names: Sequence[str]) -> tuple[list[tuple[str | None, list[str]]], list[str]]:
+    """(registry name, LMDB folders) of each name or folder given, and a sentence for each that stands for nothing."""
     from core.data import find_roots
     from experiments.datasets import absent, locate, recognise, registry, unset_variable
 
-    found: list[tuple[str, str | None]] = []
+    found: list[tuple[str | None, list[str]]] = []
     missing = []
     for name in names:
-        named = name in registry() and not Path(name).exists()
-        place = locate(name) if named else name
-        if named and (unset_variable(place) or not Path(place).exists()):
-            missing.append(absent(name))
+        known = name if name in registry() and not Path(name).exists() else recognise(name)
+        place = locate(name) if known == name else name
+        if unset_variable(place) or not Path(place).exists():
+            missing.append(
+                absent(known) if known == name else f"{place}: no such folder" + (f"; {absent(known)}" if known else "")
+            )
             continue
-        roots = find_roots(place)
-        alone = len(roots) == 1
-        found += [(root, name if named and alone else recognise(root)) for root in roots]
+        try:
+            roots = find_roots(place)
+        except UserError as error:
+            missing.append(str(error))
+            continue
+        if known:
+            found.append((known, roots))
+        else:
+            found += [(recognise(root), [root]) for root in roots]
     return found, missing
 
 
-def _present(names: Sequence[str]) -> list[str]:
-    """The roots that names stand for. Raises UserError if one stands for none."""
-    found, missing = _find(names)
+def _present(name: str) -> list[str]:
+    """The LMDB folders that a name or folder stands for. Raises UserError if there is none."""
+    found, missing = _find([name])
     if missing:
         raise UserError(missing[0])
-    return [root for root, _ in found]
+    return [root for _, roots in found for root in roots]
 
 
 # data build
@@ -68,7 +76,7 @@ def _add_build(commands: Any) -> None:
 
 
 def build_command(arguments: argparse.Namespace) -> int:
-    from core.build import SKIPPED, build, describe, source_items
+    from core.build import SKIPPED, build, describe, find_annotation, source_items
 
     folder, items = source_items(arguments.source)
     folder = arguments.images or folder
@@ -92,7 +100,8 @@ def build_command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"out": str(arguments.out), "samples": done.samples, "skipped": skipped, "reasons": done.reasons}))
         return 0
-    print(f"{arguments.out}: {done.samples:,} samples")
+    bare = " without labels" if find_annotation(arguments.source) is None else ""
+    print(f"{arguments.out}: {done.samples:,} samples{bare}")
     if skipped:
         print(f"skipped {skipped:,}: {describe(done.reasons)}; named in {arguments.out / SKIPPED}")
     return 0
@@ -103,7 +112,7 @@ def build_command(arguments: argparse.Namespace) -> int:
 CHECK = """What is in LMDB folders: counts against known sizes, broken images, missing keys, labels, duplicates, a fingerprint.
 
 ROOT is a folder (or one that holds several), or a name of experiments/data.yaml. Without ROOT: every name, and what is
-missing. Exit code 1 where something is wrong or missing."""
+missing. Exit code 1 where something is wrong, or a ROOT missing."""
 
 
 def _add_check(commands: Any) -> None:
@@ -116,30 +125,38 @@ def _add_check(commands: Any) -> None:
 
 def check_command(arguments: argparse.Namespace) -> int:
     from core.check import check_root
-    from core.data import count_samples, open_lmdb
     from experiments.datasets import registry
 
     found, missing = _find(arguments.roots or list(registry()))
-    charset, reports = charset_of(arguments), []
-    for root, name in found:
-        with progress_bar(f"checking {root}") as show:
-            report = check_root(root, charset, arguments.max_length, processes_of(arguments), show)
+    charset, reports, wrong = charset_of(arguments), [], bool(missing and arguments.roots)
+    for name, roots in found:
+        checked = []
+        for root in roots:
+            try:
+                with progress_bar(f"checking {root}") as show:
+                    report = check_root(root, charset, arguments.max_length, processes_of(arguments), show)
+            except UserError as error:
+                missing.append(str(error))
+                wrong = True
+            else:
+                checked.append(report | {"name": name})
         known = registry()[name].images if name else ()
-        report |= {"name": name, "known_sizes": list(known)}
-        if name and known and count_samples(open_lmdb(root), root) not in known:
-            sizes = " or ".join(f"{size:,}" for size in known)
-            report["problems"].insert(0, f"{report['images']:,} images, where {name} has {sizes} ({registry()[name].what})")
-        reports.append(report)
+        total = sum(report["images"] for report in checked)
+        for report in checked:
+            report |= {"known_sizes": list(known), "images_of_name": total}
+            if name and known and total not in known:
+                sizes = " or ".join(f"{size:,}" for size in known)
+                report["problems"].insert(0, f"{total:,} images, where {name} has {sizes} ({registry()[name].what})")
+        reports += checked
     if arguments.json:
         print(json.dumps({"roots": reports, "missing": missing}, indent=1, ensure_ascii=False))
     else:
         print("\n\n".join([*map(_check_text, reports), *(f"missing  {sentence}" for sentence in missing)]))
-    wrong = any(report["problems"] for report in reports) or (missing and arguments.roots)
-    return 1 if wrong else 0
+    return 1 if wrong or any(report["problems"] for report in reports) else 0
 
 
 def _check_text(report: dict[str, Any]) -> str:
-    known = f", as {report['name']} should have" if report["images"] in report["known_sizes"] else ""
+    known = f", as {report['name']} should have" if report["images_of_name"] in report["known_sizes"] else ""
     lines = [
         f"{report['root']}: {report['images']:,} images{known}; fingerprint {report['fingerprint']}",
         *(f"  problem  {problem}" for problem in report["problems"]),
@@ -196,7 +213,7 @@ def overlap_command(arguments: argparse.Namespace) -> int:
     threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
     if not 0 <= threshold < BITS // 2:
         raise UserError(f"--threshold {threshold}: of {BITS} bits, unrelated images differ in about half; 0 to {BITS // 2 - 1}")
-    train, test = _present([arguments.train]), _present([arguments.test])
+    train, test = _present(arguments.train), _present(arguments.test)
     hashes = []
     for roots in (train, test):
         with progress_bar(f"hashing {', '.join(roots)}", len(WordImages(roots))) as show:
@@ -240,7 +257,9 @@ def charset_command(arguments: argparse.Namespace) -> int:
     from core.files import write_text
     from core.text import Charset, count_characters
 
-    found = count_characters(label for label in WordImages(_present(arguments.roots)).labels() if label)
+    found = count_characters(
+        label for label in WordImages([root for name in arguments.roots for root in _present(name)]).labels() if label
+    )
     if not found:
         raise UserError(f"{', '.join(arguments.roots)}: no labels here, so no characters")
     kept = Charset("".join(sorted(mark for mark, count in found.items() if count >= arguments.least)))

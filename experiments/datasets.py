@@ -107,7 +107,7 @@ def recognise(path: str) -> str | None:
             return name
     own = _plain(Path(real).name)
     for name, one in registry().items():
-        if own in {_plain(other) for other in (name, *one.also, *(Path(root).name for root in one.roots))}:
+        if own in {_plain(other) for other in (name, *one.also)}:
             return name
     return None
 

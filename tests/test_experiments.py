@@ -314,7 +314,7 @@ def test_pairing_narrows_the_interval_of_a_difference() -> None:
         (["plan", str(TABLE1), "--results", str(TABLE1)], "a file, not a folder"),
         (["plan", str(TABLE1), "--set", "pretrain.optimiser={base_lr: 1, epochs: 0.0001, warmup_epochs: 0}"], "not one step"),
         ([str(TABLE1), "--scale", "smoke", "--results", "/proc/none"], "cannot write here"),
-        ([str(TABLE1), "--scale", "paper"], "the environment variable LMIM_DATA is not set"),
+        ([str(TABLE1), "--scale", "paper"], "union14m_u_book32: LMIM_DATA is not set (Book32 part"),
         ([str(TABLE1), "--device", "cuda:99"], "--device cuda:99: not usable here"),
     ],
 )
