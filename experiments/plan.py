@@ -65,6 +65,7 @@ class PlannedRun:
         """Why the run cannot start here, or nothing."""
         files = [name.removeprefix("file:") for name in self.inputs.values() if name.startswith("file:")]
         absences = [root.missing for roots in self.data.values() for root in roots if root.missing]
+        files += [expand(path) for paths in _filters(self.config).values() for path in paths]
         return next(iter([*absences, *(f"{file}: no such file" for file in files if not Path(file).is_file())]), "")
 
 

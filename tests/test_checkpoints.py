@@ -136,6 +136,28 @@ def test_export_is_the_inverse_of_import(files: Files, kind: str, tmp_path: Path
     import_file(capsys, tmp_path / "y.pth", tmp_path / "z.safetensors")
 
 
+def test_a_file_without_its_teacher_is_imported_and_says_so(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = altered(files["lmim"], tmp_path / "bare.pth", drop("model_maeenc_momentum."))
+    report = import_file(capsys, bare, tmp_path / "bare.safetensors")
+    assert report["missing"] == ["target.encoder (the frozen teacher)"]
+    code, out, _ = call(capsys, "export", tmp_path / "bare.safetensors", tmp_path / "out.pth")
+    assert (code, "without the frozen teacher" in out) == (0, True)
+    assert import_file(capsys, tmp_path / "out.pth", tmp_path / "again.safetensors")["matched"] == report["matched"]
+
+
+def test_an_exported_file_never_replaces_a_folder(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import_file(capsys, files["lmim"], tmp_path / "x.safetensors")
+    (tmp_path / "folder.pth").mkdir()
+    code, _, err = call(capsys, "export", tmp_path / "x.safetensors", tmp_path / "folder.pth")
+    assert (code, err.count("error: ")) == (2, 1)
+    (tmp_path / "text.pth").write_text("some text")
+    code, _, err = call(capsys, "import", tmp_path / "text.pth", tmp_path / "y.safetensors")
+    assert (code, "damaged" in err) == (2, True)
+    assert call(capsys, "import", tmp_path, tmp_path / "y.safetensors")[0] == 2
+
+
 def drop(name: str) -> Callable[[dict[str, Any]], None]:
     return lambda content: [content["model"].pop(key) for key in list(content["model"]) if name in key]
 
@@ -167,6 +189,16 @@ def drop(name: str) -> Callable[[dict[str, Any]], None]:
             "lmim",
             lambda content: content.update(model={"conv1.weight": torch.zeros(3)}),
             "0 of 1 weights matched (first: conv1",
+        ),
+        (
+            "lmim",
+            lambda content: content["model"].update({"model_maeenc.cls_token": torch.zeros(1, 1, 40)}),
+            "pos_embed has shape [1, 257, 48]",
+        ),
+        (
+            "maerec",
+            lambda content: content["model"].update({"patch_embed.proj.weight": torch.zeros(48, 48)}),
+            "shapes that no such model has",
         ),
         ("lmim", lambda content: content.update(model={}), "holds no state dict"),
         ("lmim", lambda content: content.update(model=3), "holds no state dict"),

@@ -176,6 +176,9 @@ def test_under_policy_released_a_later_sample_takes_the_place(tmp_path: Path) ->
     strict, released = (
         next(iter(load_batches(images, SIZE, [[0, 1, 2, 3, 4]], labelled=True, workers=0, limit=limit))) for limit in (None, 24)
     )
+    images.left_out = np.array([3])
+    filtered = next(iter(load_batches(images, SIZE, [[1, 2]], labelled=True, workers=0, limit=24)))
+    assert filtered.labels == ["one", "one"]  # not what a filter list leaves out
     assert strict.unreadable == [2]
     assert released.labels == ["one", "four", "four", "four", "one"]
     assert released.unreadable == [2]

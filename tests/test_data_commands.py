@@ -43,6 +43,10 @@ def images_in(folder: Path, count: int) -> list[str]:
         ("gt.txt", '\ufeffword_1.png, "Tire\\"d"\r\nword_2.png, "a, b"\r\nword_3.png, "x"\r\n'),
         ("gt.txt", 'word_1.png\tTire"d\nword_2.png\ta, b\nword_3.png\tx\n'),
         ("gt.txt", 'word_1.png Tire"d\nword_2.png a, b\nword_3.png x\n'),
+        ("gt.txt", 'word_1.png,Tire"d\nword_2.png , a, b\nword_3.png ,x\n'),
+        ("train_gt.txt", 'word_1.png\tTire"d\nword_2.png\ta, b\nword_3.png\tx\n'),
+        ("train.json", '{"filename": "word_1.png", "text": "Tire\\"d"}\n{"filename": "word_2.png", "text": "a, b"}\n'
+         '{"filename": "word_3.png", "text": "x"}\n'),
         ("labels.tsv", 'label\tfilename\nTire"d\tword_1.png\na, b\tword_2.png\nx\tword_3.png\n'),
         ("labels.tsv", 'word_1.png\tTire"d\nword_2.png\ta, b\nword_3.png\tx\n'),
         ("labels.csv", 'filename,text\nword_1.png,"Tire""d"\nword_2.png,"a, b"\nword_3.png,x\n'),
@@ -161,6 +165,40 @@ def test_a_build_that_cannot_be_is_refused_in_a_sentence(tmp_path: Path, capsys:
     assert (code, "is there already" in err) == (2, True)
 
 
+def test_a_build_with_the_wrong_folder_of_images_leaves_nothing_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images_in(tmp_path / "images", 2)
+    (tmp_path / "train.jsonl").write_text('{"filename": "word_1.png", "text": "a"}\n{"filename": "word_2.png", "text": "b"}\n')
+    code, _, err = call(capsys, "data", "build", tmp_path / "train.jsonl", tmp_path / "out")
+    assert (code, "--images DIR says where the images lie" in err) == (2, True)
+    options = ["--images", tmp_path / "images"]
+    assert call(capsys, "data", "build", tmp_path / "train.jsonl", tmp_path / "out", *options)[0] == 0
+    assert list(WordImages([str(tmp_path / "out")]).labels()) == ["a", "b"]
+
+
+def test_names_may_hold_spaces_and_odd_ones_are_skipped(tmp_path: Path) -> None:
+    images_in(tmp_path / "in", 1)
+    (tmp_path / "in" / "my word 1.png").write_bytes(jpeg(3))
+    lines = ["my word 1.png hello", 'word_1.png\tx, "y"', "a\0b.png\tz"]
+    (tmp_path / "in" / "gt.txt").write_text("\n".join(lines))
+    folder, items = source_items(tmp_path / "in")
+    progress = build(items, folder, tmp_path / "out", 1)
+    assert progress is not None
+    assert list(WordImages([str(tmp_path / "out")]).labels()) == ["hello", 'x, "y"']
+    assert progress.reasons == {"the image's name is no file name": 1}
+
+
+def test_what_is_not_whole_is_neither_found_nor_read(tmp_path: Path) -> None:
+    images_in(tmp_path / "in", 300)
+    folder, items = source_items(tmp_path / "in")
+    assert build(items, folder, tmp_path / "all" / "a", 1, should_stop=lambda: True) is None
+    with pytest.raises(UserError, match="begun, but not whole"):
+        WordImages([str(tmp_path / "all" / ".a.building")])
+    with pytest.raises(UserError, match="no LMDB at or below"):
+        find_roots(str(tmp_path / "all"))
+
+
 def test_another_source_does_not_go_on_with_a_build(tmp_path: Path) -> None:
     images_in(tmp_path / "in", 3)
     folder, items = source_items(tmp_path / "in")
@@ -203,6 +241,39 @@ def test_check_names_everything_that_is_wrong(tmp_path: Path, capsys: pytest.Cap
     assert len(report["problems"]) == 4
     code, out, _ = call(capsys, "data", "check", tmp_path / "damaged")
     assert all(name in out for name in ("image-000000003", "image-000000005", "label-000000006", "num-samples is 11"))
+
+
+def test_one_bad_root_does_not_hide_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = write_lmdb(tmp_path / "good", [(jpeg(1), "a"), (jpeg(2), "b")])
+    large = write_lmdb(tmp_path / "large", [(jpeg(1), "a")], count=3)
+    cut = write_lmdb(tmp_path / "cut", [(jpeg(number), "a") for number in range(40)])
+    with open(f"{cut}/data.mdb", "r+b") as file:
+        file.truncate(8192)
+    with lmdb.open(large) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"label-000000001", b"\xff\xfe")
+    code, out, _ = call(capsys, "data", "check", good, large, cut, tmp_path / "nowhere", tmp_path / "ic13", "--json")
+    result = json.loads(out)
+    assert code == 1
+    assert [report["problems"] == [] for report in result["roots"]] == [True, False]
+    problems = " ".join(result["roots"][1]["problems"])
+    assert "num-samples is 3, but the last image is number 1" in problems
+    assert "1 labels are not UTF-8: label-000000001" in problems
+    assert [
+        text for text in ("cut short", "nowhere: no such folder", "https://rrc.cvc.uab.es/?ch=2") if text in str(result)
+    ] != []
+    assert len(result["missing"]) == 3
+
+
+def test_folders_are_taken_for_the_sets_that_they_are_named_after() -> None:
+    names = {
+        "SVT": "svt",
+        "iiit5k_test": "iiit5k",
+        "IIIT5k_3000": "iiit5k",
+        "svt_train": "svt_train",
+        "train": None,
+        "ic15_1811": "ic15",
+    }
+    assert {name: datasets.recognise(f"/data/{name}") for name in names} == names
 
 
 def test_check_counts_what_labels_lose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

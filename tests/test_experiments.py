@@ -163,6 +163,11 @@ def test_a_wrong_experiment_file_is_told_in_one_line_with_its_name(tmp_path: Pat
     assert "mine" in str(caught.value) or "base" in str(caught.value)
 
 
+def test_a_missing_filter_list_is_told_before_anything_runs(tmp_path: Path) -> None:
+    found = plan(tmp_path, overrides={"finetune.data.filters": ["nowhere.tsv"]})
+    assert {run.missing() for run in found.runs.values() if run.stage == "finetune"} == {"nowhere.tsv: no such file"}
+
+
 def test_the_registry_and_the_protocols_name_the_same_sizes() -> None:
     sets = registry()
     for protocol in PROTOCOLS.values():

@@ -93,6 +93,11 @@ def test_every_form_of_predictions_is_read_alike(name: str, tmp_path: Path) -> N
         ('{"pred": "a", "gt": "b"}\n{"pred\n', "line 2: not a JSON object"),
         ("prediction\tlabel\na\n", "line 2: 1 columns, not 2"),
         ("just words\n", "none of the forms"),
+        ("prediction\tlabel\n", "a header and nothing below it"),
+        ("image\tprediction\ttruth\n1\ta\ta\n", "a header without label"),
+        ("3\n", "none of the forms"),
+        ('{"pred": "a", "gt": "b"}\nnull\n', "line 2: not a JSON object"),
+        ('prediction,label\n"a,b\n', "not valid CSV"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_with_its_line(
@@ -103,6 +108,12 @@ def test_a_file_of_another_kind_is_refused_with_its_line(
     assert code == 2
     assert sentence in err
     assert call(capsys, "score", tmp_path / "nowhere")[0] == 2
+
+
+def test_a_confidence_told_in_another_way_does_not_matter(tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"pred": "a", "gt": "a", "score": [0.9]}\n{"pred": "a", "gt": "a", "score": "n/a"}\n')
+    assert [one.confidence for one in read_predictions(file)[""]] == [0.0, 0.0]
 
 
 def test_similarity_counts_characters() -> None:
