@@ -12,20 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from core.data import (
-    COUNT_KEY,
-    IMAGE_KEY,
-    LABEL_KEY,
-    WordImages,
-    count_samples,
-    decode,
-    fingerprint,
-    last_image,
-    open_lmdb,
-)
+from core.data import WordImages, decode
 from core.errors import UserError
 from core.metrics import PROTOCOLS
 from core.processes import end_with_parent
+from core.roots import COUNT_KEY, IMAGE_KEY, LABEL_KEY, count_samples, fingerprint, last_image, open_lmdb
 from core.text import Charset
 
 CHUNK = 2048  # images that a process looks at at a time

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import lmdb
 
-from core.data import COUNT_KEY, IMAGE_KEY, LABEL_KEY
 from core.errors import UserError
+from core.roots import COUNT_KEY, IMAGE_KEY, LABEL_KEY
 
 Sample = tuple[bytes, str | None]  # an image file, its label if it has one
 

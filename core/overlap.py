@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 from core.check import file_hash, in_processes
-from core.data import FILTER_COLUMNS, FORMATS, WordImages, fingerprint
+from core.data import FILTER_COLUMNS, FORMATS, WordImages
 from core.files import write_text
+from core.roots import fingerprint
 
 ROWS, COLUMNS, LOW_ROWS, LOW_COLUMNS = 32, 64, 8, 32
 BITS = LOW_ROWS * LOW_COLUMNS

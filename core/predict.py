@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from PIL.Image import Image
 
+from core.annotations import IMAGE_SUFFIXES, image_files
 from core.batches import normalise, to_unit
-from core.build import IMAGE_SUFFIXES, image_files
 from core.data import decode, resize
 from core.errors import UserError
 from core.evaluate import load_recognizer, read_batch

@@ -24,7 +24,7 @@ def add_data_commands(commands: Any) -> None:
 
 def _find(names: Sequence[str]) -> tuple[list[tuple[str | None, list[str]]], list[str]]:
     """(registry name, LMDB folders) of each name or folder given, and a sentence for each that stands for nothing."""
-    from core.data import find_roots
+    from core.roots import find_roots
     from experiments.datasets import absent, locate, recognise, registry, unset_variable
 
     found: list[tuple[str | None, list[str]]] = []
@@ -76,7 +76,8 @@ def _add_build(commands: Any) -> None:
 
 
 def build_command(arguments: argparse.Namespace) -> int:
-    from core.build import SKIPPED, build, describe, find_annotation, source_items
+    from core.annotations import find_annotation, source_items
+    from core.build import SKIPPED, build, describe
 
     folder, items = source_items(arguments.source)
     folder = arguments.images or folder

@@ -10,8 +10,8 @@ from typing import Any
 
 from core import synthetic
 from core.config import Evaluate, Finetune, Pretrain, Rendered, peak_lr, steps
-from core.data import find_roots, fingerprint, irregular
 from core.errors import UserError
+from core.roots import find_roots, fingerprint, irregular
 from experiments.datasets import absent, expand, locate, registry, unset_variable
 from experiments.schema import (
     Experiment,

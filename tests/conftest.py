@@ -11,8 +11,8 @@ from PIL import Image
 
 import run
 from core.config import Data, Optimiser, Rendered
-from core.data import COUNT_KEY, IMAGE_KEY, LABEL_KEY
 from core.loop import Machine
+from core.roots import COUNT_KEY, IMAGE_KEY, LABEL_KEY
 
 torch.set_num_threads(1)
 

@@ -14,10 +14,11 @@ from PIL import Image
 from core import batches, synthetic
 from core.batches import ShuffledBatches, load_batches
 from core.config import Data, Encoder, Finetune, Mix, Rendered, TextDecoder
-from core.data import COUNT_KEY, Selection, WordImages, find_roots, fingerprint, irregular
+from core.data import Selection, WordImages
 from core.errors import UserError
 from core.finetune import unusable_labels
 from core.metrics import PROTOCOLS, Reading, count, is_correct
+from core.roots import COUNT_KEY, find_roots, fingerprint, irregular
 from core.text import make_charset
 
 SIZE = (32, 128)

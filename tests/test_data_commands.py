@@ -16,11 +16,13 @@ import pytest
 from conftest import call, jpeg, write_lmdb
 from PIL import Image, ImageDraw, ImageFilter
 
-from core.build import build, read_items, source_items
-from core.data import COUNT_KEY, WordImages, find_roots
+from core.annotations import read_items, source_items
+from core.build import build
+from core.data import WordImages
 from core.errors import UserError
 from core.fonts import font
 from core.overlap import BITS, THRESHOLD, find_matches, hash_images
+from core.roots import COUNT_KEY, find_roots
 from experiments import datasets
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import jpeg, write_lmdb
 
-from core.data import fingerprint
+from core.roots import fingerprint
 from experiments.plan import make_plan
 from experiments.report import describe_status
 from results.store import Store
