@@ -16,7 +16,7 @@ from core.errors import UserError
 from core.metrics import LABEL_POLICIES, PROTOCOLS, Protocol, Reading, as_released, as_strict, edit_similarity, is_correct
 from core.text import Charset
 
-BRACKETS = re.compile(r"(\d+)\s+\[(.*)\]\s+\[(.*)\]\s*", re.DOTALL)
+BRACKETS = re.compile(r"([^\s\[{]+)\s+\[(.*)\]\s+\[(.*)\]\s*", re.DOTALL)
 NAMES = {  # what columns and keys may be called
     "index": ("index", "idx", "id", "image", "filename"),
     "prediction": ("prediction", "pred", "predicted", "pred_text", "hypothesis", "text"),
@@ -32,7 +32,7 @@ def read_predictions(path: Path) -> Subsets:
     """Subset -> readings, in the order of the file; "" where it names no subsets. Raises UserError naming file and line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # only \n and \r\n end a line: texts may hold others
-            lines = [line for line in file.read().replace("\r\n", "\n").split("\n") if line]
+            lines = [line for line in file.read().replace("\r\n", "\n").split("\n") if line.strip(" ")]
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -62,6 +62,7 @@ def test_a_peers_published_scores_come_out_to_the_printed_digit(
 
 FORMS = {
     "brackets.txt": '0 [a] b]] [a] b]]\n1 [] [x]\n2 [it"s] [It"s]\n',
+    "named.txt": '0 [a] b]] [a] b]]\n   \n1  []  [x]\n2 [it"s] [It"s] \n',
     "table.tsv": 'label\tprediction\na] b]\ta] b]\nx\t\nIt"s\tit"s\n',
     "bare.tsv": 'a] b]\ta] b]\n\tx\nit"s\tIt"s\n',
     "numbered.tsv": '0\ta] b]\ta] b]\n1\t\tx\n2\tit"s\tIt"s\n',
