@@ -10,6 +10,7 @@ python run.py COMMAND --help                                 what a command take
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -169,7 +170,12 @@ def main(argv: list[str]) -> int:
         argv = ["run", *argv]
     arguments = make_parser().parse_args(argv)
     try:
-        return arguments.command(arguments)
+        code = arguments.command(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader of a pipe has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
+import lmdb
 import numpy as np
 
 from core.data import WordImages, decode
@@ -73,10 +74,13 @@ def check_root(
 
     Raises UserError if there is no readable LMDB."""
     environment = open_lmdb(root)
-    count = count_samples(environment, root)
-    with environment.begin() as transaction:
-        declared = transaction.get(COUNT_KEY)
-    keys = _check_keys(root, count)
+    try:
+        count = count_samples(environment, root)
+        with environment.begin() as transaction:
+            declared = transaction.get(COUNT_KEY)
+        keys = _check_keys(root, count)
+    except lmdb.Error as error:
+        raise UserError(f"{root}: damaged, its keys cannot be listed ({error}); copy or download it again") from error
     parts = []
     for done, part in in_processes(look_at, root, count, processes):
         parts.append(part)

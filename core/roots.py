@@ -79,13 +79,16 @@ def find_roots(path: str) -> list[str]:
 def count_samples(environment: lmdb.Environment, root: str) -> int:
     """`num-samples` of an open root; the number of its last image where that key is missing or no positive number.
 
-    Raises UserError if there is no image, or the root is not whole yet."""
-    with environment.begin() as transaction:
-        raw = transaction.get(COUNT_KEY)
-        if transaction.get(PROGRESS_KEY) is not None:
-            raise UserError(f"{root}: begun, but not whole; give the same `run.py data build` again to finish it")
-    count = int(raw) if raw is not None and raw.isdigit() else 0
-    count = count or last_image(environment)
+    Raises UserError if there is no image, or the root is damaged or not whole yet."""
+    try:
+        with environment.begin() as transaction:
+            raw, begun = transaction.get(COUNT_KEY), transaction.get(PROGRESS_KEY)
+        count = int(raw) if raw is not None and raw.isdigit() else 0
+        count = count or last_image(environment)
+    except lmdb.Error as error:
+        raise UserError(f"{root}: damaged ({error}); copy or download it again") from error
+    if begun is not None:
+        raise UserError(f"{root}: begun, but not whole; give the same `run.py data build` again to finish it")
     if count < 1:
         raise UserError(f"{root}: the data set is empty (num-samples is {(raw or b'missing').decode(errors='replace')})")
     return count
@@ -102,9 +105,13 @@ def last_image(environment: lmdb.Environment) -> int:
 def irregular(root: str) -> str:
     """What is wrong with a root's count, or nothing: quick, from the database's statistics."""
     environment = open_lmdb(root)
-    with environment.begin() as transaction:
-        raw = transaction.get(COUNT_KEY)
-    count, last = count_samples(environment, root), last_image(environment)
+    count = count_samples(environment, root)
+    try:
+        with environment.begin() as transaction:
+            raw = transaction.get(COUNT_KEY)
+        last = last_image(environment)
+    except lmdb.Error as error:
+        return f"{root}: damaged ({error}); what cannot be read is counted as missing"
     if raw is None or not raw.isdigit() or not int(raw):
         return f"{root}: no usable num-samples; its last image, {last}, is taken for the count"
     if count != last:
@@ -126,6 +133,9 @@ def fingerprint(root: str, images: int = 64, labels: int = 100_000) -> tuple[str
     with environment.begin() as transaction:
         for pattern, most in ((IMAGE_KEY, images), (LABEL_KEY, labels)):
             for number in np.unique(np.linspace(1, count, min(count, most), dtype=int)):
-                value = transaction.get(pattern.format(number).encode())
+                try:
+                    value = transaction.get(pattern.format(number).encode())
+                except lmdb.Error:  # a damaged page; reading counts it
+                    value = None
                 digest.update(b"missing" if value is None else len(value).to_bytes(8, "little") + value)
     return digest.hexdigest()[:16], count

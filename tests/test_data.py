@@ -81,6 +81,27 @@ def test_a_data_file_cut_short_is_refused_before_it_can_kill_the_process(tmp_pat
         WordImages([root])
 
 
+@pytest.mark.parametrize("page", range(2, 12))
+def test_a_damaged_page_loses_its_images_or_is_told_in_a_sentence(page: int, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 120, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(noise).save(stream, "JPEG", quality=95)
+    root = write_lmdb(tmp_path / "a", [(stream.getvalue(), f"w{number}") for number in range(60)])
+    with open(f"{root}/data.mdb", "r+b") as file:
+        file.seek(page * 4096)
+        file.write(b"\xff" * 4096)
+    told = ""
+    try:
+        images = WordImages([root])
+        assert len(list(images.labels())) == 60
+        assert sum(images.image(index, SIZE) is not None for index in range(60)) >= 50
+        fingerprint(root)
+        irregular(root)
+    except UserError as error:
+        told = str(error)
+    assert not told or "damaged" in told
+
+
 def test_nested_roots_are_found_in_order(tmp_path: Path) -> None:
     for name in ("all/b/deep", "all/a", "all/c"):
         write_lmdb(tmp_path / name, [(jpeg(1), "x")])

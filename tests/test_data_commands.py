@@ -267,6 +267,13 @@ def test_one_bad_root_does_not_hide_the_others(tmp_path: Path, capsys: pytest.Ca
     assert len(result["missing"]) == 3
 
 
+def test_a_closed_pipe_ends_a_command_quietly(tmp_path: Path) -> None:
+    root = write_lmdb(tmp_path / "a", [(jpeg(number), "w" * number) for number in range(1, 20)])
+    command = f"{sys.executable} run.py data check {root} --json | head -c 10"
+    output = subprocess.run(command, shell=True, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert (len(output.stdout), output.stderr.count("Traceback")) == (10, 0)
+
+
 def test_folders_are_taken_for_the_sets_that_they_are_named_after() -> None:
     names = {
         "SVT": "svt",
