@@ -224,6 +224,7 @@ def read_released(path: Path, said: Mapping[str, Any] | None = None) -> Imported
     state = content.get("model", content)
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path}: holds no state dict under 'model'; a checkpoint of LMIM or MAERec is needed")
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}  # of a model that was distributed
     kind = kind_of(state)
     if kind is None:
         raise UserError(

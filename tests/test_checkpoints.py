@@ -147,6 +147,14 @@ def test_a_file_without_its_teacher_is_imported_and_says_so(
     assert import_file(capsys, tmp_path / "out.pth", tmp_path / "again.safetensors")["matched"] == report["matched"]
 
 
+def test_names_of_a_distributed_model_are_read(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def wrap(content: dict[str, Any]) -> None:
+        content["model"] = {f"module.{name}": value for name, value in content["model"].items()}
+
+    import_file(capsys, altered(files["recognizer"], tmp_path / "m.pth", wrap), tmp_path / "m.safetensors")
+    assert_golden_reading(tmp_path / "m.safetensors")
+
+
 def test_an_exported_file_never_replaces_a_folder(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import_file(capsys, files["lmim"], tmp_path / "x.safetensors")
     (tmp_path / "folder.pth").mkdir()
