@@ -35,6 +35,8 @@ def read_predictions(path: Path) -> Subsets:
             lines = [line for line in file.read().replace("\r\n", "\n").split("\n") if line.strip(" ")]
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: a folder; name a file of predictions") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from error
     if not lines:
@@ -214,7 +216,8 @@ def notes(subsets: Subsets, protocol: Protocol) -> list[str]:
             found.append(f"{where}{twice} indices occur more than once; every line is counted")
         unreadable = sum(not reading.readable for reading in readings)
         if unreadable:
-            found.append(f"{where}{unreadable} images count as wrong whatever was read (image or label cannot be read)")
+            why = "their label cannot be expressed, or the image is broken"
+            found.append(f"{where}{unreadable} images count as wrong whatever was read: {why}")
         expected = protocol.sizes.get(subset)
         if expected is not None and expected != len(readings):
             found.append(f"{where}{len(readings):,} images, where protocol {protocol.name} has {expected:,}: not comparable")

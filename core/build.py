@@ -72,10 +72,12 @@ def build(
     Until it is whole it lies beside `out` as .NAME.building, from where the same call goes on. Raises UserError if `out`
     exists, the source is empty, or .NAME.building belongs to another source."""
     if out.exists():
-        raise UserError(f"{out}: is there already; delete it or name another folder")
+        raise UserError(f"{out}: is there already; name another folder, or move it away")
     identity, total = _identify(folder, items())
     if not total:
-        raise UserError(f"{folder}: no image and no annotation found; see `run.py data build --help` for what is read")
+        raise UserError(
+            f"{out}: nothing to build it from, no image and no annotation; `run.py data build --help` says what is read"
+        )
     temporary = out.with_name(f".{out.name}.building")
     with try_lock(temporary / ".lock") as free:
         if not free:
@@ -96,7 +98,9 @@ def build(
         if not progress.samples:
             shutil.rmtree(temporary)
             reasons = f"none of {total} images can be used ({describe(progress.reasons)})"
-            raise UserError(f"{out}: {reasons}; not built; --images DIR says where the images lie")
+            unread = any(reason.startswith("image cannot be read") for reason in progress.reasons)
+            hint = "; --images DIR says where the images lie" if unread else ""
+            raise UserError(f"{out}: {reasons}; not built{hint}")
         if not progress.reasons:
             (temporary / SKIPPED).unlink()
         (temporary / ".lock").unlink()

@@ -52,7 +52,8 @@ def load_pickle(path: Path) -> dict[str, Any]:
     except Exception as error:  # what the reader of a damaged pickle raises is not documented
         text = " ".join(str(error).split())
         named = re.search(r"GLOBAL (\S+)", text) or re.search(r"Unsupported (?:global|operand)[^.]*", text)
-        reason = f"it asks for {named[1]}" if named and named.lastindex else text.split(". ")[0][:160] or type(error).__name__
+        plain = text.split(". ")[0][:160] if len(text) > 8 else type(error).__name__
+        reason = f"it asks for {named[1]}" if named and named.lastindex else plain
         raise UserError(f"{path}: damaged, or not a checkpoint that can be read without executing code ({reason})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary with a state dict under 'model'")

@@ -8,6 +8,7 @@ import argparse
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import isqrt
 from pathlib import Path
 from typing import Any, Literal
@@ -325,6 +326,14 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return checkpoint.load(path)
     imported = read_released(path)
     return imported.weights, imported.metadata()
+
+
+@cache
+def check_encoder(path: Path, config: Encoder) -> None:
+    """Raise UserError unless a file holds an encoder of these sizes."""
+    with torch.device("meta"):
+        module = VisionTransformer(config)
+    checkpoint.check_fits(module, load_weights(path)[0], "encoder.", path)
 
 
 def read_recognizer(path: Path) -> tuple[RecognizerModel, dict[str, Tensor]]:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -33,9 +34,9 @@ def _find(names: Sequence[str]) -> tuple[list[tuple[str | None, list[str]]], lis
         known = name if name in registry() and not Path(name).exists() else recognise(name)
         place = locate(name) if known == name else name
         if unset_variable(place) or not Path(place).exists():
-            missing.append(
-                absent(known) if known == name else f"{place}: no such folder" + (f"; {absent(known)}" if known else "")
-            )
+            unknown = "" if os.sep in place else ", and no name of experiments/data.yaml"
+            told = [] if known == name else [f"{place}: no such folder{unknown}"]
+            missing.append("; ".join([*told, *([absent(known)] if known else [])]))
             continue
         try:
             roots = find_roots(place)
@@ -152,7 +153,7 @@ def check_command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"roots": reports, "missing": missing}, indent=1, ensure_ascii=False))
     else:
-        print("\n\n".join([*map(_check_text, reports), *(f"missing  {sentence}" for sentence in missing)]))
+        print("\n\n".join([*map(_check_text, reports), *(f"missing or unusable  {sentence}" for sentence in missing)]))
     return 1 if wrong or any(report["problems"] for report in reports) else 0
 
 

@@ -39,6 +39,8 @@ def _add_score(commands: Any) -> None:
 def score_command(arguments: argparse.Namespace) -> int:
     from analysis.score import compare_policies, comparison_text, score_file, score_text
 
+    if arguments.labels and arguments.protocol == "chinese" and arguments.charset == "ascii94":
+        raise UserError("--labels asks what a recogniser can read: name its characters with --charset file:PATH")
     how = (charset_of(arguments), arguments.max_length)
     if arguments.labels == "both":
         both = compare_policies(arguments.file, arguments.protocol, *how)

@@ -10,7 +10,9 @@ from typing import Any
 
 from core import synthetic
 from core.config import Evaluate, Finetune, Pretrain, Rendered, peak_lr, steps
+from core.data import read_filters
 from core.errors import UserError
+from core.released import check_encoder
 from core.roots import find_roots, fingerprint, irregular
 from experiments.datasets import absent, expand, locate, registry, unset_variable
 from experiments.schema import (
@@ -212,11 +214,20 @@ class Planner:
         config = read_stage("pretrain", made, self._precision(made), seed, with_teacher)
         return self._add("pretrain", config, {}, made, f"teacher of {row}")
 
+    def _check_files(self, config: StageConfig, inputs: dict[str, str]) -> None:
+        """Raise UserError if a checkpoint or filter list that is there is not what it is taken for."""
+        files = _given_files(name.removeprefix("file:") for name in inputs.values() if name.startswith("file:"))
+        for path in files:
+            if not isinstance(config, Evaluate):
+                check_encoder(path, config.encoder)
+        read_filters(map(str, _given_files(expand(path) for paths in _filters(config).values() for path in paths)))
+
     def _add(self, stage: str, config: StageConfig, inputs: dict[str, str], recipe: Recipe, row: str) -> str:
         roots = {
             role: tuple(found for root in names for found in resolve_root(root, recipe.rendered, self.store))
             for role, names in _roles(config).items()
         }
+        self._check_files(config, inputs)
         name = run_id(stage, config, inputs, roots)
         if name not in self.plan.runs:
             self.plan.runs[name] = PlannedRun(name, stage, config, inputs, roots)
@@ -224,6 +235,10 @@ class Planner:
             self.plan.notes += [note for note in notes if note not in self.plan.notes]
         self.plan.runs[name].rows.append(row)
         return name
+
+
+def _given_files(paths: Iterable[str]) -> list[Path]:
+    return [path for path in map(Path, paths) if path.is_file()]
 
 
 def _roles(config: StageConfig) -> dict[str, tuple[str, ...]]:

@@ -336,7 +336,8 @@ SIZES = {"encoder": {"width": 48, "depth": 3, "heads": 3, "patch": [4, 4], "posi
 def test_checkpoints_stand_in_for_runs(files: Files, tmp_path: Path) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text(FINETUNE.format(file=files["maerec"]))
-    plan = make_plan([file], "smoke", Store(tmp_path), precision="fp32", overrides={}, seeds=None)
+    sizes = {f"encoder.{key}": value for key, value in SIZES["encoder"].items()}
+    plan = make_plan([file], "smoke", Store(tmp_path), precision="fp32", overrides=sizes, seeds=None)
     assert [run.stage for run in plan.runs.values()] == ["finetune", "evaluate", "finetune", "evaluate"]
     assert [run.inputs for run in plan.runs.values() if run.stage == "finetune"] == [{"encoder": f"file:{files['maerec']}"}, {}]
     file.write_text(EVALUATE.format(file=files["recognizer"]))

@@ -146,7 +146,7 @@ def test_a_build_that_cannot_be_is_refused_in_a_sentence(tmp_path: Path, capsys:
     images_in(tmp_path / "in", 2)
     for place, sentence in [
         (tmp_path / "nowhere", "no such file or folder"),
-        (tmp_path / "empty", "no image and no annotation found"),
+        (tmp_path / "empty", "nothing to build it from"),
         (tmp_path / "bad", "none of 1 images can be used"),
         (tmp_path / "two", "several annotation files"),
         (tmp_path / "json", "not valid JSON"),

@@ -168,6 +168,16 @@ def test_a_missing_filter_list_is_told_before_anything_runs(tmp_path: Path) -> N
     assert {run.missing() for run in found.runs.values() if run.stage == "finetune"} == {"nowhere.tsv: no such file"}
 
 
+def test_a_file_that_is_no_filter_list_or_encoder_is_told_by_the_plan(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.tsv"
+    wrong.write_text("junk\n")
+    with pytest.raises(UserError, match="not a filter list"):
+        plan(tmp_path, overrides={"finetune.data.filters": [str(wrong)]})
+    for key in ("given.encoder", "teacher.file"):
+        with pytest.raises(UserError, match="damaged, or not a checkpoint"):
+            plan(tmp_path, overrides={key: str(wrong)})
+
+
 def test_the_registry_and_the_protocols_name_the_same_sizes() -> None:
     sets = registry()
     for protocol in PROTOCOLS.values():

@@ -166,6 +166,16 @@ def test_policies_are_options_of_score(tmp_path: Path, capsys: pytest.CaptureFix
     assert json.loads(longer)["correct"] == 3
 
 
+def test_a_policy_under_the_chinese_protocol_needs_a_charset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "p.txt").write_text("0 [湖] [湖]\n", encoding="utf-8")
+    (tmp_path / "set.txt").write_text("湖\n", encoding="utf-8")
+    options = ["--protocol", "chinese", "--labels", "strict"]
+    code, _, err = call(capsys, "score", tmp_path / "p.txt", *options)
+    assert (code, "name its characters with --charset" in err) == (2, True)
+    code, out, _ = call(capsys, "score", tmp_path / "p.txt", *options, "--charset", f"file:{tmp_path / 'set.txt'}", "--json")
+    assert (code, json.loads(out)["correct"]) == (0, 1)
+
+
 def test_our_predictions_are_scored_by_subset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "predictions.csv"
     rows = ["curve,0,a,a,1,1", "curve,1,b,x,1,1", "general,0,c,c,1,1", "general,1,d,d,1,0", "general,1,e,e,1,1"]
