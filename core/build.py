@@ -10,7 +10,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from core.data import decode
 from core.errors import UserError
 from core.files import try_lock
 from core.lmdb_writer import Sample, new_lmdb, put_count, put_samples
-from core.processes import end_with_parent
+from core.processes import worker_pool
 from core.roots import PROGRESS_KEY
 
 CHUNK = 256  # samples read by a process at a time, and kept in memory
@@ -124,7 +123,7 @@ def _fill(
     """Store the samples that are still to come; yields after each chunk."""
     with (
         open(skipped_file, "a", encoding="utf-8", errors="backslashreplace") as skipped,
-        ProcessPoolExecutor(processes, get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),)) as pool,
+        worker_pool(processes) as pool,
     ):
         skipped.truncate(progress.skipped_bytes)
         try:

@@ -1,13 +1,10 @@
 """What is in an LMDB root: every key, every image, every label; and what of it a recogniser or a protocol cannot use."""
 
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from typing import Any
 
 import lmdb
@@ -16,7 +13,7 @@ import numpy as np
 from core.data import WordImages, decode
 from core.errors import UserError
 from core.metrics import PROTOCOLS
-from core.processes import end_with_parent
+from core.processes import worker_pool
 from core.roots import COUNT_KEY, IMAGE_KEY, LABEL_KEY, count_samples, fingerprint, last_image, open_lmdb
 from core.text import Charset
 
@@ -59,8 +56,7 @@ def in_processes(work: Callable[[str, int, int], Any], root: str, count: int, pr
         for start, stop in zip(starts, stops, strict=True):
             yield stop, work(root, start, stop)
         return
-    context = get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
+    with worker_pool(processes) as pool:
         try:
             yield from zip(stops, pool.map(work, [root] * len(stops), starts, stops), strict=True)
         except BrokenProcessPool as error:

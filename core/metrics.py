@@ -10,6 +10,7 @@ from core.text import Charset
 
 COMMON = {"iiit5k": 3000, "ic13": 1015, "svt": 647, "ic15": 2077, "svtp": 645, "cute": 288}
 UNION14M = {"curve": 2426, "multi_oriented": 1369, "artistic": 900, "contextless": 779, "salient": 1585, "multi_words": 829}
+ENGLISH = COMMON | UNION14M | {"general": 400000}
 CHINESE = {"scene": 63646, "web": 14059, "document": 50000, "handwriting": 23389}
 AVERAGES = "Avg: arithmetic mean over subsets; W-Avg: over all images"
 
@@ -70,21 +71,21 @@ _EVERY = (
         "word accuracy ignoring case and symbols: both sides reduced to 0-9 and a-z, then compared (the paper's)",
         alphanumeric_lower,
         labels="as each set was published; rows that say so, corrected ones",
-        sizes=MappingProxyType(COMMON | UNION14M | {"general": 400000}),
+        sizes=MappingProxyType(ENGLISH),
     ),
     Protocol(
         "case_sensitive",
         "both sides without white space, then compared as they are: case and symbols count",
         without_space,
         labels="as each set was published",
-        sizes=MappingProxyType(COMMON | UNION14M | {"general": 400000}),
+        sizes=MappingProxyType(ENGLISH),
     ),
     Protocol(
         "alnum_case_sensitive",
         "both sides reduced to 0-9, A-Z and a-z, then compared: case counts, symbols do not",
         alphanumeric,
         labels="as each set was published",
-        sizes=MappingProxyType(COMMON | UNION14M | {"general": 400000}),
+        sizes=MappingProxyType(ENGLISH),
     ),
     Protocol(
         "chinese",
@@ -98,7 +99,7 @@ _EVERY = (
         "as OpenOCR: the comparison of waics on IC13-857 and IC15-1811; training data there are filtered Union14M-L",
         alphanumeric_lower,
         labels="as OpenOCR distributes them",
-        sizes=MappingProxyType(COMMON | UNION14M | {"ic13": 857, "ic15": 1811, "general": 400000}),
+        sizes=MappingProxyType(ENGLISH | {"ic13": 857, "ic15": 1811}),
     ),
 )
 PROTOCOLS = {protocol.name: protocol for protocol in _EVERY}

@@ -4,6 +4,13 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+
+def worker_pool(processes: int) -> ProcessPoolExecutor:
+    """So many fresh processes that end with this one."""
+    return ProcessPoolExecutor(processes, get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),))
 
 
 def end_with_parent(parent: int) -> None:

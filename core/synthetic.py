@@ -12,10 +12,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +23,7 @@ from core.config import Rendered
 from core.errors import UserError
 from core.fonts import faces, font, packages
 from core.lmdb_writer import Sample, new_lmdb, put_count, put_samples
-from core.processes import end_with_parent
+from core.processes import worker_pool
 from core.scene import render_scene, scene_label
 
 RENDERER = 1  # raise when a change here alters any image
@@ -214,8 +212,7 @@ def write(config: Rendered, folder: Path, processes: int, should_stop: Callable[
     ends early: the last yield then falls short of the total. Raises UserError if the disk is full."""
     sizes = splits(config)
     done, total = 0, sum(sizes.values())
-    context = get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
+    with worker_pool(processes) as pool:
         for split, size in sizes.items():
             if (folder / split).is_dir():
                 done += size

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.metrics import LABEL_POLICIES, PROTOCOLS
 from experiments.command_line import add_command, add_reading, charset_of, positive
 
-PROTOCOL_NAMES = ("waics", "case_sensitive", "alnum_case_sensitive", "chinese", "openocr")  # those of core.metrics
+PROTOCOL_NAMES = tuple(PROTOCOLS)
 
 
 def add_model_commands(commands: Any) -> None:
@@ -31,7 +32,7 @@ def _add_score(commands: Any) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help=forms)
     parser.add_argument("--protocol", choices=PROTOCOL_NAMES, default="waics")
     policies = "what becomes of labels that a recogniser cannot express (default: as the file has them; both: compared)"
-    parser.add_argument("--labels", choices=("strict", "released", "both"), help=policies)
+    parser.add_argument("--labels", choices=(*LABEL_POLICIES, "both"), help=policies)
     add_reading(parser)
     parser.add_argument("--json", action="store_true")
 
