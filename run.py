@@ -3,6 +3,7 @@
 python run.py experiments/ablation_alignment.yaml            run an experiment, or go on with it, and print its table
 python run.py plan experiments/ablation_alignment.yaml       what would run, at what cost; nothing is run
 python run.py status experiments/ablation_alignment.yaml     the state of every run
+python run.py compare experiments/ablation_*.yaml            reported beside measured: intervals, differences, verdicts
 python run.py data check iiit5k svt                          counts, broken images, labels, duplicates of data sets
 python run.py score predictions.csv --protocol waics         score stored predictions, without a model
 python run.py COMMAND --help                                 what a command takes
@@ -21,7 +22,7 @@ from experiments.command_line import positive
 from experiments.data_commands import add_data_commands
 from experiments.model_commands import add_model_commands
 
-COMMANDS = ("run", "plan", "status", "data", "score", "import", "export", "predict", "grid")
+COMMANDS = ("run", "plan", "status", "compare", "data", "score", "import", "export", "predict", "grid")
 
 if TYPE_CHECKING:
     from analysis.tables import Table
@@ -38,10 +39,13 @@ def make_parser() -> argparse.ArgumentParser:
         ("run", run_command, "run experiments, or go on with them, and print their tables (the default command)"),
         ("plan", plan_command, "what would run, at what cost; nothing is run"),
         ("status", status_command, "the state of every run"),
+        ("compare", compare_command, "tables of what is there: reported, measured, intervals, verdicts; nothing is run"),
     ):
         one = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         one.set_defaults(command=command)
         _add_options(one)
+        if command is compare_command:
+            one.add_argument("--format", choices=("md", "csv", "latex", "html", "json"), help="default: md")
     add_data_commands(commands)
     add_model_commands(commands)
     return parser
@@ -97,19 +101,21 @@ def _plan(arguments: argparse.Namespace) -> tuple["Plan", "Store"]:
 
 def _tables(plan: "Plan", store: "Store") -> list["Table"]:
     """One table for each experiment of a plan."""
-    from analysis.load import Row
-    from analysis.tables import Table
+    from analysis.load import Row, recorded_runs
+    from analysis.tables import Table, table_name
+    from results.reported import find_row
 
     tables = []
     for name, experiment in plan.experiments.items():
+        recorded = recorded_runs(store, table_name(name, plan.scale, plan.overrides))
         rows = []
         for number, variant in enumerate(experiment.variants):
-            cells = [cell for cell in plan.cells if (cell.experiment, cell.variant) == (name, number)]
-            evaluations = {cell.seed: cell.evaluate for cell in cells}
-            trainings = {cell.seed: cell.trainings for cell in cells}
-            rows.append(Row(variant.name, variant.reported, evaluations, trainings))
+            runs = plan.row_runs(name, number, recorded.get(variant.name, {}))
+            images = next((cell.teacher_images for cell in plan.cells_of(name, number)), None)
+            twin = find_row(experiment.table, variant.reported) if experiment.table else None
+            rows.append(Row(variant.name, twin, experiment.others(number), *runs, images))
         about = (experiment.title, plan.scale, plan.about, experiment.table)
-        tables.append(Table(name, *about, rows, store, plan.overrides))
+        tables.append(Table(name, *about, rows, store, plan.overrides, plan.stand_ins))
     return tables
 
 
@@ -128,6 +134,15 @@ def status_command(arguments: argparse.Namespace) -> int:
     plan, store = _plan(arguments)
     description = describe_status(plan, store)
     print(json.dumps(description, indent=1) if arguments.json else status_text(description))
+    return 0
+
+
+def compare_command(arguments: argparse.Namespace) -> int:
+    from analysis.formats import FORMATS
+
+    plan, store = _plan(arguments)
+    form = arguments.format or ("json" if arguments.json else "md")
+    print(FORMATS[form]([table.content for table in _tables(plan, store)]), end="")
     return 0
 
 
@@ -158,9 +173,11 @@ def run_command(arguments: argparse.Namespace) -> int:
             checkpoint_seconds=arguments.checkpoint_seconds,
         )
         how = launch(plan.runs.values(), store, options, console)
+    from analysis.formats import markdown
+
     for table in _tables(plan, store):
         if any(table.measured):
-            print(table.markdown())
+            print(markdown([table.content]))
             table.write()
     return ending(plan, store, how)
 

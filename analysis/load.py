@@ -1,36 +1,56 @@
 """Records -> what a table needs. Reads the results folder; never trains."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from core.metrics import PROTOCOLS, Reading, is_correct
-from results.store import Store
+from results.store import Run, Store
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: its name, what identifies its reported twin, and by seed the runs whose counts fill it."""
+    """One row of a table: its name, the number of its reported twin, the rows it is compared with, and by seed its runs."""
 
     name: str
-    reported: Mapping[str, Any]
+    reported: int | None
+    against: tuple[str, ...]
     evaluations: Mapping[int, str]  # seed -> evaluate run
     trainings: Mapping[int, tuple[str, ...]]  # seed -> the training runs below it
+    teachers: Mapping[int, str]  # seed -> the teacher's run, file:PATH, or nothing
+    teacher_images: int | None = None  # that a teacher's file was trained on
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One evaluation: counts per subset, which images were right, and what was dropped on the way."""
+    """One complete evaluation: counts per subset, which images were right, and what was dropped on the way."""
 
-    run: str
+    place: Run
     counts: dict[str, tuple[int, int]]  # subset -> (correct, images)
-    correct: dict[str, np.ndarray]  # subset -> (images,) 0 or 1, in the order of the images
     dropped: dict[str, dict[str, int]]
     protocol: str
+    labels: str
     statement: str
     commit: str
+
+    @property
+    def run(self) -> str:
+        return self.place.folder.name
+
+    @cached_property
+    def correct(self) -> dict[str, np.ndarray]:
+        """Subset -> (images,) 0 or 1, in the order of the images."""
+        if (stored := self.place.correct()) is not None:
+            return stored
+        found: dict[str, list[int]] = {name: [] for name in self.counts}  # a record of before these were stored
+        for row in self.place.predictions():
+            reading = Reading(int(row["index"]), row["label"], row["prediction"], 0.0, row["readable"] == "1")
+            found[row["subset"]].append(int(is_correct(reading, PROTOCOLS[self.protocol])))
+        return {name: np.array(values) for name, values in found.items()}
 
 
 def load_evaluation(store: Store, run_id: str) -> Measured | None:
@@ -40,24 +60,52 @@ def load_evaluation(store: Store, run_id: str) -> Measured | None:
         return None
     record = run.record()
     metrics = record["metrics"]
-    protocol = PROTOCOLS[metrics["protocol"]]
     changes = " with uncommitted changes" if record["code"]["clean"] is False else ""
-    correct: dict[str, list[int]] = {name: [] for name in metrics["counts"]}
-    for row in run.predictions():
-        reading = Reading(int(row["index"]), row["label"], row["prediction"], float(row["confidence"]), row["readable"] == "1")
-        correct[row["subset"]].append(int(is_correct(reading, protocol)))
     return Measured(
-        run=run_id,
+        place=run,
         counts={name: (value["correct"], value["images"]) for name, value in metrics["counts"].items()},
-        correct={name: np.array(values) for name, values in correct.items()},
         dropped=metrics["dropped"],
         protocol=metrics["protocol"],
+        labels=metrics.get("labels", "strict"),
         statement=metrics["protocol_statement"],
         commit=(record["code"]["commit"] or "unknown")[:10] + changes,
     )
 
 
-def load_dropped(store: Store, run_id: str) -> dict[str, int]:
-    """What a training run left out, by reason; {} unless it is complete."""
+@dataclass(frozen=True)
+class Training:
+    """What a complete training run took."""
+
+    stage: str
+    images: int
+    parameters: int
+    hours: float  # of one core, or of one GPU
+    unit: str  # CPU-hours or GPU-hours
+    dropped: dict[str, int]
+
+
+def load_training(store: Store, run_id: str) -> Training | None:
+    """A complete training run, or None."""
     run = store.run(run_id)
-    return run.record()["metrics"]["dropped"] if run.state().name == "complete" else {}
+    if run.state().name != "complete":
+        return None
+    record = run.record()
+    metrics, hardware = record["metrics"], record["hardware"]
+    on_gpu = hardware["accelerator"] is not None
+    return Training(
+        stage=record["stage"],
+        images=metrics["images_seen"],
+        parameters=metrics["parameters"],
+        hours=metrics["train_seconds"] * (1 if on_gpu else hardware["threads"]) / 3600,
+        unit="GPU-hours" if on_gpu else "CPU-hours",
+        dropped=metrics["dropped"],
+    )
+
+
+def recorded_runs(store: Store, table: str) -> dict[str, dict[str, Any]]:
+    """Row -> seed -> its runs, as the last command that made this table noted them; {} where it was never made."""
+    try:
+        (content,) = json.loads(store.table(f"{table}.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {row["name"]: row["runs"] for row in content["rows"] if row.get("runs")}

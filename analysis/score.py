@@ -149,10 +149,10 @@ def _cells(lines: list[str], separator: str) -> Iterator[list[str]]:
 def score(readings: list[Reading], protocol: Protocol) -> dict[str, Any]:
     """Accuracy in percent with its 95 % Wilson interval, counts, and NED in [0, 1], of one subset."""
     correct = sum(is_correct(reading, protocol) for reading in readings)
-    low, high = wilson(correct, len(readings))
+    share = wilson(correct, len(readings))
     return {
         "accuracy": 100 * correct / len(readings),
-        "interval": [100 * low, 100 * high],
+        "interval": [100 * share.low, 100 * share.high],
         "correct": correct,
         "images": len(readings),
         "ned": edit_similarity(readings, protocol),

@@ -1,26 +1,54 @@
-"""A table in the paper's layout: reported and measured side by side, with intervals, and what may be concluded."""
+"""A table in the paper's layout: reported beside measured, with intervals and verdicts by a written rule; as plain data.
+
+`Table.content` holds all there is to say; `analysis/formats.py` turns it into Markdown, CSV, LaTeX and HTML.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from analysis.load import Measured, Row, load_dropped, load_evaluation
-from analysis.statistics import Estimate, mean_accuracy, paired_difference, pooled_accuracy
+from analysis.formats import FORMATS
+from analysis.load import Measured, Row, load_evaluation, load_training
+from analysis.statistics import (
+    Estimate,
+    average_weights,
+    bootstrap,
+    holm,
+    mcnemar_exact,
+    mean_accuracy,
+    minimum_detectable_difference,
+    wilson,
+)
+from core.errors import UserError
 from core.files import write_text
-from results.reported import reported_row, reported_subsets
+from core.metrics import PROTOCOLS
+from results.reported import METRICS, reported, reported_table, reported_values
 from results.store import Store
+
+AVERAGES = ("Avg", "W-Avg")
+RULE = (
+    "Verdict on a row, by its Avg: `reproduced` where the reported value lies inside our 95 % interval, `differs` where it "
+    "lies outside; both only at scale paper, under the paper's protocol, on its test sets, with the recipe as the file has it. "
+    "Else `not comparable`, with what is not the same. `missing`: no complete run."
+)
+RULE_OF_DIFFERENCES = (
+    "Verdict on a difference of Avg, at any scale: `holds` where the paired interval excludes 0 on the side that the paper "
+    "reports, `reversed` where it excludes 0 on the other, `undecided` where it holds 0; `higher` or `lower` where the paper "
+    "reports none. `detectable` is the true difference that such a comparison finds in 80 of 100 cases."
+)
 
 
 @dataclass
 class Table:
     """One experiment's rows at one scale. `reported` names a table of results/reported.yaml, or None.
 
-    `overrides` are settings of the command line: such a table has a file of its own, says so, and gets no verdict."""
+    `overrides` are settings of the command line: such a table has a file of its own, says so, and gets no verdict on its rows.
+    `stand_ins`: rendered words were read in place of the paper's data."""
 
     name: str
     title: str
@@ -30,177 +58,312 @@ class Table:
     rows: Sequence[Row]
     store: Store
     overrides: Mapping[str, object] = field(default_factory=dict)
+    stand_ins: bool = False
 
     @cached_property
     def measured(self) -> list[dict[int, Measured]]:
         """For each row, the complete evaluations by seed."""
-        loaded = [{seed: load_evaluation(self.store, run) for seed, run in row.evaluations.items()} for row in self.rows]
-        return [{seed: value for seed, value in row.items() if value is not None} for row in loaded]
+        known: dict[str, Measured | None] = {}
+        for run in {run for row in self.rows for run in row.evaluations.values()}:
+            known[run] = load_evaluation(self.store, run)
+        found = [{seed: known[run] for seed, run in row.evaluations.items()} for row in self.rows]
+        return [{seed: value for seed, value in row.items() if value is not None} for row in found]
 
     @cached_property
-    def subsets(self) -> list[str]:
-        """Column names: those evaluated, else those reported."""
-        for row in self.measured:
-            for evaluation in row.values():
-                return list(evaluation.counts)
-        return reported_subsets(self.reported) if self.reported else []
+    def columns(self) -> list[str]:
+        """Subsets: those of the paper's table in its order, then what else was evaluated."""
+        paper = list(reported().subsets[reported_table(self.reported).benchmark]) if self.reported else []
+        evaluated = [name for row in self.measured for one in row.values() for name in one.counts]
+        return list(dict.fromkeys([*paper, *evaluated]))
 
-    def reported_values(self, row: Row) -> dict[str, float]:
-        """The paper's numbers for a row, of the subsets evaluated here; its averages only where the subsets are the same."""
-        values = reported_row(self.reported, row.reported) if self.reported else {}
-        same = self.reported is not None and set(self.subsets) == set(reported_subsets(self.reported))
-        shown = {*self.subsets, *(("Avg", "W-Avg") if same else ())}
-        return {name: value for name, value in values.items() if name in shown}
-
-    def counts(self, number: int) -> dict[str, tuple[int, int]]:
-        """Correct and images per subset, summed over the seeds of row `number`."""
-        evaluations = self.measured[number].values()
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """Everything that the table says, as JSON has it; accuracies and differences in percent."""
         return {
-            name: (sum(one.counts[name][0] for one in evaluations), sum(one.counts[name][1] for one in evaluations))
-            for name in self.subsets
+            "experiment": self.name,
+            "title": self.title,
+            "table": self.reported,
+            "scale": self.scale,
+            "about": self.about,
+            "overrides": dict(self.overrides),
+            "columns": self.columns,
+            "rows": self._rows(),
+            "comparisons": self._comparisons(),
+            "rules": [*([RULE] if self.reported else []), *([RULE_OF_DIFFERENCES] if self._pairs() else [])],
+            "notes": self._notes(),
         }
 
-    def average(self, number: int) -> Estimate:
-        """Avg of a row, mean over its seeds; the interval counts each test image once, however many seeds read it."""
-        seeds = len(self.measured[number])
-        hits, images = zip(*self.counts(number).values(), strict=True)
-        return mean_accuracy(np.array(hits) / seeds, np.array(images) / seeds)
+    def _rows(self) -> list[dict[str, Any]]:
+        """The paper's rows in its order, each with what was measured for it, then rows that the paper does not have."""
+        by_number = {row.reported: number for number, row in enumerate(self.rows) if row.reported is not None}
+        entries: list[dict[str, Any]] = []
+        for number in range(len(reported_table(self.reported).rows) if self.reported else 0):
+            entries.append(self._row(by_number[number]) if number in by_number else self._paper_row(number))
+        return entries + [self._row(number) for number, row in enumerate(self.rows) if row.reported is None]
 
-    def difference(self, number: int, below: int) -> Estimate | None:
-        """Row `number` minus row `below` on the same images and seeds, or None where they share none."""
-        first, second = self.measured[number], self.measured[below]
-        seeds = sorted(first.keys() & second.keys())
-        if not seeds:
-            return None
-        return paired_difference(
-            [
-                np.mean([first[seed].correct[name] - second[seed].correct[name] for seed in seeds], axis=0)
-                for name in self.subsets
-            ]
-        )
+    def _paper_row(self, number: int) -> dict[str, Any]:
+        assert self.reported is not None
+        table = reported_table(self.reported)
+        own = table.own(number)
+        source = table.rows[number].source
+        verdict, why = ("missing", ["no row of this experiment stands for it"]) if own else ("", [f"quoted from {source}"])
+        values = reported_values(self.reported, number)
+        return {"name": table.rows[number].name(), "ours": own, "reported": values, "verdict": verdict, "why": why}
 
-    def verdict(self, number: int) -> str:
-        """`reproduced` if the reported Avg lies inside our interval, else `differs`; only the paper's recipe is judged."""
-        reported = self.reported_values(self.rows[number]).get("Avg")
-        if self.scale != "paper" or self.overrides or reported is None or not self.measured[number]:
-            return ""
-        estimate = self.average(number)
-        return "reproduced" if estimate.low <= reported / 100 <= estimate.high else "differs"
+    def _row(self, number: int) -> dict[str, Any]:
+        row, found = self.rows[number], self.measured[number]
+        paper = reported_values(self.reported, row.reported) if self.reported and row.reported is not None else {}
+        entry: dict[str, Any] = {"name": row.name, "ours": bool(paper), "reported": paper}
+        verdict, why = self._verdict(number, paper)
+        entry |= {"verdict": verdict, "why": why, "seeds": list(found)}
+        if not found:
+            return entry
+        measured = {name: self._cell(number, name) for name in self.columns if self._evaluated(number, name)}
+        averages = {name: _percent(self._average(number, pooled=name == "W-Avg")) for name in AVERAGES}
+        entry["measured"] = measured | averages
+        same = set(measured) == set(self._paper_columns())
+        shared = [name for name in entry["measured"] if name in paper and (same or name not in AVERAGES)]
+        entry["difference"] = {name: round(entry["measured"][name]["accuracy"] - paper[name], 4) for name in shared}
+        entry["runs"] = {
+            str(seed): {"evaluate": one.run, "trainings": list(row.trainings[seed]), "teacher": row.teachers.get(seed, "")}
+            for seed, one in found.items()
+        }
+        entry["ledger"] = self._ledger(row, list(found))
+        return entry
 
-    def frame(self) -> pd.DataFrame:
-        """Long form, for machines: one line for each row, source and subset or average; accuracies in percent."""
-        lines: list[dict[str, object]] = []
-        for number, row in enumerate(self.rows):
-            base: dict[str, object] = {"experiment": self.name, "scale": self.scale, "row": row.name}
-            for name, value in self.reported_values(row).items():
-                lines.append(base | {"source": "reported", "subset": name, "accuracy": value})
-            if not self.measured[number]:
-                lines.append(base | {"source": "measured", "subset": "missing"})
-                continue
-            origin = {
-                "source": "measured",
-                "seeds": " ".join(map(str, self.measured[number])),
-                "runs": " ".join(one.run for one in self.measured[number].values()),
+    def _paper_columns(self) -> tuple[str, ...]:
+        return reported().subsets[reported_table(self.reported).benchmark] if self.reported else ()
+
+    def _evaluated(self, number: int, subset: str) -> bool:
+        return all(subset in one.counts for one in self.measured[number].values())
+
+    def _values(self, number: int, subset: str, seeds: Sequence[int]) -> np.ndarray:
+        """(S, n) 0 or 1: whether each image of a subset was read, under each seed."""
+        return np.stack([self.measured[number][seed].correct[subset] for seed in seeds])
+
+    def _estimate(self, number: int, subsets: Sequence[str], *, pooled: bool) -> Estimate:
+        found = self.measured[number]
+        one = next(iter(found.values()))
+        images = [one.counts[name][1] for name in subsets]
+        weights = average_weights(images, pooled=pooled)
+        if len(found) == 1:
+            return mean_accuracy([one.counts[name][0] for name in subsets], images, weights)
+        return bootstrap([self._values(number, name, list(found)) for name in subsets], weights, paired=False)[0]
+
+    def _average(self, number: int, *, pooled: bool) -> Estimate:
+        """Avg or W-Avg of a row, mean over its seeds."""
+        return self._estimate(number, [name for name in self.columns if self._evaluated(number, name)], pooled=pooled)
+
+    def _cell(self, number: int, subset: str) -> dict[str, Any]:
+        """A row's accuracy on one subset: counts summed over seeds, interval of the mean."""
+        correct, images = (sum(one.counts[subset][part] for one in self.measured[number].values()) for part in (0, 1))
+        alone = len(self.measured[number]) == 1
+        cell = _percent(wilson(correct, images) if alone else self._estimate(number, [subset], pooled=False))
+        return cell | {"correct": correct, "images": images}
+
+    def _verdict(self, number: int, paper: Mapping[str, float]) -> tuple[str, list[str]]:
+        row, found = self.rows[number], self.measured[number]
+        if not found:
+            states = {self.store.run(run).state().name for run in row.evaluations.values()}
+            return "missing", [f"its evaluation is {', '.join(sorted(states))}"]
+        if "Avg" not in paper:
+            return "", ["the paper has no such row" if self.reported else "the paper has no such table"]
+        if why := self._not_the_same(number):
+            return "not comparable", why
+        estimate = self._average(number, pooled=False)
+        inside = 100 * estimate.low <= paper["Avg"] <= 100 * estimate.high
+        return "reproduced" if inside else "differs", []
+
+    def _not_the_same(self, number: int) -> list[str]:
+        """What keeps a row from being compared with the paper's."""
+        assert self.reported is not None
+        why = [] if self.scale == "paper" else [f"scale {self.scale}"]
+        if self.stand_ins:
+            why.append("rendered words in place of the paper's data")
+        if self.overrides:
+            why.append("settings of the command line")
+        wanted = METRICS[reported_table(self.reported).benchmark]
+        for one in self.measured[number].values():
+            if one.protocol != wanted:
+                why.append(f"protocol {one.protocol}, not {wanted}")
+            sizes = PROTOCOLS[wanted].sizes
+            for name in self._paper_columns():
+                images = one.counts.get(name, (0, 0))[1]
+                if images != sizes[name] and not self.stand_ins:
+                    why.append(f"{name}: {images:,} of {sizes[name]:,} images" if images else f"{name} was not evaluated")
+        return list(dict.fromkeys(why))
+
+    def _ledger(self, row: Row, seeds: Sequence[int]) -> dict[str, Any]:
+        """What a row took, mean over its seeds: images seen by stage, the teacher's included, hours, parameters trained last.
+
+        Runs that rows share count in full for each. {} where nothing was trained, or a record is missing."""
+        totals = {"teacher": 0.0, "pretrain": 0.0, "finetune": 0.0, "hours": 0.0}
+        units, parameters, known = set(), 0, True
+        for seed in seeds:
+            teacher = row.teachers.get(seed, "")
+            if teacher.startswith("file:"):
+                known = row.teacher_images is not None
+                totals["teacher"] += row.teacher_images or 0
+            for run in (teacher, *row.trainings[seed]):
+                if not run or run.startswith("file:"):
+                    continue
+                training = load_training(self.store, run)
+                if training is None:
+                    return {}
+                totals["teacher" if run == teacher else training.stage] += training.images
+                totals["hours"] += training.hours
+                units.add(training.unit)
+                parameters = training.parameters
+        if not units:
+            return {}
+        mean = {name: value / len(seeds) for name, value in totals.items()}
+        images = {f"{name}_images": round(mean[name]) for name in ("teacher", "pretrain", "finetune")}
+        if not known:
+            images["teacher_images"] = None  # type: ignore[assignment]  # of a file that does not say
+        total = sum(value or 0 for value in images.values())
+        hours = {"hours": round(mean["hours"], 4), "unit": " and ".join(sorted(units))}
+        return images | {"images": total, "parameters": parameters, **hours}
+
+    def _pairs(self) -> list[tuple[int, int]]:
+        names = [row.name for row in self.rows]
+        return [(number, names.index(other)) for number, row in enumerate(self.rows) for other in row.against]
+
+    def _comparisons(self) -> list[dict[str, Any]]:
+        return [self._comparison(number, other) for number, other in self._pairs()]
+
+    def differences(self, number: int, other: int) -> list[Estimate]:
+        """Row `number` minus row `other` on the same images and seeds, of Avg and of W-Avg; [] where they share none."""
+        seeds = self._common_seeds(number, other)
+        subsets = self._common_subsets(number, other) if seeds else []
+        if not subsets:
+            return []
+        values = [self._values(number, name, seeds) - self._values(other, name, seeds) for name in subsets]
+        images = [one.shape[1] for one in values]
+        return bootstrap(values, *(average_weights(images, pooled=kind) for kind in (False, True)), paired=True)
+
+    def _common_seeds(self, number: int, other: int) -> list[int]:
+        return sorted(self.measured[number].keys() & self.measured[other].keys())
+
+    def _common_subsets(self, number: int, other: int) -> list[str]:
+        both = [name for name in self.columns if self._evaluated(number, name) and self._evaluated(other, name)]
+        one, two = (next(iter(self.measured[row].values())) for row in (number, other))
+        if unlike := [name for name in both if one.counts[name][1] != two.counts[name][1]]:
+            names = f"{self.rows[number].name} and {self.rows[other].name}"
+            raise UserError(f"{names}: {unlike[0]} has other images in one than in the other; compare rows on the same data")
+        return both
+
+    def _comparison(self, number: int, other: int) -> dict[str, Any]:
+        first, second = self.rows[number], self.rows[other]
+        entry: dict[str, Any] = {"row": first.name, "other": second.name, "reported": self._reported_difference(number, other)}
+        found = self.differences(number, other)
+        if not found:
+            lacking = [row.name for place, row in ((number, first), (other, second)) if not self.measured[place]]
+            return entry | {
+                "verdict": "missing",
+                "why": [f"no complete run of {' and '.join(lacking)}" if lacking else "no common seed"],
             }
-            counts, average = self.counts(number), self.average(number)
-            for name, (correct, images) in counts.items():
-                accuracy = 100 * correct / images
-                lines.append(base | origin | {"subset": name, "accuracy": accuracy, "correct": correct, "images": images})
-            interval = {"low": 100 * average.low, "high": 100 * average.high}
-            lines.append(base | origin | {"subset": "Avg", "accuracy": 100 * average.value} | interval)
-            pooled = 100 * pooled_accuracy(*zip(*counts.values(), strict=True))
-            lines.append(base | origin | {"subset": "W-Avg", "accuracy": pooled})
-        return pd.DataFrame(lines).round(4)
+        seeds = self._common_seeds(number, other)
+        entry["seeds"] = seeds
+        if all(self.measured[number][seed].run == self.measured[other][seed].run for seed in seeds):
+            return entry | {"verdict": "same runs", "why": ["at this scale the two rows are one and the same"]}
+        estimate, pooled = found
+        entry |= {"Avg": _percent(estimate), "W-Avg": _percent(pooled)}
+        entry["detectable"] = round(100 * minimum_detectable_difference(estimate), 4)
+        entry["verdict"] = _direction(estimate, entry["reported"])
+        if entry["reported"] is not None and not self._not_the_same(number) and not self._not_the_same(other):
+            inside = 100 * estimate.low <= entry["reported"] <= 100 * estimate.high
+            entry["size"] = "reproduced" if inside else "differs"
+        return entry | {"mcnemar": self._mcnemar(number, other, seeds)}
 
-    def markdown(self) -> str:
-        """For people."""
-        verdicts = [self.verdict(number) for number in range(len(self.rows))]
-        head = ["row", "", *self.subsets, "Avg", "W-Avg", "95 % of Avg", *(["verdict"] if any(verdicts) else [])]
-        lines: list[list[str]] = []
-        for number, row in enumerate(self.rows):
-            reported = self.reported_values(row)
-            cells = [f"{reported[name]:.1f}" if name in reported else "–" for name in (*self.subsets, "Avg", "W-Avg")]
-            lines.append([row.name, "reported", *cells, ""])
-            lines.append(["", "measured", *self._measured_cells(number)])
-            if any(verdicts):
-                lines[-2].append("")
-                lines[-1].append(verdicts[number])
-        title = f"{self.reported.replace('table', 'Table ') if self.reported else self.name}: {self.title}"
-        return "\n".join([f"# {title}", "", *_grid(head, lines), "", *self._differences(), *self._notes()]) + "\n"
+    def _reported_difference(self, number: int, other: int) -> float | None:
+        """Between the two rows' printed Avg, or None."""
+        places = [self.rows[row].reported for row in (number, other)]
+        if self.reported is None or None in places:
+            return None
+        first, second = (reported_values(self.reported, place).get("Avg") for place in places if place is not None)
+        return None if first is None or second is None else round(first - second, 4)
 
-    def _measured_cells(self, number: int) -> list[str]:
-        if not self.measured[number]:
-            states = {self.store.run(run).state().name for run in self.rows[number].evaluations.values()}
-            return ["missing"] * (len(self.subsets) + 2) + [", ".join(sorted(states))]
-        counts, average = self.counts(number), self.average(number)
-        cells = [f"{100 * correct / images:.1f}" for correct, images in counts.values()]
-        averages = [f"{100 * average.value:.1f}", f"{100 * pooled_accuracy(*zip(*counts.values(), strict=True)):.1f}"]
-        return [*cells, *averages, f"{100 * average.low:.1f} to {100 * average.high:.1f}"]
-
-    def _differences(self) -> list[str]:
-        lines = []
-        for number in range(1, len(self.rows)):
-            estimate = self.difference(number, number - 1)
-            if estimate is not None:
-                value, low, high = (100 * part for part in (estimate.value, estimate.low, estimate.high))
-                reported = [self.reported_values(self.rows[index]).get("Avg") for index in (number, number - 1)]
-                paper = "" if None in reported else f"; reported {reported[0] - reported[1]:+.1f}"  # type: ignore[operator]
-                names = f"{self.rows[number].name} − {self.rows[number - 1].name}"
-                lines.append(f"- Avg of {names}: {value:+.1f}, paired 95 % interval {low:+.1f} to {high:+.1f}{paper}")
-        return [*lines, ""] if lines else []
+    def _mcnemar(self, number: int, other: int, seeds: Sequence[int]) -> dict[str, dict[str, float]]:
+        """Seed -> subset -> exact p-value, corrected for the number of subsets (Holm). Each covers test images."""
+        tests = {}
+        for seed in seeds:
+            subsets = self._common_subsets(number, other)
+            one, two = self.measured[number][seed].correct, self.measured[other][seed].correct
+            corrected = holm([mcnemar_exact(one[name], two[name]) for name in subsets])
+            tests[str(seed)] = {name: float(f"{value:.4g}") for name, value in zip(subsets, corrected, strict=True)}
+        return tests
 
     def _notes(self) -> list[str]:
         evaluations = [one for row in self.measured for one in row.values()]
         seeds = sorted({seed for row in self.measured for seed in row})
-        have = {row.name: sorted(measured) for row, measured in zip(self.rows, self.measured, strict=True)}
+        have = {row.name: sorted(found) for row, found in zip(self.rows, self.measured, strict=True)}
         uneven = [f"{name}: {', '.join(map(str, found)) or 'none'}" for name, found in have.items() if found != seeds]
         about = f" ({self.about})" if self.about else ""
         named = ", ".join(map(str, seeds)) or "none yet"
-        notes = [f"- Scale: {self.scale}{about}. Seeds: {named}. Values are percent, means over seeds."]
+        notes = [f"Scale: {self.scale}{about}. Seeds: {named}. Values are percent, means over seeds."]
         if seeds and uneven:
-            notes.append(f"- Not every row has all these seeds: {'; '.join(uneven)}.")
-        notes.append(
-            "- Intervals cover the sampling of test images only, not the variance between seeds: "
-            "another seed may move a row by more."
-        )
+            notes.append(f"Not every row has all these seeds: {'; '.join(uneven)}.")
+        notes.append(_covered(seeds))
         if self.overrides:
             settings = ", ".join(f"{key}={value}" for key, value in self.overrides.items())
-            notes.append(f"- Set on the command line, so another recipe than the file's, and no verdict: {settings}.")
-        if self.scale == "paper" and not self.overrides:
-            notes.append("- Verdict: `reproduced` where the reported Avg lies inside the measured interval, else `differs`.")
-        elif self.scale != "paper":
+            notes.append(f"Set on the command line, so another recipe than the file's: {settings}.")
+        if self.stand_ins and self.reported:
             notes.append(
-                f"- No verdict: scale `{self.scale}` has other data, another model size and another length of training than "
-                "the paper, so measured and reported values stand side by side but may not be compared."
+                "Rendered words stand for the paper's data, as experiments/data.yaml says; measured and reported accuracies "
+                "may not be compared."
             )
+        notes += self._same_runs()
         if evaluations:
-            sizes = ", ".join(f"{name} {images:,}" for name, (_, images) in evaluations[0].counts.items())
-            notes.append(f"- Test images, for each seed: {sizes}.")
-            notes.append(f"- Protocol {evaluations[0].protocol}: {evaluations[0].statement}.")
-            notes += [f"- {line}" for line in self._dropped(evaluations)]
-            notes.append(f"- Commit: {', '.join(sorted({one.commit for one in evaluations}))}.")
-            runs = ", ".join(one.run for one in evaluations)
-            notes.append(f"- Evaluations: {runs}; each one's folder below {self.store.root / 'runs'} holds its record.")
+            sizes: dict[str, int] = {}
+            for one in evaluations:
+                sizes |= {name: images for name, (_, images) in one.counts.items()}
+            notes.append(f"Test images, for each seed: {', '.join(f'{name} {images:,}' for name, images in sizes.items())}.")
+            for statement in sorted({f"Protocol {one.protocol}: {one.statement}." for one in evaluations}):
+                notes.append(statement)
+            notes += self._dropped(evaluations)
+            notes.append(f"Commit: {', '.join(sorted({one.commit for one in evaluations}))}.")
+            notes.append(f"Each run's folder below {self.store.root / 'runs'} holds its record: {', '.join(self._runs())}.")
         return notes
+
+    def _runs(self) -> list[str]:
+        return list(dict.fromkeys(one.run for row in self.measured for one in row.values()))
+
+    def _same_runs(self) -> list[str]:
+        """Rows that are one and the same at this scale."""
+        names: dict[tuple[str, ...], list[str]] = {}
+        for row in self.rows:
+            names.setdefault(tuple(row.evaluations.values()), []).append(row.name)
+        return [f"One and the same runs at this scale: {', '.join(same)}." for same in names.values() if len(same) > 1]
 
     def _dropped(self, evaluations: Sequence[Measured]) -> list[str]:
         lines = []
-        for name, reasons in evaluations[0].dropped.items():
+        tests = {name: reasons for one in evaluations for name, reasons in one.dropped.items()}
+        for name, reasons in tests.items():
             if text := _reasons(reasons):
                 lines.append(f"Test subset {name}, every image scored: {text}.")
         stages: dict[str, Mapping[str, int]] = {}
         for row in self.rows:
             for runs in row.trainings.values():
-                stages |= {run.partition("-")[0]: load_dropped(self.store, run) for run in runs}
+                for training in (load_training(self.store, run) for run in runs):
+                    if training is not None:
+                        stages.setdefault(training.stage, training.dropped)
         return lines + [f"Data of {stage}: {text}." for stage, reasons in stages.items() if (text := _reasons(reasons))]
 
     def write(self) -> None:
-        """Write NAME.SCALE.md and .csv below the results folder's tables; with overrides, NAME.SCALE.set-HASH."""
-        settings = json.dumps(self.overrides, sort_keys=True, default=str).encode()
-        suffix = f".set-{hashlib.sha256(settings).hexdigest()[:6]}" if self.overrides else ""
-        name = f"{self.name}.{self.scale}{suffix}"
-        write_text(self.store.table(f"{name}.md"), self.markdown())
-        write_text(self.store.table(f"{name}.csv"), self.frame().to_csv(index=False))
+        """Write NAME.SCALE.md, .csv and .json below the results folder's tables; with overrides, NAME.SCALE.set-HASH."""
+        for suffix in ("md", "csv", "json"):
+            write_text(self.store.table(f"{self.file_name()}.{suffix}"), FORMATS[suffix]([self.content]))
+
+    def file_name(self) -> str:
+        """Of the table's files, without suffix."""
+        return table_name(self.name, self.scale, self.overrides)
+
+
+def table_name(experiment: str, scale: str, overrides: Mapping[str, object]) -> str:
+    """NAME.SCALE, or with settings of the command line NAME.SCALE.set-HASH."""
+    settings = json.dumps(overrides, sort_keys=True, default=str).encode()
+    suffix = f".set-{hashlib.sha256(settings).hexdigest()[:6]}" if overrides else ""
+    return f"{experiment}.{scale}{suffix}"
 
 
 REASONS = {
@@ -217,10 +380,29 @@ def _reasons(dropped: Mapping[str, int]) -> str:
     return ", ".join(REASONS[name].format(count) for name, count in dropped.items() if count)
 
 
-def _grid(head: list[str], lines: list[list[str]]) -> list[str]:
-    widths = [max(len(line[column]) for line in [head, *lines]) for column in range(len(head))]
+def _percent(estimate: Estimate) -> dict[str, Any]:
+    """An estimate in percent, as a cell of the content."""
+    values = {"accuracy": estimate.value, "low": estimate.low, "high": estimate.high, "error": estimate.error}
+    rounded = {name: round(100 * value, 4) for name, value in values.items()}
+    return rounded | {"covers": estimate.covers}
 
-    def row(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
 
-    return [row(head), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(row, lines)]
+def _direction(estimate: Estimate, paper: float | None) -> str:
+    if not estimate.excludes_zero():
+        return "undecided"
+    if not paper:
+        return "higher" if estimate.value > 0 else "lower"
+    return "holds" if (estimate.value > 0) == (paper > 0) else "reversed"
+
+
+def _covered(seeds: Sequence[int]) -> str:
+    if len(seeds) > 1:
+        return (
+            f"Intervals cover test images and the variance between {len(seeds)} seeds (hierarchical bootstrap, Student's t); "
+            "McNemar's tests cover test images, seed by seed, with Holm's correction over subsets."
+        )
+    return (
+        "Intervals cover the sampling of test images only (Wilson per subset; Agresti and Coull for a row's averages; paired "
+        "bootstrap stratified by subset for differences), not the variance between seeds: another seed may move a row by more. "
+        "McNemar's tests are exact, with Holm's correction over subsets."
+    )

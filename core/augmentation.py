@@ -1,9 +1,11 @@
 """Fine-tuning's augmentation after ABINet (arXiv 2103.06495): geometry p 0.5, deterioration p 0.25, colour p 0.25.
 
-Kind and strength are drawn for each image (the released code drew them once per process). Batched as in `core/guidance.py`.
+Kind and strength of geometry and deterioration are drawn for each image, or, as in the released code, once for each of some
+processes; which images are changed, and all colours, are drawn for each image either way. Batched as in `core/guidance.py`.
 """
 
 import math
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -22,8 +24,22 @@ def small(batch: int, *shape: int, generator: torch.Generator) -> Tensor:
     return 1 - torch.rand(batch, *shape, generator=generator) ** 0.25
 
 
-def _geometry(batch: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """(B, 3, 3): half unchanged, the rest a rotation up to 45 degrees, an affine map or a perspective, evenly."""
+@dataclass(frozen=True)
+class Draws:
+    """Kind and strength of geometry and deterioration, B of them; a deterioration that was not chosen has strength 0."""
+
+    matrix: Tensor  # (B, 3, 3) a rotation up to 45 degrees, an affine map or a perspective, evenly
+    deviation: Tensor  # (B,) of noise, in [0, 1]
+    sigma: Tensor  # (B,) of blur, pixels
+    factor: Tensor  # (B,) of rescaling: 2 to 4
+
+    def of(self, images: Tensor) -> "Draws":
+        """The draws at the given places (B,)."""
+        return Draws(*(getattr(self, field.name)[images] for field in fields(self)))
+
+
+def draw(batch: int, size: tuple[int, int], *, generator: torch.Generator) -> Draws:
+    """So many draws for images of (height, width) `size`."""
     kinds = [
         warp.rotate(symmetric(batch, generator=generator) * math.pi / 4, size),
         warp.shear_and_scale(
@@ -34,9 +50,13 @@ def _geometry(batch: int, size: tuple[int, int], generator: torch.Generator) -> 
         warp.perspective(small(batch, 4, 2, generator=generator) * 0.25, size),
     ]
     kind = torch.randint(len(kinds), (batch,), generator=generator)
-    changed = torch.rand(batch, generator=generator) < 0.5
-    picked = torch.stack(kinds)[kind, torch.arange(batch)]
-    return torch.where(changed[:, None, None], picked, warp.identity(batch))
+    noise, blurred, rescaled = torch.rand(3, batch, generator=generator) < 0.5
+    return Draws(
+        matrix=torch.stack(kinds)[kind, torch.arange(batch)],
+        deviation=(20 * small(batch, generator=generator)).sqrt() / 255 * noise,
+        sigma=(0.3 + 1.7 * small(batch, generator=generator)) * blurred,
+        factor=torch.randint(2, 5, (batch,), generator=generator) * rescaled,
+    )
 
 
 def _rescale(images: Tensor, factor: int) -> Tensor:
@@ -45,20 +65,21 @@ def _rescale(images: Tensor, factor: int) -> Tensor:
     return functional.interpolate(functional.interpolate(images, small_size, mode="area"), images.shape[-2:], mode="bilinear")
 
 
-def augment(images: Tensor, *, generator: torch.Generator) -> Tensor:
-    """(B, 3, H, W) in [0, 1] -> augmented, in [0, 1]. `generator` is a CPU generator; draws are equal on every device."""
-    batch, size = len(images), (images.shape[-2], images.shape[-1])
-    images = warp.apply_warp(images, _geometry(batch, size, generator))
+def augment(images: Tensor, draws: Draws | None = None, *, generator: torch.Generator) -> Tensor:
+    """(B, 3, H, W) in [0, 1] -> augmented, in [0, 1].
 
-    noise, blurred, rescaled = (torch.rand(3, batch, generator=generator) < 0.5) & (
-        torch.rand(batch, generator=generator) < 0.25
-    )
-    deviation = (20 * small(batch, generator=generator)).sqrt() / 255 * noise
-    grain = torch.randn(images.shape, generator=generator) * deviation.view(-1, 1, 1, 1)
+    draws: those of the whole run, which the images take in turn; None draws for each image. `generator` is a CPU generator;
+    draws are equal on every device."""
+    batch, size = len(images), (images.shape[-2], images.shape[-1])
+    one = draw(batch, size, generator=generator) if draws is None else draws.of(torch.arange(batch) % len(draws.sigma))
+    turned = torch.rand(batch, generator=generator) < 0.5
+    images = warp.apply_warp(images, torch.where(turned[:, None, None], one.matrix, warp.identity(batch)))
+
+    deteriorated = torch.rand(batch, generator=generator) < 0.25
+    grain = torch.randn(images.shape, generator=generator) * (one.deviation * deteriorated).view(-1, 1, 1, 1)
     images = (images + grain.to(images)).clamp(0, 1)
-    sigma = 0.3 + 1.7 * small(batch, generator=generator)
-    factors = torch.randint(2, 5, (batch,), generator=generator) * rescaled
-    if (rows := blurred.nonzero()[:, 0]).numel():
+    sigma, factors = one.sigma * deteriorated, one.factor * deteriorated
+    if (rows := sigma.nonzero()[:, 0]).numel():
         images[rows] = warp.blur(images[rows], sigma[rows])
     for factor in (2, 3, 4):
         if (rows := (factors == factor).nonzero()[:, 0]).numel():

@@ -5,7 +5,7 @@ Defaults are the paper's ablation recipe as `experiments/base/lmim.yaml` states 
 
 from collections.abc import Sequence
 from math import isqrt
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -86,8 +86,17 @@ class ReconstructionDecoder(Closed):
 
 
 class Mask(Closed):
-    kind: Literal["random", "block"] = "random"
+    """`density` hides patches more often where strokes are, by the power `focus` of their density (0: as random)."""
+
+    kind: Literal["random", "block", "density"] = "random"
     ratio: Share = 0.8
+    focus: NonNegativeFloat = 1.0
+
+    @model_validator(mode="after")
+    def _focus_is_of_density(self) -> "Mask":
+        if self.kind != "density" and "focus" in self.model_fields_set:
+            raise ValueError(f"focus belongs to kind: density, not to {self.kind}")
+        return self
 
 
 class Guidance(Closed):
@@ -97,9 +106,12 @@ class Guidance(Closed):
 
 
 class Alignment(Closed):
-    """Eq. 3's loss, with its weight in the total (the paper: 1)."""
+    """Eq. 3's loss, with its weight in the total (the paper: 1).
+
+    `stop_gradient`: the branch whose [cls] is held fixed while the other is drawn to it; the paper stops neither."""
 
     weight: NonNegativeFloat = 1.0
+    stop_gradient: Literal["none", "guidance", "masked"] = "none"
 
 
 class PixelTarget(Closed):
@@ -190,19 +202,53 @@ class PretrainModel(Closed):
         return self
 
 
-class Pretrain(PretrainModel):
-    """One pre-training run."""
+class TrainingRun(Closed):
+    """What every training stage is told."""
 
-    mask: Mask
+    encoder: Encoder
     optimiser: Optimiser
     data: Data
     precision: Precision
     seed: Annotated[int, Field(ge=0)]
 
+
+class Pretrain(TrainingRun, PretrainModel):
+    """One pre-training run by masked image modelling: LMIM, or MIM. `start`: teacher goes on from the teacher's weights."""
+
+    mask: Mask
+    start: Literal["random", "teacher"] = "random"
+
     @model_validator(mode="after")
     def _leaves_some(self) -> "Pretrain":
         if visible_count(self.encoder.patches, self.mask.ratio) < 1:
             raise ValueError(f"mask.ratio {self.mask.ratio:g} leaves none of {self.encoder.patches} patches visible")
+        return self
+
+
+class Contrast(Closed):
+    """SeqCLR (arXiv 2012.10873): windows along the width, the projection head's width, the temperature of NT-Xent."""
+
+    windows: PositiveInt = 5
+    projection: PositiveInt = 256
+    temperature: PositiveFloat = 0.1
+
+
+class ContrastivePretrain(TrainingRun):
+    """One pre-training run by sequence contrastive learning; it has no part of masked image modelling."""
+
+    contrast: Contrast
+    decoder: None = None
+    guidance: None = None
+    alignment: None = None
+    target: None = None
+    mask: None = None
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> "ContrastivePretrain":
+        if self.contrast.windows > self.encoder.grid[1]:
+            raise ValueError(
+                f"contrast.windows {self.contrast.windows} is more than the {self.encoder.grid[1]} columns of patches"
+            )
         return self
 
 
@@ -246,17 +292,21 @@ class Whole(Closed):
     roots: Roots
 
 
-class Finetune(RecognizerModel):
+class Finetune(TrainingRun, RecognizerModel):
     """One fine-tuning run. `labels`: strict leaves out broken images and over-long labels, released replaces them by a later
-    sample."""
+    sample. `augmentation_draws`: kind and strength are drawn so many times for the whole run, as the released code does once in
+    each of its processes; null is for each image."""
 
     labels: Labels = "strict"
     augmentation: Literal["abinet", "none"] = "abinet"
-    optimiser: Optimiser
-    data: Data
+    augmentation_draws: PositiveInt | None = None
     validation: Whole | None = None
-    precision: Precision
-    seed: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _draws_are_of_augmentation(self) -> "Finetune":
+        if self.augmentation == "none" and self.augmentation_draws is not None:
+            raise ValueError("augmentation_draws says how augmentation: abinet is drawn; with augmentation: none leave it out")
+        return self
 
 
 class Evaluate(Closed):
@@ -276,11 +326,16 @@ class Evaluate(Closed):
         return subsets
 
 
+StageConfig = Pretrain | ContrastivePretrain | Finetune | Evaluate
+
+
 class Rendered(Closed):
     """The embedded data set (`core/synthetic.py`): how many rendered words, which words, how hard.
 
-    `look`: page is dark ink on light ground, coloured any two colours, scene imitates photographs (and has no test subsets)."""
+    `look`: page is dark ink on light ground, coloured any two colours, scene imitates photographs (and has no test subsets).
+    Chinese words (`language: zh`) have looks of their own."""
 
+    language: Literal["en", "zh"] = "en"
     seed: Annotated[int, Field(ge=0)] = 0
     train: PositiveInt
     validation: PositiveInt
@@ -298,7 +353,17 @@ class Rendered(Closed):
             raise ValueError(f"letters {list(self.letters)}: the least comes first")
         if self.look == "scene" and self.test:
             raise ValueError("look: scene has no test subsets; leave test out, and name real subsets")
+        if self.language == "zh" and "look" in self.model_fields_set:
+            raise ValueError("look is for English words; Chinese ones look as their subset's name says")
         return self
+
+
+def identity(config: Closed, exclude: Any = None) -> dict[str, Any]:
+    """What tells a config from others: the values that are not the defaults.
+
+    So a new option, whose default is what was done before it came, leaves identities as they were; hence a default never
+    changes its value or its meaning."""
+    return config.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
 
 
 def visible_count(patches: int, ratio: float) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from core import checkpoint
-from core.augmentation import augment
+from core.augmentation import augment, draw
 from core.batches import Batch, load_batches, normalise, to_unit
 from core.config import Finetune
 from core.data import Dropped, WordImages
@@ -65,13 +65,17 @@ class FinetuneTask:
         self.config, self.validation, self.machine = config, validation, machine
         self.model = model.to(machine.device).train()
         self.validated: dict[str, float] = {}
+        self.draws = None
+        if config.augmentation_draws is not None:
+            source = generator(config.seed, "augmentation of the run")
+            self.draws = draw(config.augmentation_draws, config.encoder.image, generator=source)
 
     def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
         device = self.machine.device
         tokens, lengths = self.model.charset.encode(batch.labels, self.config.max_length)
         images = to_unit(batch.images, device)
         if self.config.augmentation == "abinet":
-            images = augment(images, generator=generator(self.config.seed, "augmentation", step))
+            images = augment(images, self.draws, generator=generator(self.config.seed, "augmentation", step))
         images = normalise(images)
 
         def losses(part: slice) -> Losses:

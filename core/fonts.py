@@ -1,5 +1,9 @@
-"""Typefaces that come with installed packages; nothing is taken from the system, so pixels are equal on every machine."""
+"""Typefaces. Those for English come with installed packages, so pixels are equal on every machine.
 
+Those for Chinese are the system's, for no package carries them; what was found is part of the words' fingerprint."""
+
+import hashlib
+import os
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,3 +78,47 @@ def font(package: str, name: str, size: int) -> ImageFont.FreeTypeFont:
     if not files:
         raise UserError(f"the package {package.replace('_', '-')} holds no font {name}; pip install -r requirements.txt")
     return ImageFont.truetype(str(files[0]), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+CJK = (
+    "wqy-*.ttc",
+    "NotoSansCJK*-Regular.*",
+    "NotoSerifCJK*-Regular.*",
+    "NotoSansSC*.[to]tf",
+    "SourceHan*-Regular.*",
+    "PingFang.ttc",
+)
+FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts", "/System/Library/Fonts")
+
+
+@cache
+def cjk_faces() -> tuple[Path, ...]:
+    """Font files with Chinese characters: those that LMIM_CJK_FONT names, else those of a known name that the system has.
+
+    Raises UserError if there is none."""
+    if named := os.environ.get("LMIM_CJK_FONT"):
+        found = [Path(name).expanduser() for name in named.split(os.pathsep)]
+        if missing := [path for path in found if not path.is_file()]:
+            raise UserError(f"LMIM_CJK_FONT: {missing[0]}: no such file; name font files that have Chinese characters")
+        return tuple(found)
+    folders = [Path(folder).expanduser() for folder in FOLDERS]
+    found = [path for folder in folders for pattern in CJK for path in folder.rglob(pattern)]
+    if not found:
+        advice = "install one (Debian: apt-get install fonts-wqy-microhei), or name a font file in LMIM_CJK_FONT"
+        raise UserError(f"no font with Chinese characters was found on this system: {advice}")
+    return tuple(sorted(set(found), key=lambda path: (path.name, path)))
+
+
+@cache
+def cjk_contents() -> list[str]:
+    """SHA-256 of each of `cjk_faces`, in their order. Raises UserError."""
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in cjk_faces()]
+
+
+@cache
+def cjk_font(path: Path, size: int) -> ImageFont.FreeTypeFont:
+    """A font file at a size. Raises UserError if it is none."""
+    try:
+        return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as a font ({error}); name another in LMIM_CJK_FONT") from error

@@ -1,10 +1,11 @@
-"""The guidance view: the same word with another look (Table 2: weak, medium, strong).
+"""The guidance view: the same word with another look (Table 2: weak, medium, strong; `steady` is SeqCLR's).
 
 Made for a whole batch, in two steps: `draw_view` decides on the CPU, from an explicit generator; `guidance_view` applies the
 decisions on any device. Which operations, how often and how far follow `medium` of the released code. Departures, all for
 speed: the operations run in one fixed order, on the image already resized, and colours turn in YIQ. Weak keeps cropping and
-rotation; strong turns medium's ranges up by half
-(all but solarise's threshold, grey's share and the sharpening's lightness).
+rotation; strong turns medium's ranges up by half (all but solarise's threshold, grey's share and the sharpening's lightness).
+Steady has medium's colours and half of its geometry, without rotation, so that a window of one view shows the same characters
+as that window of another.
 """
 
 import math
@@ -21,18 +22,20 @@ OPERATIONS = ("contrast", "blur", "crop", "crop_sides", "sharpen", "rotate", "pi
 
 @dataclass(frozen=True)
 class Strength:
-    """Which operations take part, how many at least, and by how much medium's ranges are turned up."""
+    """Which operations take part, how many at least, and by how much medium's ranges of geometry and look are turned up."""
 
     operations: tuple[str, ...]
     least: int
-    factor: float
+    geometry: float
+    look: float
     jitter: bool
 
 
 STRENGTHS = {
-    "weak": Strength(("crop", "crop_sides", "rotate"), least=1, factor=1.0, jitter=False),
-    "medium": Strength(OPERATIONS, least=3, factor=1.0, jitter=True),
-    "strong": Strength(OPERATIONS, least=3, factor=1.5, jitter=True),
+    "weak": Strength(("crop", "crop_sides", "rotate"), least=1, geometry=1.0, look=1.0, jitter=False),
+    "medium": Strength(OPERATIONS, least=3, geometry=1.0, look=1.0, jitter=True),
+    "strong": Strength(OPERATIONS, least=3, geometry=1.5, look=1.5, jitter=True),
+    "steady": Strength(tuple(name for name in OPERATIONS if name != "rotate"), least=3, geometry=0.5, look=1.0, jitter=True),
 }
 
 
@@ -69,17 +72,17 @@ def draw_view(strength: Strength, batch: int, size: tuple[int, int], *, generato
     def draw(low: float, high: float, *shape: int) -> Tensor:
         return warp.uniform(low, high, batch, *shape, generator=generator)
 
-    f = strength.factor
+    g, f = strength.geometry, strength.look
     chosen = choose_operations(strength, batch, generator=generator)
     zero, one = torch.zeros(batch), torch.ones(batch)
-    cut, side = draw(0, 0.1 * f, 2) * chosen["crop"][:, None], draw(0, 0.02 * f, 2) * chosen["crop_sides"][:, None]
-    inward = (torch.randn(batch, 4, 2, generator=generator) * draw(0.02 * f, 0.06 * f, 1, 1)).abs().clamp(max=0.3)
+    cut, side = draw(0, 0.1 * g, 2) * chosen["crop"][:, None], draw(0, 0.02 * g, 2) * chosen["crop_sides"][:, None]
+    inward = (torch.randn(batch, 4, 2, generator=generator) * draw(0.02 * g, 0.06 * g, 1, 1)).abs().clamp(max=0.3)
     matrix = (
         warp.crop(side[:, 0], side[:, 1], cut[:, 0], cut[:, 1], size)
-        @ warp.rotate(torch.deg2rad(draw(-15 * f, 15 * f)) * chosen["rotate"], size)
+        @ warp.rotate(torch.deg2rad(draw(-15 * g, 15 * g)) * chosen["rotate"], size)
         @ warp.perspective(inward * chosen["perspective"][:, None, None], size)
     )
-    shifts = torch.randn(batch, 2, 4, 4, generator=generator) * draw(0.03 * f, 0.05 * f, 1, 1, 1)
+    shifts = torch.randn(batch, 2, 4, 4, generator=generator) * draw(0.03 * g, 0.05 * g, 1, 1, 1)
     shifts = shifts * torch.tensor([width, height]).view(2, 1, 1) * chosen["piecewise"][:, None, None, None]
 
     jittered = (draw(0, 1) < 0.8) & strength.jitter

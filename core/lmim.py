@@ -35,6 +35,14 @@ def alignment_loss(cls: Tensor, guidance_cls: Tensor) -> Tensor:
     return (cls.float() - guidance_cls.float()).square().mean()
 
 
+def held_fixed(cls: Tensor, guidance_cls: Tensor, stop_gradient: str) -> tuple[Tensor, Tensor]:
+    """The two branches' [cls] for Eq. 3, that of the branch named by `stop_gradient` as a constant (the paper: none)."""
+    return (
+        cls.detach() if stop_gradient == "masked" else cls,
+        guidance_cls.detach() if stop_gradient == "guidance" else guidance_cls,
+    )
+
+
 def total_loss(reconstruction: Tensor, alignment: Tensor | None, weight: float) -> Tensor:
     """Eq. 2. L = L_recon + weight * L_align; the paper's weight is 1, and None stands for no alignment."""
     return reconstruction if alignment is None else reconstruction + weight * alignment
@@ -74,6 +82,7 @@ class LMIM(nn.Module):
         reconstruction = reconstruction_loss(prediction, target, hidden)
         alignment, weight = None, 0.0
         if self.config.alignment is not None and guidance is not None:
-            alignment, weight = alignment_loss(features[:, 0], guidance[:, 0]), self.config.alignment.weight
+            both = held_fixed(features[:, 0], guidance[:, 0], self.config.alignment.stop_gradient)
+            alignment, weight = alignment_loss(*both), self.config.alignment.weight
         loss = total_loss(reconstruction, alignment, weight)
         return Output(loss, reconstruction, alignment, features, guidance, target, prediction)

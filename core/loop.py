@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from core import checkpoint
 from core.batches import Batch, ShuffledBatches
-from core.config import Finetune, Precision, Pretrain, steps
+from core.config import Precision, TrainingRun, steps
 from core.data import Selection, WordImages
 from core.errors import UserError
 from core.files import write_text
@@ -82,7 +82,7 @@ def artefact(model: nn.Module) -> dict[str, Tensor]:
     return {**trainable(model), "encoder.positions": model.get_buffer("encoder.positions")}
 
 
-def training_groups(config: Pretrain | Finetune, images: WordImages, unusable: Sequence[int]) -> list[Selection]:
+def training_groups(config: TrainingRun, images: WordImages, unusable: Sequence[int]) -> list[Selection]:
     """The images of `config.data.roots` and of its mix, each without those filtered and the unusable. Raises UserError."""
     mix = config.data.mix
     border = len(images) if mix is None else images.border
@@ -107,9 +107,7 @@ def trainable_parameters(model: nn.Module) -> int:
 class Training:
     """One run of training: a model, its optimiser, its counters; goes on from the folder's checkpoint if there is one."""
 
-    def __init__(
-        self, task: Task, config: Pretrain | Finetune, groups: Sequence[Selection], folder: Path, machine: Machine
-    ) -> None:
+    def __init__(self, task: Task, config: TrainingRun, groups: Sequence[Selection], folder: Path, machine: Machine) -> None:
         """groups: the images of `config.data`, and of its mix. Raises UserError if the schedule has not one step."""
         self.task, self.folder, self.machine, self.groups = task, folder, machine, groups
         self.config, self.seed, self.precision = config.optimiser, config.seed, config.precision

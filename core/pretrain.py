@@ -1,36 +1,55 @@
-"""Stage 1: pre-train the encoder. Config + data (+ teacher) -> `model.safetensors` with the encoder and the decoder."""
+"""Stage 1: pre-train the encoder. Config + data (+ teacher) -> `model.safetensors`, encoder and pre-training parts."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from core import checkpoint
 from core.batches import Batch, load_batches, normalise, to_unit
-from core.config import Pretrain
+from core.config import ContrastivePretrain, Pretrain, PretrainModel
 from core.data import WordImages
 from core.errors import UserError
-from core.guidance import STRENGTHS, draw_view, guidance_view
+from core.guidance import STRENGTHS, View, draw_view, guidance_view
 from core.lmim import LMIM
 from core.loop import Losses, Machine, Training, artefact, training_groups
 from core.masking import draw_visible
 from core.randomness import derive_seed, generator
 from core.released import load_weights
+from core.seqclr import SeqCLR
 from core.targets import FrozenFeatures
 
 MODEL = "model.safetensors"
 
 
-def make_model(config: Pretrain, teacher: Path | None) -> LMIM:
-    """LMIM at its seed's initial weights; MAE features come from the encoder in the file `teacher`.
+def needs_teacher(config: Pretrain | ContrastivePretrain) -> bool:
+    """Whether a run takes its target, or its first weights, from a teacher."""
+    return isinstance(config, Pretrain) and (config.target.kind == "mae_feature" or config.start == "teacher")
 
-    Random features come from an encoder initialised separately from the one that is trained."""
+
+def make_model(config: Pretrain, teacher: Path | None) -> LMIM:
+    """LMIM at its first weights: its seed's, or with `start: teacher` those in the file `teacher`.
+
+    The teacher's decoder is taken over where it had the same task. MAE features come from the encoder in that file, whatever
+    its position table. Random features come from an encoder initialised separately from the one that is trained. Raises
+    UserError if a teacher is needed and not given, or does not fit."""
     torch.manual_seed(derive_seed(config.seed, "pretrain", "weights"))
     model = LMIM(config)
+    if not needs_teacher(config):
+        return model
+    if teacher is None:
+        raise UserError("an MAE-feature target, or start: teacher, needs a teacher: a checkpoint file or a pre-training run")
+    weights, metadata = load_weights(teacher)
     if config.target.kind == "mae_feature":
-        if teacher is None or not isinstance(model.target, FrozenFeatures):
-            raise UserError("an MAE-feature target needs a teacher: a checkpoint file or a pre-training run")
-        checkpoint.load_into(model.target.encoder, load_weights(teacher)[0], "encoder.", teacher)
+        assert isinstance(model.target, FrozenFeatures)
+        model.target.take(weights, teacher)
+    if config.start == "teacher":
+        checkpoint.load_into(model.encoder, weights, "encoder.", teacher)
+        parts = PretrainModel.model_fields.keys() - {"encoder", "alignment"}
+        own, theirs = config.model_dump(mode="json", include=parts), metadata["config"]
+        if all(theirs.get(part, "none") == own[part] for part in parts):  # else the decoder has another task, or is not there
+            checkpoint.load_into(model.decoder, weights, "decoder.", teacher)
     return model
 
 
@@ -44,17 +63,15 @@ class PretrainTask:
 
     def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
         seed, encoder = self.config.seed, self.config.encoder
-        size = len(batch.indices)
-        visible = draw_visible(self.config.mask, size, encoder.grid, generator=generator(seed, "mask", step))
+        visible = draw_visible(self.config.mask, encoder, batch.images, generator=generator(seed, "mask", step))
         view = None
         if self.config.guidance is not None:
             strength = STRENGTHS[self.config.guidance.strength]
-            view = draw_view(strength, size, encoder.image, generator=generator(seed, "guidance", step))
+            view = draw_view(strength, len(batch.indices), encoder.image, generator=generator(seed, "guidance", step))
 
         def losses(part: slice) -> Losses:
             images = to_unit(batch.images[part], self.device)
-            with torch.autocast(self.device.type, enabled=False):
-                views = None if view is None else normalise(guidance_view(images, view[part]))
+            views = None if view is None else look(images, view[part])
             output = self.model(normalise(images), views, visible[part].to(self.device))
             named = {"loss": output.loss, "reconstruction": output.reconstruction}
             return named if output.alignment is None else named | {"alignment": output.alignment}
@@ -65,11 +82,52 @@ class PretrainTask:
         return {}
 
 
-def pretrain(config: Pretrain, images: WordImages, teacher: Path | None, folder: Path, machine: Machine) -> dict[str, object]:
+class ContrastTask:
+    """Two steady views of every image of a batch, and their loss over the whole batch."""
+
+    def __init__(self, config: ContrastivePretrain, machine: Machine) -> None:
+        """Raises UserError where batches would be taken in parts: an instance's negatives are those of the whole batch."""
+        if machine.micro_batch is not None:
+            raise UserError("SeqCLR compares all images of a batch with one another: run it without --micro-batch")
+        torch.manual_seed(derive_seed(config.seed, "pretrain", "weights"))
+        self.config, self.device = config, machine.device
+        self.model = SeqCLR(config.encoder, config.contrast).to(machine.device).train()
+
+    def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
+        def draw(name: str) -> View:
+            source = generator(self.config.seed, "guidance", name, step)
+            return draw_view(STRENGTHS["steady"], len(batch.indices), self.config.encoder.image, generator=source)
+
+        views = draw("first"), draw("second")
+
+        def losses(part: slice) -> Losses:
+            images = to_unit(batch.images[part], self.device)
+            output = self.model(*(look(images, view[part]) for view in views))
+            return {"loss": output.loss, "matched": output.matched}
+
+        return losses
+
+    def after_epoch(self, epoch: int) -> dict[str, float]:
+        return {}
+
+
+def look(images: Tensor, view: View) -> Tensor:
+    """(B, 3, H, W) in [0, 1] -> guidance views in [-1, 1], in full precision."""
+    with torch.autocast(images.device.type, enabled=False):
+        return normalise(guidance_view(images, view))
+
+
+def pretrain(
+    config: Pretrain | ContrastivePretrain, images: WordImages, teacher: Path | None, folder: Path, machine: Machine
+) -> dict[str, object]:
     """Run the stage in `folder`; returns its metrics. Resumes from the folder's checkpoint.
 
     images: the roots of `config.data`, then those mixed in."""
-    task = PretrainTask(config, make_model(config, teacher), machine.device)
+    task: PretrainTask | ContrastTask
+    if isinstance(config, ContrastivePretrain):
+        task = ContrastTask(config, machine)
+    else:
+        task = PretrainTask(config, make_model(config, teacher), machine.device)
     training = Training(task, config, training_groups(config, images, ()), folder, machine)
     training.run(load_batches(images, config.encoder.image, training.order(), labelled=False, workers=machine.workers))
     checkpoint.save(folder / MODEL, artefact(task.model), {"stage": "pretrain", "config": config.model_dump(mode="json")})

@@ -23,7 +23,8 @@ from core.errors import UserError
 from core.files import atomic_path
 from core.lmim import LMIM
 from core.recognizer import Recognizer, text_positions
-from core.vit import VisionTransformer, position_table, table_columns
+from core.targets import teacher_encoder
+from core.vit import VisionTransformer, position_kind, position_table, table_columns
 
 Pairs = tuple[tuple[str, str], ...]  # (released, ours)
 Kind = Literal["LMIM pre-trained", "LMIM fine-tuned", "MAERec pre-trained"]
@@ -269,11 +270,9 @@ def read_released(path: Path, said: Mapping[str, Any] | None = None) -> Imported
 
 
 def _check_tables(weights: Mapping[str, Tensor], encoder: Encoder, path: Path) -> None:
-    """Raise UserError unless every position table in a file is the one that its config stands for."""
-    expected = position_table(encoder.width, encoder.patches, table_columns(encoder))
+    """Raise UserError unless every position table in a file is one of the two that we compute."""
     for name, table in weights.items():
-        same = table.shape == expected.shape and torch.allclose(table.float(), expected, atol=1e-3)
-        if name.endswith("positions") and not same:
+        if name.endswith("positions") and position_kind(encoder, table) is None:
             raise UserError(f"{path}: {name} is neither the released table nor the grid's; a learned one cannot be used")
 
 
@@ -306,8 +305,9 @@ def export_released(path: Path, out: Path) -> tuple[int, str]:
     weights, metadata = checkpoint.load(path)
     models: dict[str, type[PretrainModel] | type[RecognizerModel]] = {"pretrain": PretrainModel, "finetune": RecognizerModel}
     model, content = models.get(metadata.get("stage", "")), metadata.get("config", {})
-    if model is None or not model.model_fields.keys() <= content.keys():
-        reason = "holds no whole model of ours, and an encoder alone has no place there"
+    whole = model is not None and model.model_fields.keys() <= content.keys() and content["decoder"] is not None
+    if model is None or not whole:
+        reason = "holds no whole LMIM or recogniser, and an encoder alone has no place there"
         raise UserError(f"{path}: {reason}; name a run's model.safetensors")
     config = model.model_validate({name: content[name] for name in model.model_fields})
     assert isinstance(config, PretrainModel | RecognizerModel)
@@ -329,11 +329,13 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 @cache
-def check_encoder(path: Path, config: Encoder) -> None:
-    """Raise UserError unless a file holds an encoder of these sizes."""
+def check_encoder(path: Path, config: Encoder, own_table: bool) -> None:
+    """Raise UserError unless a file holds an encoder of these sizes; own_table: whose position table may be another."""
+    weights = load_weights(path)[0]
+    sizes = teacher_encoder(config, weights) if own_table else config
     with torch.device("meta"):
-        module = VisionTransformer(config)
-    checkpoint.check_fits(module, load_weights(path)[0], "encoder.", path)
+        module = VisionTransformer(sizes)
+    checkpoint.check_fits(module, weights, "encoder.", path)
 
 
 def read_recognizer(path: Path) -> tuple[RecognizerModel, dict[str, Tensor]]:

@@ -1,11 +1,15 @@
 """What is reconstructed at the hidden patches (Table 4): pixels, random features or MAE features of the whole image."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from core import checkpoint
 from core.config import Encoder, PretrainModel
-from core.vit import VisionTransformer, patchify
+from core.vit import VisionTransformer, patchify, position_kind
 
 
 class PixelPatches(nn.Module):
@@ -31,11 +35,24 @@ class FrozenFeatures(nn.Module):
         self.encoder = VisionTransformer(encoder).requires_grad_(False)
         self.values = encoder.width
 
+    def take(self, weights: Mapping[str, Tensor], path: Path) -> None:
+        """Become the teacher in the file `path`, with its own position table. Raises UserError unless its sizes fit."""
+        config = teacher_encoder(self.encoder.config, weights)
+        if config != self.encoder.config:
+            self.encoder = VisionTransformer(config).requires_grad_(False)
+        checkpoint.load_into(self.encoder, weights, "encoder.", path)
+
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, width)."""
         features = self.encoder(images)[:, 1:].float()
         return functional.layer_norm(features, features.shape[-1:])
+
+
+def teacher_encoder(student: Encoder, weights: Mapping[str, Tensor]) -> Encoder:
+    """The student's sizes with the kind of position table that the teacher's file holds, where it holds one."""
+    kind = position_kind(student, weights.get("encoder.positions"))
+    return student if kind is None else student.model_copy(update={"positions": kind})
 
 
 def make_target(config: PretrainModel) -> PixelPatches | FrozenFeatures:

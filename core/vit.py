@@ -2,6 +2,7 @@
 
 from functools import partial
 from math import isqrt
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,17 @@ def position_table(width: int, patches: int, columns: int) -> Tensor:
 def table_columns(config: Encoder) -> int:
     """Columns the position table counts in: the grid's own, or the released code's square root (16 for 8 x 32)."""
     return isqrt(config.patches) if config.positions == "released" else config.grid[1]
+
+
+def position_kind(config: Encoder, table: Tensor | None) -> Literal["released", "grid"] | None:
+    """Which of the two tables for an encoder of these sizes `table` is; None if it is neither."""
+    kinds: tuple[Literal["released", "grid"], ...] = ("released", "grid")
+    for kind in kinds:
+        columns = table_columns(config.model_copy(update={"positions": kind}))
+        expected = position_table(config.width, config.patches, columns)
+        if table is not None and table.shape == expected.shape and torch.allclose(table.float().cpu(), expected, atol=1e-3):
+            return kind
+    return None
 
 
 def patchify(images: Tensor, patch: tuple[int, int]) -> Tensor:

@@ -17,12 +17,16 @@ REGISTRY, USER_FILE = HERE / "data.yaml", HERE / "data.local.yaml"
 
 
 class DataSet(Closed):
-    """What a data set is, where it may lie, how many images it has (every size it is known under), who publishes it."""
+    """What a data set is, where it may lie, how many images it has (every size it is known under), who publishes it.
+
+    `stand_in`: the rendered split read in its place. `characters`: how many different ones its labels have."""
 
     root: str | Annotated[tuple[str, ...], Field(min_length=1)]
     what: str
     published: str
+    stand_in: str = ""
     images: tuple[PositiveInt, ...] = ()
+    characters: PositiveInt | None = None
     also: tuple[str, ...] = ()
 
     @property

@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 
 from core import synthetic
-from core.config import Evaluate, Pretrain, Rendered
+from core.config import Evaluate, Finetune, Rendered
 from core.data import WordImages
 from core.errors import UserError
 from core.evaluate import evaluate
 from core.files import OUT_OF_REACH, try_lock, write_text
 from core.finetune import finetune
 from core.loop import CHECKPOINT, Interrupted, Machine, NonFiniteLoss, Progress
+from core.metrics import PROTOCOLS, is_correct
 from core.pretrain import MODEL, pretrain
 from experiments.datasets import expand
 from experiments.plan import PlannedRun, Root
@@ -139,7 +140,7 @@ def run_stage(run: PlannedRun, store: Store, folder: Path, machine: Machine) -> 
     if not isinstance(run.config, Evaluate):
         filters = [expand(path) for path in run.config.data.filters]
         images = WordImages(roots["train"], filters, roots.get("mixed", ()))
-        if isinstance(run.config, Pretrain):
+        if not isinstance(run.config, Finetune):
             return pretrain(run.config, images, inputs.get("teacher"), folder, machine)
         validation = WordImages(roots["validation"]) if "validation" in roots else None
         return finetune(run.config, images, validation, inputs.get("encoder"), folder, machine)
@@ -147,7 +148,9 @@ def run_stage(run: PlannedRun, store: Store, folder: Path, machine: Machine) -> 
         name: WordImages(roots[name], [expand(path) for path in data.filters]) for name, data in run.config.subsets.items()
     }
     metrics, readings = evaluate(run.config, subsets, inputs["recognizer"], machine)
-    store.run(run.id).write_predictions(
+    place, protocol = store.run(run.id), PROTOCOLS[run.config.protocol]
+    place.write_correct({name: [is_correct(row, protocol) for row in rows] for name, rows in readings.items()})
+    place.write_predictions(
         (subset, row.index, row.label, row.prediction, row.confidence, int(row.readable))
         for subset, rows in readings.items()
         for row in rows

@@ -72,7 +72,7 @@ def work(runs: list[PlannedRun], store: Store, options: Options, started: float,
         checkpoint_seconds=options.checkpoint_seconds,
         should_stop=should_stop,
     )
-    runs = sorted(runs, key=lambda run: list(STAGES).index(run.stage))  # earlier stages first: others wait for them
+    runs = sorted(runs, key=lambda run: STAGES.index(run.stage))  # earlier stages first: others wait for them
     lost: set[str] = set()
     untold = False
     while not should_stop():

@@ -2,34 +2,34 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from core import synthetic
-from core.config import Evaluate, Finetune, Pretrain, Rendered, peak_lr, steps
+from core.config import Evaluate, Finetune, Rendered, StageConfig, identity, peak_lr, steps
 from core.data import read_filters
 from core.errors import UserError
+from core.pretrain import needs_teacher
 from core.released import check_encoder
 from core.roots import find_roots, fingerprint, irregular
 from experiments.datasets import absent, expand, locate, registry, unset_variable
-from experiments.schema import (
-    Experiment,
-    Layer,
-    Recipe,
-    Tree,
-    read_experiment,
+from experiments.recipe import (
+    RENDERED,
+    defines,
+    method_delta,
+    missing_charset,
     read_recipe,
     read_stage,
     recipe_layers,
+    row_layers,
 )
+from experiments.schema import Experiment, Layer, Recipe, Tree, experiment_files, read_experiment
 from results.store import Store
 
-RENDERED = "rendered:"
-SCRATCH = "scratch"  # no encoder: its weights are drawn anew
-StageConfig = Pretrain | Finetune | Evaluate
+SCRATCH, TEACHER = "scratch", "teacher"  # given encoders that are no files: weights drawn anew, the teacher's
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class PlannedRun:
     config: StageConfig
     inputs: dict[str, str]  # role -> id of a run, or file:PATH
     data: dict[str, tuple[Root, ...]]
+    lacks: str = ""  # why it cannot run here, besides data and files
     rows: list[str] = field(default_factory=list)  # who needs it
 
     def images(self) -> int:
@@ -68,7 +69,8 @@ class PlannedRun:
         files = [name.removeprefix("file:") for name in self.inputs.values() if name.startswith("file:")]
         absences = [root.missing for roots in self.data.values() for root in roots if root.missing]
         files += [expand(path) for paths in _filters(self.config).values() for path in paths]
-        return next(iter([*absences, *(f"{file}: no such file" for file in files if not Path(file).is_file())]), "")
+        absences += [f"{file}: no such file" for file in files if not Path(file).is_file()]
+        return next(iter([*absences, *([self.lacks] if self.lacks else [])]), "")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Cell:
     seed: int
     trainings: tuple[str, ...]
     evaluate: str
+    teacher: str = ""  # the teacher's run, or file:PATH
+    teacher_images: int | None = None  # that a teacher's file was trained on
 
 
 @dataclass
@@ -93,23 +97,47 @@ class Plan:
     runs: dict[str, PlannedRun] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    stand_ins: bool = False  # rendered words are read in place of the paper's data
+
+    def cells_of(self, experiment: str, variant: int) -> list[Cell]:
+        """A row's cells, one for each seed."""
+        return [cell for cell in self.cells if (cell.experiment, cell.variant) == (experiment, variant)]
+
+    def row_runs(
+        self, experiment: str, variant: int, recorded: Mapping[str, Any]
+    ) -> tuple[dict[int, str], dict[int, tuple[str, ...]], dict[int, str]]:
+        """By seed: a row's evaluation, its training runs, its teacher.
+
+        recorded: by seed, those of the last command that made this table. They stand where data or files are missing here, for
+        then it cannot be known which runs these would be: a results folder can be read on another machine."""
+        evaluations, trainings, teachers = {}, {}, {}
+        for cell in self.cells_of(experiment, variant):
+            runs = (cell.evaluate, cell.trainings, cell.teacher)
+            unknown = any(self.runs[run].missing() for run in (cell.evaluate, *cell.trainings))
+            if unknown and (noted := recorded.get(str(cell.seed))):
+                runs = (noted["evaluate"], tuple(noted["trainings"]), noted["teacher"])
+            evaluations[cell.seed], trainings[cell.seed], teachers[cell.seed] = runs
+        return evaluations, trainings, teachers
 
 
-def resolve_root(root: str, rendered: Rendered | None, store: Store) -> tuple[Root, ...]:
+def resolve_root(root: str, recipe: Recipe, store: Store) -> tuple[Root, ...]:
     """Where a root lies and what is in it; several where it is a folder of LMDBs.
 
     Raises UserError if it names a rendered split that is not made, or nothing that could be a folder."""
-    if root.startswith(RENDERED):
-        return (_rendered_root(root, rendered, store),)
+    for section, prefix in RENDERED.items():
+        if root.startswith(prefix):
+            return (_rendered_root(root, root.removeprefix(prefix), getattr(recipe, section), store),)
     return _real_roots(root)
 
 
-def _rendered_root(root: str, rendered: Rendered | None, store: Store) -> Root:
-    split = root.removeprefix(RENDERED)
+def _rendered_root(root: str, split: str, rendered: Rendered | None, store: Store) -> Root:
     sizes = synthetic.splits(rendered) if rendered else {}
     if rendered is None or split not in sizes:
         raise UserError(f"{root}: no such rendered split; there are {', '.join(sizes) or 'none in this scale profile'}")
-    found = synthetic.fingerprint(rendered)
+    try:
+        found = synthetic.fingerprint(rendered)
+    except UserError as error:  # no font for these words
+        return Root("", f"unknown:{root}", sizes[split], missing=str(error))
     return Root(str(store.data(found) / split), f"{found}/{split}", sizes[split], rendered)
 
 
@@ -131,13 +159,13 @@ def _real_roots(root: str) -> tuple[Root, ...]:
 def run_id(stage: str, config: StageConfig, inputs: dict[str, str], data: dict[str, tuple[Root, ...]]) -> str:
     """STAGE-HASH. Paths do not enter: data count by their fingerprints, files by their content."""
     paths: Any = {"data": {"roots": True, "filters": True, "mix": {"roots"}}, "validation": True, "subsets": True}
-    settings = config.model_dump(mode="json", exclude=paths)
+    settings = identity(config, exclude=paths)
     contents: dict[str, object] = {role: [root.fingerprint for root in roots] for role, roots in data.items()}
     for role, filters in _filters(config).items():
         contents[f"filters of {role}"] = [_content_of(f"file:{expand(path)}") for path in filters]
     named = {role: _content_of(name) for role, name in inputs.items()}
-    identity = json.dumps([stage, settings, named, contents], sort_keys=True)
-    return f"{stage}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    whole = json.dumps([stage, settings, named, contents], sort_keys=True)
+    return f"{stage}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
 
 
 def _filters(config: StageConfig) -> dict[str, tuple[str, ...]]:
@@ -158,87 +186,100 @@ def _content_of(name: str) -> str:
 class Planner:
     """Adds the cells of experiments to a plan."""
 
-    def __init__(self, plan: Plan, store: Store, precision: str) -> None:
-        self.plan, self.store, self.precision = plan, store, precision
+    def __init__(self, plan: Plan, store: Store, precision: str, several: bool) -> None:
+        """precision: what `auto` means here. several: experiments, so that rows are told by their experiment too."""
+        self.plan, self.store, self.precision, self.several = plan, store, precision, several
 
     def add(self, path: Path, experiment: Experiment, overrides: Tree, seeds: Iterable[int]) -> None:
         """Every variant of an experiment at every seed."""
-        below = recipe_layers(experiment, self.plan.scale, overrides)
-        self.plan.about = read_recipe(below).about
+        below = recipe_layers(path, experiment, self.plan.scale, overrides)
+        recipe = read_recipe(below)
+        self.plan.about, self.plan.stand_ins = recipe.about, recipe.stand_ins
         seeds = list(seeds)
         for number, variant in enumerate(experiment.variants):
-            idle = [key for key in overrides if key in variant.set]
+            own = row_layers(path, variant, below)
+            idle = [key for key in overrides if any(defines(layer, key) for layer in own)]
             self.plan.notes += [f"--set {key} does not reach row {variant.name!r}, which is defined by it" for key in idle]
-            layers = [*below, Layer(f"{path}: {variant.name}", variant.set, dotted=True)]
-            recipe = read_recipe(layers)
+            made = read_recipe([*below, *own])
             for seed in seeds:
                 row = f"{variant.name}, seed {seed}" if len(seeds) > 1 else variant.name
-                self._add_cell(path.stem, number, seed, recipe, layers, row)
+                row = f"{path.stem}: {row}" if self.several else row
+                self._add_cell(path.stem, number, seed, made, below, own, row)
 
-    def _add_cell(self, name: str, number: int, seed: int, recipe: Recipe, layers: list[Layer], row: str) -> None:
-        pretrain = read_stage("pretrain", recipe, self._precision(recipe), seed, layers)
-        finetune = read_stage("finetune", recipe, self._precision(recipe), seed, layers)
-        evaluate = read_stage("evaluate", recipe, self._precision(recipe), seed, layers)
-        trainings = []
+    def _add_cell(
+        self, name: str, number: int, seed: int, recipe: Recipe, below: list[Layer], own: list[Layer], row: str
+    ) -> None:
+        layers = [*below, *own]
+        pretrain, finetune, evaluate = (
+            read_stage(stage, recipe, self._precision(recipe), seed, layers) for stage in ("pretrain", "finetune", "evaluate")
+        )
+        trainings, teacher = [], ""
         if recipe.given.recognizer is not None:
             recognizer = f"file:{expand(recipe.given.recognizer)}"
         else:
             encoder = {"encoder": f"file:{expand(recipe.given.encoder)}"} if recipe.given.encoder else {}
             if recipe.given.encoder is None:
-                teacher = {}
-                if pretrain.target.kind == "mae_feature":
-                    teacher["teacher"] = self._teacher(recipe, seed, layers, row)
-                encoder = {"encoder": self._add("pretrain", pretrain, teacher, recipe, row)}
+                teacher = self._teacher(recipe, seed, below, own, row) if needs_teacher(pretrain) else ""
+                encoder = {"encoder": self._add("pretrain", pretrain, {"teacher": teacher} if teacher else {}, recipe, row)}
                 trainings.append(encoder["encoder"])
+            elif recipe.given.encoder == TEACHER:
+                teacher = self._teacher(recipe, seed, below, own, row)
+                encoder = {"encoder": teacher}
             elif recipe.given.encoder == SCRATCH:
                 encoder = {}
             recognizer = self._add("finetune", finetune, encoder, recipe, row)
             trainings.append(recognizer)
         last = self._add("evaluate", evaluate, {"recognizer": recognizer}, recipe, row)
-        self.plan.cells.append(Cell(name, number, seed, tuple(trainings), last))
+        seen = recipe.teacher.images if teacher.startswith("file:") else None
+        self.plan.cells.append(Cell(name, number, seed, tuple(trainings), last, teacher, seen))
 
     def _precision(self, recipe: Recipe) -> str:
         return self.precision if recipe.precision == "auto" else recipe.precision
 
-    def _teacher(self, recipe: Recipe, seed: int, layers: list[Layer], row: str) -> str:
-        """The teacher's run, or its file. A row's delta on `pretrain` does not reach it, so that rows share one."""
+    def _teacher(self, recipe: Recipe, seed: int, below: list[Layer], own: list[Layer], row: str) -> str:
+        """The teacher's run, or its file. What a row says of its method, pre-training, length or position table
+        does not reach it, so that rows share one."""
         if recipe.teacher.file is not None:
             return f"file:{expand(recipe.teacher.file)}"
-        if recipe.teacher.run is None:
-            raise UserError(f"{row}: teacher: MAE features need one; give teacher.file or teacher.run")
-        delta = {f"pretrain.{key}": value for key, value in recipe.teacher.run.items()}
-        elsewhere = {key: value for key, value in layers[-1].tree.items() if key.partition(".")[0] != "pretrain"}
-        own = replace(layers[-1], tree=elsewhere)
-        with_teacher = [*layers[:-1], own, Layer("teacher.run", delta, dotted=True)]
-        made = read_recipe(with_teacher)
-        config = read_stage("pretrain", made, self._precision(made), seed, with_teacher)
+        if recipe.teacher.method is None:
+            raise UserError(f"{row}: teacher: this row needs one; give teacher.file or teacher.method")
+        source, delta = own[-1].source, own[-1].tree
+        shared = {key: value for key, value in delta.items() if _reaches_teacher(key)}
+        method = method_delta(recipe.teacher.method, recipe, source)
+        layers = [*below, replace(own[-1], tree=shared), Layer(f"teacher of {source}", method, dotted=True)]
+        made = read_recipe(layers)
+        config = read_stage("pretrain", made, self._precision(made), seed, layers)
+        if needs_teacher(config):
+            raise UserError(f"{row}: teacher.method {recipe.teacher.method}: it needs a teacher itself; choose MIM, or a file")
         return self._add("pretrain", config, {}, made, f"teacher of {row}")
 
     def _check_files(self, config: StageConfig, inputs: dict[str, str]) -> None:
         """Raise UserError if a checkpoint or filter list that is there is not what it is taken for."""
-        files = _given_files(name.removeprefix("file:") for name in inputs.values() if name.startswith("file:"))
-        for path in files:
-            if not isinstance(config, Evaluate):
-                check_encoder(path, config.encoder)
-        read_filters(map(str, _given_files(expand(path) for paths in _filters(config).values() for path in paths)))
+        if not isinstance(config, Evaluate):
+            for role, name in inputs.items():
+                path = Path(name.removeprefix("file:"))
+                if name.startswith("file:") and path.is_file():
+                    check_encoder(path, config.encoder, own_table=role == "teacher")
+        given = (Path(expand(path)) for paths in _filters(config).values() for path in paths)
+        read_filters(str(path) for path in given if path.is_file())
 
     def _add(self, stage: str, config: StageConfig, inputs: dict[str, str], recipe: Recipe, row: str) -> str:
         roots = {
-            role: tuple(found for root in names for found in resolve_root(root, recipe.rendered, self.store))
+            role: tuple(found for root in names for found in resolve_root(root, recipe, self.store))
             for role, names in _roles(config).items()
         }
         self._check_files(config, inputs)
         name = run_id(stage, config, inputs, roots)
         if name not in self.plan.runs:
-            self.plan.runs[name] = PlannedRun(name, stage, config, inputs, roots)
+            self.plan.runs[name] = PlannedRun(name, stage, config, inputs, roots, missing_charset(recipe, config))
             notes = [root.note for found in roots.values() for root in found if root.note]
             self.plan.notes += [note for note in notes if note not in self.plan.notes]
         self.plan.runs[name].rows.append(row)
         return name
 
 
-def _given_files(paths: Iterable[str]) -> list[Path]:
-    return [path for path in map(Path, paths) if path.is_file()]
+def _reaches_teacher(key: str) -> bool:
+    return key.partition(".")[0] not in ("pretrain", "length") and key != "encoder.positions"
 
 
 def _roles(config: StageConfig) -> dict[str, tuple[str, ...]]:
@@ -259,12 +300,12 @@ def make_plan(
     """The graph of runs of some experiment files. scale: None is their own; precision: what `auto` means here.
 
     Raises UserError."""
-    experiments = [(path, read_experiment(path)) for path in files]
+    experiments = [(path, read_experiment(path)) for path in experiment_files(files)]
     scales = {scale} if scale else {experiment.scale for _, experiment in experiments}
     if len(scales) > 1:
         raise UserError(f"these files are made for different scales ({', '.join(sorted(scales))}); choose one with --scale")
     plan = Plan(scales.pop(), {}, overrides)
-    planner = Planner(plan, store, precision)
+    planner = Planner(plan, store, precision, several=len(experiments) > 1)
     for path, experiment in experiments:
         if path.stem in plan.experiments:
             raise UserError(f"{path}: another file named {path.stem} is given too; tables would mix, so rename one")

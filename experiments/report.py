@@ -10,6 +10,7 @@ from core.released import read_recognizer
 from experiments.launch import Ending, progress_text
 from experiments.plan import Plan, PlannedRun, effective
 from experiments.schema import STAGES
+from results.reported import find_row, reported_table
 from results.store import State, Store
 
 # Sustained arithmetic assumed where no run of the same stage has finished here yet: one core of a CPU, one GPU.
@@ -76,8 +77,26 @@ def describe_plan(plan: Plan, store: Store) -> dict[str, Any]:
         "summary": {stage: stages.count(stage) for stage in STAGES},
         "complete": sum(run["state"] == "complete" for run in runs),
         "shared": sum(run["shared"] for run in runs),
+        "reported": filled_rows(plan),
         "images_seen": sum(run["images"] for run in runs if run["stage"] != "evaluate"),
         "estimate": {"hours": round(sum(run["estimated_hours"] for run in runs), 3), "of": assumed},
+    }
+
+
+def filled_rows(plan: Plan) -> dict[str, list[dict[str, Any]]]:
+    """Table -> for each row that the paper's authors trained: its name, and the rows of the experiments that stand for it."""
+    filled: dict[str, dict[int, list[str]]] = {}
+    for name, experiment in plan.experiments.items():
+        if experiment.table is None:
+            continue
+        table = reported_table(experiment.table)
+        rows = filled.setdefault(experiment.table, {number: [] for number in range(len(table.rows)) if table.own(number)})
+        for variant in experiment.variants:
+            if (number := find_row(experiment.table, variant.reported)) is not None:
+                rows.setdefault(number, []).append(f"{name}: {variant.name}")
+    return {
+        table: [{"reported": reported_table(table).rows[number].name(), "rows": names} for number, names in rows.items()]
+        for table, rows in filled.items()
     }
 
 

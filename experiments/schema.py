@@ -1,6 +1,6 @@
 """What a YAML may say, and how a user's mistake in one is told: one line with file, key, allowed values."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -8,53 +8,76 @@ from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
-from core.config import Closed, Evaluate, Finetune, Pretrain, Rendered
+from core.config import Closed, ContrastivePretrain, Evaluate, Finetune, Pretrain, Rendered
 from core.errors import UserError
-from results.reported import reported_row
+from results.reported import find_row
 
 HERE = Path(__file__).resolve().parent
 Tree = dict[str, Any]
 
 
 class Variant(Closed):
-    """One row of a table: its name, its delta on the recipe (dotted key -> value), the reported row it stands beside."""
+    """One row of a table: its name, the method it follows, its delta on the recipe (dotted key -> value), the reported row that
+    it stands beside, and the row or rows it is compared with (where no row of the file says so, the one above)."""
 
     name: Annotated[str, Field(min_length=1)]
+    method: str | None = None
     set: Tree = Field(default_factory=dict)
-    reported: dict[str, str | bool | float] = Field(default_factory=dict)
+    reported: dict[str, str | bool | float | None] = Field(default_factory=dict)
+    against: str | tuple[str, ...] = ()
 
 
 class Experiment(Closed):
-    """One experiment file."""
+    """One experiment file. `set` is the delta on the recipe that all rows share; the command line goes before it."""
 
     title: str
     table: str | None = None
     base: str = "lmim"
     scale: str = "mini"  # profile where the command line names none
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    set: Tree = Field(default_factory=dict)
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+
+    def others(self, number: int) -> tuple[str, ...]:
+        """The rows that row `number` is compared with: those it names; the one above where no row of the file names any."""
+        if not any(variant.against for variant in self.variants):
+            return (self.variants[number - 1].name,) if number else ()
+        against = self.variants[number].against
+        return (against,) if isinstance(against, str) else against
 
 
 class Teacher(Closed):
-    """Where MAE features come from: a checkpoint file, or a pre-training run of its own (dotted deltas on `pretrain`).
+    """Where MAE features come from: a checkpoint file, or a pre-training run of its own by one of the recipe's methods.
 
-    A file goes before a run, so that `--set teacher.file=...` is enough to use one."""
+    A file goes before a run, so that `--set teacher.file=...` is enough to use one. `images`: how many its training saw."""
 
     file: str | None = None
-    run: dict[str, Any] | None = None
+    images: PositiveInt | None = None
+    method: str | None = None
 
 
 class Given(Closed):
-    """Checkpoints taken in place of runs: an encoder to fine-tune (`scratch`: none, begin anew), a recogniser to evaluate."""
+    """Checkpoints taken in place of runs: an encoder to fine-tune (`scratch`: none, begin anew; `teacher`: the teacher's), a
+    recogniser to evaluate."""
 
     encoder: str | None = None
     recognizer: str | None = None
 
 
+class Length(Closed):
+    """How many times the scale's epochs a stage is trained for; the ablation recipe is 1."""
+
+    pretrain: PositiveFloat = 1
+    finetune: PositiveFloat = 1
+
+
 class Recipe(Closed):
-    """A base merged with a scale profile. Stage sections are checked as their own configs once a variant is applied."""
+    """A base merged with a scale profile. Stage sections are checked as their own configs once a variant is applied.
+
+    `methods`: name -> delta on the recipe. `benchmarks`: name -> subset -> data set. `stand_ins`: named data sets give way to
+    the rendered words that `data.yaml` names for them."""
 
     about: str = ""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -62,16 +85,25 @@ class Recipe(Closed):
     pretrain: Tree
     finetune: Tree
     evaluate: Tree
+    methods: dict[str, Tree] = Field(default_factory=dict)
+    benchmarks: dict[str, dict[str, str]] = Field(default_factory=dict)
+    length: Length = Length()
     teacher: Teacher = Teacher()
     given: Given = Given()
+    stand_ins: bool = False
     rendered: Rendered | None = None
+    rendered_chinese: Rendered | None = None
 
 
-STAGES: dict[str, type[Pretrain] | type[Finetune] | type[Evaluate]] = {
-    "pretrain": Pretrain,
-    "finetune": Finetune,
-    "evaluate": Evaluate,
-}
+STAGES = ("pretrain", "finetune", "evaluate")
+SETTINGS = ("data.yaml", "data.local.yaml")  # files beside the experiments that are none
+
+
+def stage_model(stage: str, content: Tree) -> type[Pretrain] | type[ContrastivePretrain] | type[Finetune] | type[Evaluate]:
+    """The config that a stage's settings are for."""
+    if stage == "pretrain":
+        return Pretrain if content.get("contrast") is None else ContrastivePretrain
+    return Finetune if stage == "finetune" else Evaluate
 
 
 @dataclass(frozen=True)
@@ -112,22 +144,40 @@ def overrides(pairs: Sequence[str]) -> Tree:
     return found
 
 
+def experiment_files(paths: Iterable[Path]) -> list[Path]:
+    """The given files without the settings files beside the experiments, as `experiments/*.yaml` names them too.
+
+    Raises UserError if nothing is left."""
+    paths = list(paths)
+    files = [path for path in paths if path.name not in SETTINGS or path.resolve().parent != HERE]
+    if not files:
+        raise UserError(f"{paths[0]}: settings, not an experiment; name a file like experiments/ablation_alignment.yaml")
+    return files
+
+
 def read_experiment(path: Path) -> Experiment:
-    """An experiment file, checked."""
+    """An experiment file, checked. Raises UserError."""
     tree = read_yaml(path)
     try:
         experiment = Experiment.model_validate(tree)
     except ValidationError as error:
         raise UserError(explain(error, Experiment, [Layer(str(path), tree)])) from error
-    if experiment.table is not None:
-        try:
-            for variant in experiment.variants:
-                reported_row(experiment.table, variant.reported)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from error
     names = [variant.name for variant in experiment.variants]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: variants: two have the same name; names must differ: {', '.join(names)}")
+    for number, variant in enumerate(experiment.variants):
+        others = [name for name in names if name != variant.name]
+        if wrong := [name for name in experiment.others(number) if name not in others]:
+            raise UserError(
+                f"{path}: {variant.name}: against: {wrong[0]}: no other row of that name; choose from {', '.join(others)}"
+            )
+        if variant.reported and experiment.table is None:
+            raise UserError(f"{path}: {variant.name}: reported: say in which table, e.g. table: table1")
+        if experiment.table is not None:
+            try:
+                find_row(experiment.table, variant.reported)
+            except UserError as error:
+                raise UserError(f"{path}: {variant.name}: {error}") from error
     return experiment
 
 
@@ -141,67 +191,10 @@ def named_file(kind: str, name: str) -> Path:
 
 
 @cache
-def _layer(kind: str, name: str) -> Layer:
+def file_layer(kind: str, name: str) -> Layer:
+    """The settings of a base or a scale. Raises UserError."""
     path = named_file(kind, name)
     return Layer(f"experiments/{kind}/{path.name}", read_yaml(path))
-
-
-def merge(below: Any, above: Any) -> Any:
-    """Mappings merge key by key; anything else is replaced."""
-    if isinstance(below, dict) and isinstance(above, dict):
-        return below | {key: merge(below.get(key), value) for key, value in above.items()}
-    return above
-
-
-def set_key(tree: Tree, key: str, value: Any, source: str) -> Tree:
-    """`tree` with the value at a dotted key replaced; a section that is off (null) is turned on."""
-    head, _, rest = key.partition(".")
-    if not rest:
-        return tree | {head: value}
-    inner = tree.get(head)
-    if inner is not None and not isinstance(inner, dict):
-        raise UserError(f"{source}: {key}: {head} is a single value, it has no {rest}")
-    return tree | {head: set_key(inner or {}, rest, value, source)}
-
-
-def apply(layers: Sequence[Layer]) -> Tree:
-    """The layers, lowest first, as one tree."""
-    tree: Tree = {}
-    for layer in layers:
-        if layer.dotted:
-            for key, value in layer.tree.items():
-                tree = set_key(tree, key, value, layer.source)
-        else:
-            tree = merge(tree, layer.tree)
-    return tree
-
-
-def recipe_layers(experiment: Experiment, scale: str, overrides: Tree) -> list[Layer]:
-    """Base, scale, command line. A variant's own delta goes on top, for a row is defined by it."""
-    return [_layer("base", experiment.base), _layer("scales", scale), Layer("--set", overrides, dotted=True)]
-
-
-def read_recipe(layers: Sequence[Layer]) -> Recipe:
-    """The merged layers, checked as far as a recipe goes. Raises UserError."""
-    try:
-        return Recipe.model_validate(apply(layers))
-    except ValidationError as error:
-        raise UserError(explain(error, Recipe, layers)) from error
-
-
-def read_stage(stage: str, recipe: Recipe, precision: str, seed: int, layers: Sequence[Layer]) -> Any:
-    """One stage's config of a recipe. Raises UserError naming file and key."""
-    elsewhere = {"precision": "precision", "encoder": "encoder", "seed": "seeds (or --seeds)"}
-    for key, right in elsewhere.items():
-        if key in getattr(recipe, stage):
-            raise UserError(f"{_source(layers, [stage, key])}: {stage}.{key}: all stages share it; set {right} instead")
-    content = getattr(recipe, stage) | {"precision": precision}
-    if stage != "evaluate":
-        content |= {"encoder": recipe.encoder, "seed": seed}
-    try:
-        return STAGES[stage].model_validate(content)
-    except ValidationError as error:
-        raise UserError(explain(error, STAGES[stage], layers, stage)) from error
 
 
 def explain(error: ValidationError, model: type[BaseModel], layers: Sequence[Layer], prefix: str = "") -> str:
@@ -220,10 +213,10 @@ def explain(error: ValidationError, model: type[BaseModel], layers: Sequence[Lay
         text = problem["msg"].removeprefix("Value error, ")
         given = "" if isinstance(problem["input"], dict) else f" (given: {problem['input']!r})"
         allowed = text[:1].lower() + text[1:] + given
-    return f"{_source(layers, location)}: {key + ': ' if key else ''}{allowed}"
+    return f"{source_of(layers, location)}: {key + ': ' if key else ''}{allowed}"
 
 
-def _source(layers: Sequence[Layer], location: Sequence[str]) -> str:
+def source_of(layers: Sequence[Layer], location: Sequence[str]) -> str:
     """The topmost layer that says something at, or nearest above, a location."""
     typed = [layer for layer in layers if layer.source == "--set"]
     likely = [*typed, *reversed(layers)]  # a slip is likeliest in what was typed just now

@@ -1,40 +1,147 @@
-"""Every number the paper prints, from `results/reported.yaml`."""
+"""Every number the paper prints, from `results/reported.yaml`, checked against a closed schema."""
 
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import Field, ValidationError, model_validator
 
+from core.config import Closed
 from core.errors import UserError
 
 REPORTED = Path(__file__).with_name("reported.yaml")
+METRICS = {"union14m_benchmark": "waics", "common": "waics", "chinese": "chinese"}  # benchmark -> protocol of core.metrics
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class ReportedRow(Closed):
+    """One printed row: what it is, its accuracies in percent (None where the paper has none), the averages as printed.
+
+    `ours`: the paper's authors trained it. `recomputed`: they recomputed it from others' results. `default`: their choice."""
+
+    guidance: bool | None = None
+    alignment: bool | None = None
+    augmentation: str | None = None
+    decoder: str | None = None
+    target: str | None = None
+    mask: str | None = None
+    ratio: float | None = None
+    method: str | None = None
+    source: str | None = None
+    pretrained: bool | None = None
+    pretrain: str | None = None
+    finetune: str | None = None
+    epochs: int | None = None
+    labels: str | None = None
+    values: tuple[Percent | None, ...]
+    avg: Percent | None = None
+    w_avg: Percent | None = None
+    recomputed: bool = False
+    params_m: float | None = None
+    ours: bool = False
+    default: bool = False
+    note: str = ""
+
+    def name(self) -> str:
+        """What the row is called where no row of an experiment stands for it."""
+        if self.method is None:
+            keys = ("guidance", "alignment", "augmentation", "decoder", "target", "mask", "ratio")
+            return ", ".join(f"{key} {getattr(self, key)}" for key in keys if getattr(self, key) is not None)
+        trained = "" if self.finetune is None else f" on {self.finetune}"
+        more = ["pre-trained"] if self.pretrained else []
+        more += [f"{self.epochs} epochs"] if self.epochs else []
+        more += [f"{self.labels} labels"] if self.labels else []
+        return f"{self.method}{trained}{''.join(f', {part}' for part in more)} ({self.source})"
+
+
+class ReportedTable(Closed):
+    """One table of the paper. `recipe`: ablation, where all rows are the authors' own."""
+
+    title: str
+    benchmark: str
+    recipe: str | None = None
+    rows: Annotated[tuple[ReportedRow, ...], Field(min_length=1)]
+
+    def own(self, number: int) -> bool:
+        """Whether the paper's authors trained row `number`."""
+        return self.recipe == "ablation" or self.rows[number].ours
+
+
+class Misprint(Closed):
+    """A row whose printed Avg is not the mean of its printed values."""
+
+    table: str
+    method: str
+    source: str
+    printed: Percent
+    mean: Percent
+
+
+class Reported(Closed):
+    """The whole file."""
+
+    subsets: dict[str, tuple[str, ...]]
+    protocol_notes: dict[str, Any]
+    tables: dict[str, ReportedTable]
+    misprints: tuple[Misprint, ...]
+
+    @model_validator(mode="after")
+    def _as_many_values_as_columns(self) -> "Reported":
+        for name, table in self.tables.items():
+            for row in table.rows:
+                if len(row.values) != len(self.subsets[table.benchmark]):
+                    raise ValueError(
+                        f"{name}: {row.name()}: {len(row.values)} values for {len(self.subsets[table.benchmark])} columns"
+                    )
+        return self
+
+
+def read_reported(path: Path) -> Reported:
+    """The numbers in a file. Raises UserError if it does not follow the schema."""
+    try:
+        return Reported.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise UserError(f"{path}: {place}: {problem['msg'].removeprefix('Value error, ')}") from error
 
 
 @cache
-def _reported() -> dict[str, Any]:
-    return yaml.safe_load(REPORTED.read_text(encoding="utf-8"))
+def reported() -> Reported:
+    """The numbers of `results/reported.yaml`."""
+    return read_reported(REPORTED)
 
 
-def reported_subsets(table: str) -> list[str]:
-    """Names of a reported table's columns. Raises UserError if there is no such table."""
-    content = _reported()
-    if table not in content["tables"]:
-        names = ", ".join(content["tables"])
-        raise UserError(f"table {table!r}: results/reported.yaml has none of that name; choose from {names}")
-    return list(content["subsets"][content["tables"][table]["benchmark"]])
+def reported_table(name: str) -> ReportedTable:
+    """A table by its name. Raises UserError if there is none of that name."""
+    if name not in reported().tables:
+        raise UserError(
+            f"table {name!r}: results/reported.yaml has none of that name; choose from {', '.join(reported().tables)}"
+        )
+    return reported().tables[name]
 
 
-def reported_row(table: str, keys: Mapping[str, Any]) -> dict[str, float]:
-    """The reported accuracies (percent) of the row that has all `keys`, with `Avg` and, where printed, `W-Avg`.
+def find_row(table: str, keys: Mapping[str, Any]) -> int | None:
+    """The number of the row that has all `keys` (null: that says nothing of a key); None if `keys` is empty.
 
-    {} if `keys` is empty. Raises UserError if no row has them all."""
-    subsets = reported_subsets(table)
-    rows = [row for row in _reported()["tables"][table]["rows"] if all(row.get(key) == value for key, value in keys.items())]
+    Raises UserError unless it is exactly one."""
+    rows = reported_table(table).rows
     if not keys:
-        return {}
-    if not rows:
-        raise UserError(f"reported {dict(keys)}: no row of {table} in results/reported.yaml has all of these")
-    values = dict(zip(subsets, rows[0]["values"], strict=True)) | {"Avg": rows[0].get("avg"), "W-Avg": rows[0].get("w_avg")}
-    return {name: value for name, value in values.items() if value is not None}
+        return None
+    if unknown := keys.keys() - ReportedRow.model_fields.keys():
+        raise UserError(f"reported: {min(unknown)}: no row of results/reported.yaml has such a key")
+    found = [number for number, row in enumerate(rows) if all(getattr(row, key) == value for key, value in keys.items())]
+    if len(found) != 1:
+        many = f"{len(found)} rows of {table} in results/reported.yaml have all of these; say more" if found else ""
+        raise UserError(f"reported {dict(keys)}: {many or f'no row of {table} in results/reported.yaml has all of these'}")
+    return found[0]
+
+
+def reported_values(table: str, number: int) -> dict[str, float]:
+    """Subset, `Avg` and `W-Avg` -> accuracy in percent, of what the row has."""
+    row = reported_table(table).rows[number]
+    columns = (*reported().subsets[reported_table(table).benchmark], "Avg", "W-Avg")
+    values = zip(columns, (*row.values, row.avg, row.w_avg), strict=True)
+    return {name: value for name, value in values if value is not None}

@@ -1,8 +1,8 @@
 """Run folders: states, locks, records. Everything the suite writes lies below one results folder.
 
-RESULTS/runs/STAGE-ID/   config.json state.json record.json predictions.csv model.safetensors metrics.jsonl traceback.txt
+RESULTS/runs/STAGE-ID/   config.json state.json record.json predictions.csv correct.json model.safetensors metrics.jsonl
 RESULTS/data/FINGERPRINT/SPLIT/   rendered words
-RESULTS/tables/          tables, as Markdown and CSV
+RESULTS/tables/          tables, as Markdown, CSV and JSON
 """
 
 import csv
@@ -10,10 +10,12 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from core.errors import UserError
 from core.files import atomic_path, try_lock, write_text
@@ -49,12 +51,14 @@ class Run:
         return try_lock(self.folder / ".lock")
 
     def state(self) -> State:
-        """The run's state. A run that says it is running while nobody holds its lock was killed: it is preempted."""
+        """The run's state. A run that says it is running while nobody holds its lock was killed: it is preempted.
+
+        A record without a state was published: it is complete, although its weights may not be there."""
         path = self.folder / "state.json"
         try:
             state = State(**json.loads(path.read_text()))
         except FileNotFoundError:
-            return State()
+            return State("complete" if (self.folder / "record.json").exists() else "planned")
         except (ValueError, TypeError) as error:
             raise UserError(f"{path}: not a state file of this suite; delete it and run again") from error
         if state.name == "running":
@@ -90,6 +94,22 @@ class Run:
             writer = csv.writer(file)
             writer.writerow(PREDICTION_COLUMNS)
             writer.writerows(rows)
+
+    def write_correct(self, correct: Mapping[str, Sequence[bool]]) -> None:
+        """Which images of each subset were read right, in the order of `predictions.csv`: 4 to a hexadecimal digit."""
+        self.write_json("correct.json", {name: [len(one), np.packbits(one).tobytes().hex()] for name, one in correct.items()})
+
+    def correct(self) -> dict[str, np.ndarray] | None:
+        """Subset -> (images,) 0 or 1, or None where they were not stored. Raises UserError if the file is damaged."""
+        path = self.folder / "correct.json"
+        try:
+            stored = json.loads(path.read_text())
+            bits = {name: np.frombuffer(bytes.fromhex(digits), np.uint8) for name, (_, digits) in stored.items()}
+            return {name: np.unpackbits(bits[name], count=count).astype(np.int8) for name, (count, _) in stored.items()}
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}: damaged; delete it, and it is made again from predictions.csv") from error
 
     def predictions(self) -> list[dict[str, str]]:
         """The rows of `predictions.csv`, as text. Raises UserError if there is none."""

@@ -1,24 +1,19 @@
-"""Properties of schema, plan, store and tables, without training."""
+"""Properties of schema, recipe, plan and store, without training."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import yaml
 
 import run as command_line
-from analysis.load import Row
-from analysis.statistics import mean_accuracy, paired_difference, pooled_accuracy
-from analysis.tables import Table
 from core.config import Pretrain
 from core.errors import UserError
 from core.metrics import PROTOCOLS
 from experiments.datasets import REGISTRY, registry
 from experiments.plan import Plan, effective, make_plan
-from experiments.schema import HERE, merge, read_experiment, set_key
-from results.reported import reported_row
+from experiments.recipe import merge, set_key
+from experiments.schema import HERE
 from results.store import Store
 
 TABLE1 = HERE / "ablation_alignment.yaml"
@@ -107,13 +102,16 @@ def test_several_seeds_multiply_the_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"pretrain.mask.ratoi": 0.7}, r"--set: pretrain\.mask\.ratoi: unknown key; allowed: kind, ratio"),
+        ({"pretrain.mask.ratoi": 0.7}, r"--set: pretrain\.mask\.ratoi: unknown key; allowed: focus, kind, ratio"),
         ({"pretrain.mask.ratio": 1.2}, r"--set: pretrain\.mask\.ratio: input should be less than 1 \(given: 1\.2\)"),
-        ({"pretrain.mask.kind": "stripes"}, r"pretrain\.mask\.kind: input should be 'random' or 'block'"),
+        ({"pretrain.mask.kind": "stripes"}, r"pretrain\.mask\.kind: input should be 'random', 'block' or 'density'"),
         ({"pretrain.target": {"kind": "clip"}}, r"--set: pretrain\.target: .*'mae_feature'"),
         ({"encoder.depht": 3}, r"--set: encoder\.depht: unknown key; allowed: depth, heads, image, patch, positions, width"),
         ({"encoder.width": 33}, r"encoder.*width 33 must be divisible by heads"),
-        ({"encoder.positions": "released"}, r"needs a square number of patches, not 2 x 16; use grid"),
+        (
+            {"encoder.positions": "released", "encoder.patch": [16, 8]},
+            r"needs a square number of patches, not 2 x 16; use grid",
+        ),
         ({"pretrainn.mask": {}}, r"--set: pretrainn: unknown key; allowed: .*pretrain"),
         ({"pretrain.guidance": None}, r"pretrain: decoder\.order: SA-FFN goes with guidance: null"),
         ({"pretrain.guidance": None, "pretrain.decoder.order": "SA-FFN"}, r"alignment compares the two branches"),
@@ -126,7 +124,14 @@ def test_several_seeds_multiply_the_rows(tmp_path: Path) -> None:
         ({"finetune.seed": 3}, r"set seeds \(or --seeds\) instead"),
         ({"finetune.charset": "file:/nowhere"}, r"finetune\.charset: /nowhere: no such file"),
         ({"finetune.optimiser.base_lr": float("inf")}, r"--set: finetune\.optimiser\.base_lr: .*finite"),
-        ({"teacher.run": None}, r"MAE features need one; give teacher\.file or teacher\.run"),
+        ({"teacher.method": None}, r"this row needs one; give teacher\.file or teacher\.method"),
+        ({"teacher.method": "LMIM2"}, r"method LMIM2: the recipe has none of that name; choose from MIM, SeqCLR, scratch"),
+        ({"teacher.method": "SeqCLR", "pretrain.start": "teach"}, r"pretrain\.start: input should be 'random' or 'teacher'"),
+        ({"pretrain.mask": {"kind": "random", "ratio": 0.6, "focus": 2}}, r"focus belongs to kind: density"),
+        ({"pretrain.contrast": {"windows": 5}}, r"pretrain\.decoder: input should be None"),
+        ({"evaluate.subsets": "comon"}, r"evaluate\.subsets: comon: no benchmark of that name; choose from union14m_benchmark"),
+        ({"finetune.augmentation_draws": 8}, r"with augmentation: none leave it out"),
+        ({"length.pretrain": 0}, r"length\.pretrain: input should be greater than 0"),
         ({"pretrain.mask.ratio.x": 1}, r"--set: ratio\.x: ratio is a single value"),
     ],
 )
@@ -141,7 +146,10 @@ def test_a_wrong_setting_is_told_with_its_place_and_what_is_allowed(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("title: x\nvariants: [{name: a, sett: {}}]", r"variants\.0\.sett: unknown key; allowed: name, reported, set"),
+        (
+            "title: x\nvariants: [{name: a, sett: {}}]",
+            r"variants\.0\.sett: unknown key; allowed: against, method, name, reported, set",
+        ),
         ("title: x\nvariants: []", r"variants: tuple should have at least 1 item"),
         ("title: x\nvariants: [{name: a}, {name: a}]", r"two have the same name"),
         ("title: x\nseeds: [-1]\nvariants: [{name: a}]", r"seeds\.0: input should be greater than or equal to 0"),
@@ -150,8 +158,15 @@ def test_a_wrong_setting_is_told_with_its_place_and_what_is_allowed(
         ("", r"empty, or not a mapping"),
         ("title: x\nbase: mim\nvariants: [{name: a}]", r"base 'mim': there is none of that name; choose from lmim"),
         ("title: x\nvariants: [{name: a, set: {pretrain.mask.kind: 3}}]", r"mine\.yaml: a: pretrain\.mask\.kind"),
-        ("title: x\ntable: table99\nvariants: [{name: a}]", r"mine\.yaml: table 'table99': .* choose from table1"),
-        ("title: x\ntable: table1\nvariants: [{name: a, reported: {mask: x}}]", r"no row of table1 .* has all of these"),
+        ("title: x\ntable: table99\nvariants: [{name: a}]", r"mine\.yaml: a: table 'table99': .* choose from table1"),
+        (
+            "title: x\ntable: table1\nvariants: [{name: a, reported: {mask: x}}]",
+            r"mine\.yaml: a: .* no row of table1 .* has all",
+        ),
+        ("title: x\ntable: table1\nvariants: [{name: a, reported: {guidance: true}}]", r"2 rows of table1 .* say more"),
+        ("title: x\nvariants: [{name: a, reported: {mask: random}}]", r"reported: say in which table"),
+        ("title: x\nvariants: [{name: a, against: b}, {name: c}]", r"a: against: b: no other row of that name; choose from c"),
+        ("title: x\nvariants: [{name: a, method: MAE}]", r"mine\.yaml: a: method MAE: the recipe has none of that name"),
     ],
 )
 def test_a_wrong_experiment_file_is_told_in_one_line_with_its_name(tmp_path: Path, text: str, message: str) -> None:
@@ -223,100 +238,6 @@ def test_a_run_that_lost_its_process_is_preempted_not_running(tmp_path: Path) ->
             assert not second
     assert run.state().name == "preempted"
     assert "is gone" in run.state().message
-
-
-def test_missing_runs_show_as_missing_and_measured_ones_with_their_interval(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    write_evaluation(store, "evaluate-a", {"curve": [1, 1, 0, 0], "general": [1, 1, 1, 0]})
-    rows = [Row("one", {}, {0: "evaluate-a"}, {}), Row("two", {}, {0: "evaluate-b"}, {})]
-    table = Table("mine", "a title", "mini", "", None, rows, store)
-    table.write()
-    text, frame = table.markdown(), table.frame()
-    assert "|     | measured | 50.0    | 75.0    | 62.5    | 62.5    |" in text
-    assert "missing | missing | missing | missing | planned" in text
-    assert "No verdict: scale `mini`" in text
-    assert frame[frame["subset"] == "missing"]["row"].tolist() == ["two"]
-    assert (tmp_path / "tables" / "mine.mini.csv").read_text().startswith("experiment,scale,row,source")
-
-
-def test_a_verdict_is_given_at_paper_scale_only_and_by_the_interval(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    subsets = ["curve", "multi_oriented", "artistic", "contextless", "salient", "multi_words", "general"]
-    write_evaluation(store, "evaluate-a", {name: [1] * 81 + [0] * 19 for name in subsets})
-    write_evaluation(store, "evaluate-b", {name: [1] * 50 + [0] * 50 for name in subsets})
-    keys = {"guidance": True, "alignment": True}
-    rows = [Row(name, keys, {0: f"evaluate-{name}"}, {}) for name in "ab"]
-    assert not Table("t", "t", "paper", "", "table1", rows, store, {"pretrain.mask.ratio": 0.7}).verdict(0)
-    for scale, expected in {"paper": ["reproduced", "differs"], "mini": ["", ""]}.items():
-        table = Table("t", "t", scale, "", "table1", rows, store)
-        assert [table.verdict(number) for number in (0, 1)] == expected
-        assert ("| verdict" in table.markdown()) == (scale == "paper")
-
-
-def test_an_average_over_other_subsets_stands_beside_no_reported_one(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    write_evaluation(store, "evaluate-a", {"curve": [1] * 81 + [0] * 19})
-    keys = {"guidance": True, "alignment": True}
-    table = Table("t", "t", "paper", "", "table1", [Row("a", keys, {0: "evaluate-a"}, {})], store)
-    assert table.reported_values(table.rows[0]) == {"curve": 85.0}
-    assert not table.verdict(0)
-
-
-def test_overrides_give_a_table_of_their_own(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    write_evaluation(store, "evaluate-a", {"curve": [1, 0]})
-    rows = [Row("a", {}, {0: "evaluate-a"}, {})]
-    for overrides in ({}, {"pretrain.mask.ratio": 0.7}):
-        Table("t", "t", "mini", "", None, rows, store, overrides).write()
-    names = sorted(path.name for path in (tmp_path / "tables").glob("*.md"))
-    assert len(names) == 2
-    assert "pretrain.mask.ratio=0.7" in (tmp_path / "tables" / names[1]).read_text()
-
-
-def write_evaluation(store: Store, run_id: str, correct: dict[str, list[int]]) -> None:
-    run = store.run(run_id)
-    counts = {name: {"correct": sum(values), "images": len(values)} for name, values in correct.items()}
-    metrics = {"protocol": "waics", "protocol_statement": "words", "counts": counts, "dropped": {name: {} for name in correct}}
-    rows = [
-        (name, i, "ab", "AB" if right else "x", 0.5, 1) for name, values in correct.items() for i, right in enumerate(values)
-    ]
-    run.set_state("complete")
-    run.write_predictions(rows)
-    run.write_json("record.json", {"metrics": metrics, "code": {"commit": None, "clean": None}})
-
-
-def test_table_1s_reported_rows_are_found() -> None:
-    experiment = read_experiment(TABLE1)
-    averages = [reported_row("table1", variant.reported)["Avg"] for variant in experiment.variants]
-    assert averages == [77.7, 80.6, 81.2]
-    with pytest.raises(UserError, match="no row of table1"):
-        reported_row("table1", {"guidance": "maybe"})
-
-
-def test_reported_averages_follow_from_their_rows() -> None:
-    content = yaml.safe_load((HERE.parent / "results" / "reported.yaml").read_text())
-    for row in content["tables"]["table1"]["rows"]:
-        assert np.mean(row["values"]) == pytest.approx(row["avg"], abs=0.05)
-
-
-def test_the_averages_interval_covers_the_truth_as_often_as_it_says() -> None:
-    random = np.random.default_rng(0)
-    shares, images = np.array([0.9, 0.5, 0.2]), np.array([300, 80, 150])
-    estimates = [mean_accuracy(random.binomial(images, shares), images) for _ in range(2000)]
-    covered = np.mean([one.low <= shares.mean() <= one.high for one in estimates])
-    assert 0.93 <= covered <= 0.97
-    assert mean_accuracy([0, 0], [10, 10]).high > 0
-
-
-def test_pairing_narrows_the_interval_of_a_difference() -> None:
-    random = np.random.default_rng(0)
-    hard = random.random(400) < 0.5
-    first, second = (np.where(hard, 0, random.random(400) < share).astype(int) for share in (0.9, 0.8))
-    paired = paired_difference([first - second])
-    shuffled = paired_difference([first - random.permutation(second)])
-    assert paired.high - paired.low < shuffled.high - shuffled.low
-    assert paired.value == pytest.approx(shuffled.value)
-    assert pooled_accuracy([1, 9], [10, 10]) == 0.5
 
 
 @pytest.mark.parametrize(

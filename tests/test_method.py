@@ -19,7 +19,7 @@ from core.config import (
 )
 from core.guidance import OPERATIONS, STRENGTHS, choose_operations, draw_view, guidance_view
 from core.lmim import LMIM, alignment_loss, reconstruction_loss, total_loss
-from core.masking import block_mask, draw_visible, hidden_patches, random_mask
+from core.masking import block_mask, draw_visible, hidden_patches, random_mask, stroke_density
 from core.pretrain import PretrainTask, make_model
 from core.randomness import generator
 from core.recognizer import Recognizer
@@ -41,10 +41,10 @@ def pretrain_config(**changes: Any) -> Pretrain:
     return Pretrain(**(settings | changes))
 
 
-@pytest.mark.parametrize("kind", ["random", "block"])
+@pytest.mark.parametrize("kind", ["random", "block", "density"])
 @pytest.mark.parametrize("ratio", [0.6, 0.8, 0.9])
 def test_a_mask_hides_the_same_number_of_patches_in_every_image(kind: str, ratio: float) -> None:
-    visible = draw_visible(Mask(kind=kind, ratio=ratio), 16, (8, 32), generator=generator(0))
+    visible = draw_visible(Mask(kind=kind, ratio=ratio), Encoder(), torch.rand(16, 3, 32, 128), generator=generator(0))
     assert visible.shape == (16, visible_count(256, ratio))
     assert all(len(set(row)) == len(row) for row in visible.tolist())
     assert (hidden_patches(visible, 256).sum(1) == 256 - visible.shape[1]).all()
@@ -69,6 +69,36 @@ def test_block_masks_hide_neighbours_more_often_than_random_ones() -> None:
     blocks = hidden_neighbours(block_mask(64, (8, 32), 0.6, generator=generator(0)))
     scattered = hidden_neighbours(random_mask(64, 256, 0.6, generator=generator(0)))
     assert blocks > scattered + 0.1
+
+
+def word_in_the_left_half() -> torch.Tensor:
+    """(64, 3, 32, 128) images with strokes on the left and next to nothing on the right."""
+    images = torch.full((64, 3, 32, 128), 200.0)
+    images[..., :64:4] = 20
+    return images + torch.rand(images.shape, generator=generator(1))
+
+
+def test_density_follows_the_strokes_and_is_even_where_there_are_none() -> None:
+    density = stroke_density(word_in_the_left_half(), (4, 4))
+    torch.testing.assert_close(density.mean(1), torch.ones(64))
+    assert (density[:, 1:15].min() > 1.5) & (density[:, 17:].max() < 0.1)
+    assert torch.equal(stroke_density(torch.full((2, 3, 32, 128), 7.0), (4, 4)), torch.ones(2, 32))
+
+
+def test_density_masks_hide_strokes_more_often_and_ground_at_times() -> None:
+    images = word_in_the_left_half()
+
+    def hidden_share(mask: Mask) -> tuple[float, float]:
+        hidden = hidden_patches(draw_visible(mask, Encoder(), images, generator=generator(0)), 256).view(-1, 8, 32).float()
+        return hidden[..., :16].mean().item(), hidden[..., 16:].mean().item()
+
+    left, right = hidden_share(Mask(kind="density", ratio=0.6))
+    assert left > 0.95
+    assert 0.05 < right < 0.3
+    weaker = hidden_share(Mask(kind="density", ratio=0.6, focus=0.5))
+    assert right < weaker[1] < weaker[0] < left
+    even = hidden_share(Mask(kind="density", ratio=0.6, focus=0))
+    assert even == pytest.approx((0.6, 0.6), abs=0.02)
 
 
 def test_reconstruction_loss_ignores_visible_patches_and_means_over_hidden_ones() -> None:
@@ -102,6 +132,16 @@ def test_alignment_pulls_on_both_branches() -> None:
         (gradient,) = torch.autograd.grad(output.alignment, features, retain_graph=True)
         assert gradient[:, 0].abs().sum() > 0
         assert gradient[:, 1:].abs().sum() == 0
+
+
+@pytest.mark.parametrize(("stopped", "still"), [("guidance", "guidance_features"), ("masked", "features")])
+def test_a_stopped_branch_gets_no_gradient_from_alignment(stopped: str, still: str) -> None:
+    model = LMIM(pretrain_config(target={"kind": "pixel"}, alignment=Alignment(stop_gradient=stopped)))
+    output = model(torch.rand(2, 3, 32, 128), torch.rand(2, 3, 32, 128), random_mask(2, 64, 0.8, generator=generator(0)))
+    assert output.alignment is not None
+    for name in ("features", "guidance_features"):
+        (gradient,) = torch.autograd.grad(output.alignment, getattr(output, name), retain_graph=True, allow_unused=True)
+        assert (gradient is None) == (name == still)
 
 
 @pytest.mark.parametrize("order", ["SA-CA-FFN", "CA-SA-FFN"])
@@ -167,7 +207,7 @@ def test_random_features_come_from_another_initialisation_and_stay_frozen() -> N
     assert not any(parameter.requires_grad for parameter in model.target.parameters())
 
 
-@pytest.mark.parametrize("strength", ["weak", "medium", "strong"])
+@pytest.mark.parametrize("strength", ["weak", "medium", "strong", "steady"])
 def test_a_guidance_view_is_an_image_and_another_look(strength: str) -> None:
     images = torch.rand(8, 3, 32, 128)
     view = draw_view(STRENGTHS[strength], 8, (32, 128), generator=generator(3))

@@ -1,0 +1,228 @@
+"""A table's content as Markdown, CSV, LaTeX, HTML or JSON."""
+
+import html as escapes
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+Content = Mapping[str, Any]
+Grid = tuple[list[str], list[list[str]]]  # head, lines
+
+
+def heading(content: Content) -> str:
+    """Table N: title, or the experiment's name where the paper has no such table."""
+    name = content["table"].replace("table", "Table ") if content["table"] else content["experiment"]
+    return f"{name}: {content['title']}"
+
+
+def _number(values: Mapping[str, Any], name: str, form: str = ".1f", absent: str = "–") -> str:
+    value = values.get(name)
+    return absent if value is None else format(value["accuracy"] if isinstance(value, Mapping) else value, form)
+
+
+def main_grid(content: Content) -> Grid:
+    """Reported, measured and difference of every row, with the interval of Avg and the verdict."""
+    columns = [*content["columns"], "Avg", "W-Avg"]
+    lines: list[list[str]] = []
+    for row in content["rows"]:
+        name = row["name"]
+        if row["reported"]:
+            lines.append([name, "reported", *(_number(row["reported"], column) for column in columns), "", ""])
+            name = ""
+        verdict = row["verdict"] + (f" ({'; '.join(row['why'])})" if row["verdict"] and row["why"] else "")
+        if "measured" in row:
+            average = row["measured"]["Avg"]
+            interval = f"{average['low']:.1f} to {average['high']:.1f}"
+            cells = [_number(row["measured"], column) for column in columns]
+            lines.append([name, "measured", *cells, interval, verdict])
+            if row["difference"]:
+                lines.append(
+                    ["", "difference", *(_number(row["difference"], column, "+.1f", "") for column in columns), "", ""]
+                )
+        elif row["verdict"] == "missing":
+            lines.append([name, "measured", *["missing"] * len(columns), "", verdict])
+    return ["row", "", *columns, "95 % of Avg", "verdict"], lines
+
+
+def comparison_grid(content: Content) -> Grid:
+    """Differences between rows."""
+    head = ["difference of Avg", "reported", "measured", "95 % interval", "detectable", "verdict", "W-Avg", "McNemar p < 0.05"]
+    lines = []
+    for one in content["comparisons"]:
+        paper = "–" if one["reported"] is None else f"{one['reported']:+.1f}"
+        cells = [f"{one['row']} − {one['other']}", paper]
+        why = f" ({'; '.join(one['why'])})" if one.get("why") else ""
+        if "Avg" not in one:
+            missing = "missing" if one["verdict"] == "missing" else ""
+            lines.append([*cells, missing, "", "", one["verdict"] + why, "", ""])
+            continue
+        size = f", size {one['size']}" if "size" in one else ""
+        average, pooled = one["Avg"], one["W-Avg"]
+        cells += [f"{average['accuracy']:+.1f}", f"{average['low']:+.1f} to {average['high']:+.1f}", f"{one['detectable']:.1f}"]
+        cells += [one["verdict"] + size, f"{pooled['accuracy']:+.1f} ({pooled['low']:+.1f} to {pooled['high']:+.1f})"]
+        lines.append([*cells, _found(one["mcnemar"])])
+    return head, lines
+
+
+def _found(tests: Mapping[str, Mapping[str, float]]) -> str:
+    """The subsets in which a test found a difference, with the number of seeds where there are several."""
+    subsets = next(iter(tests.values()))
+    counts = {name: sum(test[name] < 0.05 for test in tests.values()) for name in subsets}
+    several = f" of {len(tests)}" if len(tests) > 1 else ""
+    return ", ".join(f"{name} {count}{several}" if several else name for name, count in counts.items() if count) or "none"
+
+
+def ledger_grid(content: Content) -> Grid:
+    """What each row took."""
+    head = ["row", "images seen", "teacher", "pre-training", "fine-tuning", "hours of training", "parameters"]
+    lines = []
+    for row in content["rows"]:
+        if ledger := row.get("ledger"):
+            parts = ["unknown" if ledger[f"{name}_images"] is None else f"{ledger[f'{name}_images']:,}" for name in STAGES]
+            least = "over " if "unknown" in parts else ""
+            hours = f"{ledger['hours']:.3g} {ledger['unit']}"
+            lines.append([row["name"], f"{least}{ledger['images']:,}", *parts, hours, f"{ledger['parameters']:,}"])
+    return head, lines
+
+
+STAGES = ("teacher", "pretrain", "finetune")
+GRIDS: tuple[tuple[str, Callable[[Content], Grid]], ...] = (
+    ("", main_grid),
+    ("Differences between rows", comparison_grid),
+    ("What a row took, its teacher included (mean over seeds; shared runs count in full)", ledger_grid),
+)
+
+
+def markdown(contents: Sequence[Content]) -> str:
+    """For people, in a terminal or on a page."""
+    parts = []
+    for content in contents:
+        part = [f"# {heading(content)}", ""]
+        for title, grid in GRIDS:
+            head, lines = grid(content)
+            if lines:
+                part += [*([f"## {title}", ""] if title else []), *_pipes(head, lines), ""]
+        part += [f"- {text}" for text in (*content["notes"], *content["rules"])]
+        parts.append("\n".join(part))
+    return "\n\n".join(parts) + "\n"
+
+
+def _pipes(head: list[str], lines: list[list[str]]) -> list[str]:
+    safe = [[cell.replace("|", "\\|") for cell in line] for line in (head, *lines)]
+    widths = [max(len(line[column]) for line in safe) for column in range(len(head))]
+
+    def row(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+    return [row(safe[0]), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(row, safe[1:])]
+
+
+def frame(contents: Sequence[Content]) -> pd.DataFrame:
+    """Long form, for machines: a line for each row, column and source, and for each difference between rows."""
+    lines: list[dict[str, Any]] = []
+    for content in contents:
+        base = {"experiment": content["experiment"], "table": content["table"], "scale": content["scale"]}
+        for row in content["rows"]:
+            own = base | {"row": row["name"]}
+            for name, value in row["reported"].items():
+                lines.append(own | {"source": "reported", "column": name, "accuracy": value})
+            told = {"source": "measured", "verdict": row["verdict"], "why": "; ".join(row["why"])}
+            if "measured" not in row:
+                if row["verdict"] == "missing":
+                    lines.append(own | told | {"column": "missing"})
+                continue
+            origin = {
+                "seeds": " ".join(map(str, row["seeds"])),
+                "runs": " ".join(run["evaluate"] for run in row["runs"].values()),
+            }
+            for name, cell in row["measured"].items():
+                lines.append(own | told | {"column": name, **cell, "difference": row["difference"].get(name), **origin})
+        for one in content["comparisons"]:
+            own = base | {"row": one["row"], "against": one["other"], "verdict": one["verdict"], "reported": one["reported"]}
+            for name in ("Avg", "W-Avg"):
+                cell = {"column": name, **one[name]} if name in one else {"column": one["verdict"]}
+                lines.append(own | {"source": "paired difference", **cell, "detectable": one.get("detectable")})
+                if name not in one:
+                    break
+    columns = (
+        "experiment table scale row against source column accuracy low high error covers correct images difference reported"
+    )
+    order = [*columns.split(), "detectable", "verdict", "why", "seeds", "runs"]
+    made = pd.DataFrame(lines)
+    for name in ("correct", "images"):
+        made[name] = made[name].astype("Int64") if name in made else pd.NA
+    return made.reindex(columns=order)
+
+
+def csv(contents: Sequence[Content]) -> str:
+    """`frame` as comma-separated values."""
+    return frame(contents).to_csv(index=False)
+
+
+def _json(contents: Sequence[Content]) -> str:
+    return json.dumps(list(contents), indent=1, ensure_ascii=False, default=str) + "\n"
+
+
+def latex(contents: Sequence[Content]) -> str:
+    """Tables for a LaTeX document; needs \\usepackage{booktabs, graphicx} and a font with the rows' characters."""
+    parts = []
+    for content in contents:
+        for title, grid in GRIDS:
+            head, lines = grid(content)
+            if not lines:
+                continue
+            body = [[_tex(cell) for cell in line] for line in lines]
+            table = pd.DataFrame(body, columns=[_tex(cell) for cell in head]).style.hide(axis="index")
+            alignment = "l" * 2 + "r" * (len(head) - 2)
+            caption = _tex(
+                f"{heading(content)}{f'. {title}' if title else ''}. Scale {content['scale']}. {content['notes'][1]}"
+            )
+            inner = table.to_latex(hrules=True, column_format=alignment).strip()
+            scaled = f"\\resizebox{{\\linewidth}}{{!}}{{%\n{inner}}}"
+            parts.append(f"\\begin{{table}}\n\\centering\n{scaled}\n\\caption{{{caption}}}\n\\end{{table}}\n")
+    return "\n".join(parts)
+
+
+TEX = {"\\": r"\textbackslash{}", "−": "$-$", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
+    mark: f"\\{mark}" for mark in "&%$#_{}"
+}
+
+
+def _tex(text: str) -> str:
+    return "".join(TEX.get(mark, mark) for mark in text).replace("`", "")
+
+
+STYLE = (
+    "body{font:14px/1.45 system-ui,sans-serif;margin:2em auto;max-width:80em;padding:0 1em}"
+    "table{border-collapse:collapse;margin:1em 0}th,td{padding:.25em .6em;text-align:right;border-bottom:1px solid #ddd}"
+    "td:first-child,th:first-child,td:nth-child(2),td:last-child{text-align:left}thead th{border-bottom:2px solid #444}"
+    ".wide{overflow-x:auto}"
+)
+
+
+def html(contents: Sequence[Content]) -> str:
+    """One page that needs nothing else."""
+    parts = []
+    for content in contents:
+        parts.append(f"<h1>{escapes.escape(heading(content))}</h1>")
+        for title, grid in GRIDS:
+            head, lines = grid(content)
+            if lines:
+                made = pd.DataFrame(lines, columns=head).to_html(index=False, border=0, justify="unset")
+                parts.append(f"{f'<h2>{title}</h2>' if title else ''}<div class=wide>{made}</div>")
+        notes = "".join(f"<li>{escapes.escape(text)}</li>" for text in (*content["notes"], *content["rules"]))
+        parts.append(f"<ul>{notes}</ul>")
+    title = escapes.escape(", ".join(heading(content) for content in contents))
+    head_tags = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    return f"<!doctype html>\n<html lang=en>{head_tags}\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+
+
+FORMATS: dict[str, Callable[[Sequence[Content]], str]] = {
+    "md": markdown,
+    "csv": csv,
+    "latex": latex,
+    "html": html,
+    "json": _json,
+}

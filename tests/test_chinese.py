@@ -1,0 +1,109 @@
+"""Rendered Chinese words, their charset and their experiment."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core import fonts, synthetic
+from core.chinese import MANNERS, frequent_words
+from core.config import Finetune, Rendered
+from core.errors import UserError
+from experiments.plan import Plan, make_plan
+from experiments.schema import HERE
+from results.store import Store
+
+WORDS = Rendered(language="zh", train=24, validation=4, test=3, vocabulary=60, letters=(1, 3))
+
+
+@pytest.fixture
+def font() -> None:
+    """Skips where the system has no font with Chinese characters."""
+    try:
+        fonts.cjk_faces()
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+def plan(tmp_path: Path, scale: str, **overrides: Any) -> Plan:
+    file = HERE / "chinese_benchmark.yaml"
+    return make_plan([file], scale, Store(tmp_path), precision="fp32", overrides=overrides, seeds=None)
+
+
+def test_words_are_chinese_frequent_and_as_long_as_asked() -> None:
+    words = frequent_words(200, (2, 3))
+    assert len(words) == 200
+    assert all(len(word) in (2, 3) and all("\u4e00" <= mark <= "\u9fff" for mark in word) for word in words)
+    frequencies = list(words.values())
+    assert frequencies[0] > 10 * frequencies[-1] > 0
+
+
+def test_the_charset_is_that_of_all_words_seen_and_unseen() -> None:
+    seen, _, unseen = synthetic.vocabulary(WORDS)
+    characters = synthetic.characters(WORDS)
+    assert set(characters) == set("".join([*seen, *unseen]))
+    assert list(characters) == sorted(set(characters))
+    assert not set(seen) & set(unseen)
+
+
+def test_every_manner_is_drawn_and_equal_again(font: None) -> None:
+    assert list(synthetic.splits(WORDS)) == ["train", "validation", *MANNERS]
+    for split in synthetic.splits(WORDS):
+        pictures = [synthetic.render(WORDS, split, 1) for _ in range(2)]
+        assert pictures[0][0].tobytes() == pictures[1][0].tobytes()
+        assert pictures[0][0].size == (128, 32)
+        assert np.asarray(pictures[0][0]).std() > 5, "there is ink"
+        assert pictures[0][1] in frequent_words(60, (1, 3))
+
+
+def test_a_character_is_drawn_and_not_a_box(font: None) -> None:
+    """A font without a character draws the same box for every one."""
+    face = fonts.cjk_font(fonts.cjk_faces()[0], 24)
+    assert len({hashlib.sha256(bytes(face.getmask(mark))).hexdigest() for mark in synthetic.characters(WORDS)}) > 40
+
+
+def test_without_a_font_the_package_to_install_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(fonts, "FOLDERS", (str(tmp_path),))
+    monkeypatch.delenv("LMIM_CJK_FONT", raising=False)
+    for function in (fonts.cjk_faces, fonts.cjk_contents):
+        function.cache_clear()
+    try:
+        with pytest.raises(UserError, match=r"no font with Chinese .* apt-get install fonts-wqy-microhei\), or name"):
+            synthetic.fingerprint(WORDS)
+        reasons = {run.missing() for run in plan(tmp_path, "smoke").runs.values()}
+        assert len(reasons) == 1
+        assert "fonts-wqy-microhei" in reasons.pop()
+        monkeypatch.setenv("LMIM_CJK_FONT", "/nowhere/font")
+        with pytest.raises(UserError, match="LMIM_CJK_FONT: /nowhere/font: no such file"):
+            synthetic.fingerprint(WORDS)
+    finally:
+        for function in (fonts.cjk_faces, fonts.cjk_contents):
+            function.cache_clear()
+
+
+def test_rendered_words_bring_their_own_charset(tmp_path: Path) -> None:
+    found = plan(tmp_path, "smoke")
+    configs = [run.config for run in found.runs.values() if isinstance(run.config, Finetune)]
+    assert len(configs) == 4
+    rendered = Rendered(language="zh", train=128, validation=16, test=16, vocabulary=100, letters=(1, 3))
+    assert {config.charset for config in configs} == {synthetic.characters(rendered)}
+    assert {config.max_length for config in configs} == {40}
+    mim, lmim = (found.cells[number].trainings[0] for number in (2, 3))
+    assert found.runs[lmim].inputs == {"teacher": mim}, "LMIM's teacher is the MIM row's encoder"
+
+
+def test_at_the_papers_scale_the_sizes_are_known_without_the_charset_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LMIM_DATA", raising=False)
+    found = plan(tmp_path, "paper")
+    finetune = [run for run in found.runs.values() if isinstance(run.config, Finetune)]
+    assert {len(run.config.charset) for run in finetune} == {7934}  # type: ignore[union-attr]
+    assert {run.config.optimiser.epochs for run in finetune} == {60}  # type: ignore[union-attr]
+    assert any("characters.txt: no such file; `run.py data charset" in run.lacks for run in finetune)
+    file = tmp_path / "characters.txt"
+    file.write_text("一二三")
+    given = plan(tmp_path, "paper", **{"finetune.charset": f"file:{file}"})
+    assert {run.config.charset for run in given.runs.values() if isinstance(run.config, Finetune)} == {"一二三"}

@@ -1,0 +1,419 @@
+"""Tables from stored records: layout, intervals, verdicts, differences, ledger, formats."""
+
+import csv
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import call
+
+from analysis.formats import FORMATS
+from analysis.load import Row, load_evaluation
+from analysis.tables import Table
+from core.errors import UserError
+from core.metrics import PROTOCOLS
+from results.reported import REPORTED, find_row, read_reported, reported, reported_values
+from results.store import Store
+
+SUBSETS = ["curve", "multi_oriented", "artistic", "contextless", "salient", "multi_words", "general"]
+SIZES = PROTOCOLS["waics"].sizes
+LMIM, GUIDANCE, NEITHER = 2, 1, 0  # rows of Table 1
+
+
+def write_evaluation(store: Store, run_id: str, correct: dict[str, list[int]], protocol: str = "waics") -> str:
+    run = store.run(run_id)
+    counts = {name: {"correct": sum(values), "images": len(values)} for name, values in correct.items()}
+    dropped: dict[str, Any] = {name: {} for name in correct}
+    metrics = {"protocol": protocol, "protocol_statement": "words", "counts": counts, "dropped": dropped}
+    if len(correct.get("general", ())) < 10_000:  # tables take `correct.json`; these are for people and other protocols
+        reads = {0: "x", 1: "AB"}
+        run.write_predictions(
+            (name, i, "ab", reads[right], 0.5, 1) for name, values in correct.items() for i, right in enumerate(values)
+        )
+    run.write_correct({name: [bool(value) for value in values] for name, values in correct.items()})
+    run.write_json("record.json", {"metrics": metrics, "code": {"commit": None, "clean": None}})
+    run.set_state("complete")
+    return run_id
+
+
+def write_training(store: Store, run_id: str, images: int, seconds: float, accelerator: str | None = None) -> str:
+    metrics = {"images_seen": images, "parameters": 123, "train_seconds": seconds, "dropped": {}}
+    hardware = {"accelerator": accelerator, "threads": 2}
+    store.run(run_id).write_json("record.json", {"stage": run_id.split("-")[0], "metrics": metrics, "hardware": hardware})
+    store.run(run_id).set_state("complete")
+    return run_id
+
+
+def row(name: str, *evaluations: str, reported: int | None = None, against: tuple[str, ...] = (), **options: Any) -> Row:
+    by_seed = dict(enumerate(evaluations))
+    trainings = options.pop("trainings", dict.fromkeys(by_seed, ()))
+    return Row(name, reported, against, by_seed, trainings, options.pop("teachers", {}), **options)
+
+
+def whole(share: float) -> dict[str, list[int]]:
+    """The paper's test sets, of which a share is read."""
+    return {name: [1] * round(share * SIZES[name]) + [0] * (SIZES[name] - round(share * SIZES[name])) for name in SUBSETS}
+
+
+def table(store: Store, rows: list[Row], scale: str = "mini", of: str | None = None, **options: Any) -> Table:
+    return Table("mine", "a title", scale, "about it", of, rows, store, **options)
+
+
+# What the paper reports
+
+
+def test_reported_averages_follow_from_their_rows_but_for_the_known_misprints() -> None:
+    content, misprints = reported(), set()
+    sizes = {"union14m_benchmark": SIZES, "common": SIZES, "chinese": PROTOCOLS["chinese"].sizes}
+    for name, one in content.tables.items():
+        columns = content.subsets[one.benchmark]
+        for printed in one.rows:
+            values = [value for value in printed.values if value is not None]
+            if len(values) < len(columns):
+                assert printed.avg is None
+                continue
+            mean = sum(values) / len(values)
+            if printed.avg is None or abs(printed.avg - mean) > 0.0501:
+                misprints.add((name, printed.method, printed.source, printed.avg, round(mean, 2)))
+            if printed.w_avg is not None:
+                images = [sizes[one.benchmark][column] for column in columns]
+                pooled = sum(value * count for value, count in zip(values, images, strict=True)) / sum(images)
+                assert printed.w_avg == pytest.approx(pooled, abs=0.0501), (name, printed.method)
+    assert misprints == {(one.table, one.method, one.source, one.printed, one.mean) for one in content.misprints}
+    assert len(misprints) == 7
+
+
+def test_the_reported_file_follows_a_closed_schema(tmp_path: Path) -> None:
+    content = yaml.safe_load(REPORTED.read_text())
+    for change, message in (
+        (lambda rows: rows[0].update(acuracy=3), r"tables\.table1\.rows\.0\.acuracy: Extra inputs are not permitted"),
+        (lambda rows: rows[0].update(avg=177.7), r"tables\.table1\.rows\.0\.avg: Input should be less than or equal to 100"),
+        (lambda rows: rows[0]["values"].pop(), r"table1: guidance False, alignment False: 6 values for 7 columns"),
+    ):
+        wrong = json.loads(json.dumps(content))
+        change(wrong["tables"]["table1"]["rows"])
+        (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong))
+        with pytest.raises(UserError, match=message):
+            read_reported(tmp_path / "wrong.yaml")
+
+
+def test_a_reported_row_is_found_by_its_keys_and_by_no_fewer() -> None:
+    found = find_row("table7", {"method": "LMIM", "finetune": "ard", "epochs": None})
+    assert found is not None
+    assert reported_values("table7", found)["Avg"] == 84.3
+    assert find_row("table7", {}) is None
+    with pytest.raises(UserError, match=r"2 rows of table7 .* say more"):
+        find_row("table7", {"method": "LMIM", "finetune": "ard"})
+    with pytest.raises(UserError, match="guidence: no row of results/reported"):
+        find_row("table1", {"guidence": True})
+
+
+# Rows
+
+
+def test_missing_runs_show_as_missing_and_measured_ones_with_their_interval(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-a", {"curve": [1, 1, 0, 0], "general": [1, 1, 1, 0]})
+    made = table(store, [row("one", "evaluate-a"), row("two", "evaluate-b", against=("one",))])
+    made.write()
+    text, content = FORMATS["md"]([made.content]), made.content
+    assert "| one | measured | 50.0    | 75.0    | 62.5    | 62.5    |" in text
+    assert "| two | measured | missing | missing | missing | missing |" in text
+    assert "missing (its evaluation is planned)" in text
+    assert content["comparisons"][0]["verdict"] == "missing"
+    assert content["comparisons"][0]["why"] == ["no complete run of two"]
+    lines = list(csv.DictReader((tmp_path / "tables" / "mine.mini.csv").read_text().splitlines()))
+    assert [line["row"] for line in lines if line["column"] == "missing"] == ["two", "two"]
+    assert json.loads((tmp_path / "tables" / "mine.mini.json").read_text()) == [json.loads(json.dumps(content))]
+
+
+def test_a_record_without_a_state_is_a_published_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-a", {"curve": [1, 0]})
+    (store.run("evaluate-a").folder / "state.json").unlink()
+    assert store.run("evaluate-a").state().name == "complete"
+    assert table(store, [row("one", "evaluate-a")]).content["rows"][0]["measured"]["Avg"]["accuracy"] == 50
+
+
+def test_stored_verdicts_on_images_are_those_of_the_predictions(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    values = {"curve": [1, 0, 1, 1, 0, 0, 0, 1, 1], "general": [0, 1]}
+    write_evaluation(store, "evaluate-a", values)
+    stored = load_evaluation(store, "evaluate-a")
+    (store.run("evaluate-a").folder / "correct.json").unlink()
+    scored = load_evaluation(store, "evaluate-a")
+    assert stored is not None
+    assert scored is not None
+    for one in (stored, scored):
+        assert {name: array.tolist() for name, array in one.correct.items()} == values
+    (store.run("evaluate-a").folder / "correct.json").write_text('{"curve": 3}')
+    with pytest.raises(UserError, match=r"correct\.json: damaged; delete it"):
+        load_evaluation(store, "evaluate-a").correct  # type: ignore[union-attr]  # noqa: B018
+
+
+def test_only_the_papers_recipe_on_its_data_under_its_protocol_gets_a_verdict(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-like", whole(0.812))
+    write_evaluation(store, "evaluate-less", whole(0.7))
+    write_evaluation(store, "evaluate-case", whole(0.812), "case_sensitive")
+    write_evaluation(store, "evaluate-few", {name: [1] * 8 + [0] * 2 for name in SUBSETS})
+    write_evaluation(store, "evaluate-part", {"curve": [1] * 8})
+
+    def verdict(run: str, scale: str = "paper", **options: Any) -> tuple[str, list[str]]:
+        entry = table(store, [row("x", run, reported=LMIM)], scale, "table1", **options).content["rows"][LMIM]
+        return entry["verdict"], entry["why"]
+
+    assert verdict("evaluate-like") == ("reproduced", [])
+    assert verdict("evaluate-less") == ("differs", [])
+    assert verdict("evaluate-like", "mini") == ("not comparable", ["scale mini"])
+    assert verdict("evaluate-like", overrides={"a": 1}) == ("not comparable", ["settings of the command line"])
+    assert verdict("evaluate-like", stand_ins=True)[1] == ["rendered words in place of the paper's data"]
+    assert verdict("evaluate-case")[1] == ["protocol case_sensitive, not waics"]
+    assert "curve: 10 of 2,426 images" in verdict("evaluate-few")[1]
+    assert "general was not evaluated" in verdict("evaluate-part")[1]
+    assert verdict("evaluate-none") == ("missing", ["its evaluation is planned"])
+
+
+def test_the_papers_other_rows_stand_in_their_places(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    place = find_row("table7", {"method": "MIM"})
+    made = table(store, [row("our MIM", write_evaluation(store, "evaluate-a", {"curve": [1]}), reported=place)], of="table7")
+    names = [entry["name"] for entry in made.content["rows"]]
+    assert len(names) == 13
+    assert names[0] == "ABINet on union14m_l (MAERec paper)"
+    assert names[place or 0] == "our MIM"
+    assert made.content["rows"][0]["verdict"] == ""
+    seqclr = next(entry for entry in made.content["rows"] if entry["name"].startswith("SeqCLR"))
+    assert (seqclr["verdict"], seqclr["why"]) == ("missing", ["no row of this experiment stands for it"])
+
+
+def test_an_average_over_other_subsets_is_not_set_against_the_reported_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-a", {"curve": [1] * 81 + [0] * 19, "mine": [1, 0]})
+    entry = table(store, [row("a", "evaluate-a", reported=LMIM)], of="table1").content["rows"][LMIM]
+    assert entry["difference"] == {"curve": -4.0}
+    assert table(store, [row("a", "evaluate-a", reported=LMIM)], of="table1").columns == [*SUBSETS, "mine"]
+
+
+def test_overrides_give_a_table_of_their_own(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-a", {"curve": [1, 0]})
+    for overrides in ({}, {"pretrain.mask.ratio": 0.7}):
+        table(store, [row("a", "evaluate-a")], overrides=overrides).write()
+    names = sorted(path.name for path in (tmp_path / "tables").glob("*.md"))
+    assert len(names) == 2
+    assert "pretrain.mask.ratio=0.7" in (tmp_path / "tables" / names[1]).read_text()
+
+
+# Differences
+
+
+def two_rows(store: Store, first: list[int], second: list[int], **options: Any) -> dict[str, Any]:
+    """A comparison of `guidance` with `no guidance` (reported: +2.9) on seven subsets, each read like that."""
+    for name, values in (("evaluate-a", first), ("evaluate-b", second)):
+        write_evaluation(store, name, dict.fromkeys(SUBSETS, values))
+    rows = [row("b", "evaluate-b", reported=NEITHER), row("a", "evaluate-a", reported=GUIDANCE, against=("b",))]
+    return table(store, rows, of="table1", **options).content["comparisons"][0]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "verdict"),
+    [
+        ([1] * 90 + [0] * 10, [1] * 70 + [0] * 30, "holds"),
+        ([1] * 70 + [0] * 30, [1] * 90 + [0] * 10, "reversed"),
+        ([1, 0] * 50, [0, 1] * 50, "undecided"),
+        ([0] * 16, [0] * 16, "undecided"),
+    ],
+)
+def test_a_difference_is_judged_by_its_paired_interval_at_any_scale(
+    tmp_path: Path, first: list[int], second: list[int], verdict: str
+) -> None:
+    one = two_rows(Store(tmp_path), first, second)
+    assert (one["row"], one["other"], one["reported"], one["verdict"]) == ("a", "b", 2.9, verdict)
+    assert one["Avg"]["low"] <= one["Avg"]["accuracy"] <= one["Avg"]["high"]
+    assert one["Avg"]["covers"] == "test images"
+    assert one["detectable"] > 0
+    assert set(one["mcnemar"]["0"]) == set(SUBSETS)
+    assert "size" not in one
+
+
+def test_at_the_papers_scale_the_size_of_a_difference_is_judged_too(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-a", whole(0.806))
+    write_evaluation(store, "evaluate-b", whole(0.777))
+    rows = [row("b", "evaluate-b", reported=NEITHER), row("a", "evaluate-a", reported=GUIDANCE, against=("b",))]
+    one = table(store, rows, "paper", "table1").content["comparisons"][0]
+    assert (one["verdict"], one["size"]) == ("holds", "reproduced")
+
+
+def test_several_seeds_are_said_to_be_covered_and_tested_one_by_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for seed in range(3):
+        for name, share in (("a", 80 + seed), ("b", 60)):
+            write_evaluation(store, f"evaluate-{name}{seed}", {subset: [1] * share + [0] * (100 - share) for subset in SUBSETS})
+    rows = [
+        row("b", *(f"evaluate-b{seed}" for seed in range(3))),
+        row("a", *(f"evaluate-a{seed}" for seed in range(3)), against=("b",)),
+    ]
+    content = table(store, rows).content
+    one = content["comparisons"][0]
+    assert one["Avg"]["accuracy"] == pytest.approx(21)
+    assert one["Avg"]["covers"] == "test images and seeds"
+    assert one["verdict"] == "higher"
+    assert list(one["mcnemar"]) == ["0", "1", "2"]
+    assert content["rows"][1]["measured"]["curve"] | {"low": 0, "high": 0, "error": 0} == {
+        "accuracy": 81,
+        "low": 0,
+        "high": 0,
+        "error": 0,
+        "covers": "test images and seeds",
+        "correct": 243,
+        "images": 300,
+    }
+    assert "curve 3 of 3" in FORMATS["md"]([content])
+    assert any("variance between 3 seeds" in note for note in content["notes"])
+
+
+def test_rows_that_are_the_same_runs_are_said_to_be(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-a", {"curve": [1, 0]})
+    content = table(store, [row("one", "evaluate-a"), row("two", "evaluate-a", against=("one",))]).content
+    assert content["comparisons"][0]["verdict"] == "same runs"
+    assert any("One and the same runs at this scale: one, two" in note for note in content["notes"])
+
+
+def test_rows_on_other_images_are_not_compared(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-a", {"curve": [1, 0]})
+    write_evaluation(store, "evaluate-b", {"curve": [1, 0, 1]})
+    with pytest.raises(UserError, match="curve has other images in one than in the other"):
+        _ = table(store, [row("one", "evaluate-a"), row("two", "evaluate-b", against=("one",))]).content
+
+
+# Ledger
+
+
+def test_the_ledger_counts_the_teacher_and_the_hours_of_cores_or_gpus(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    teacher = write_training(store, "pretrain-t", 1000, 3600)
+    trainings = (write_training(store, "pretrain-p", 500, 1800), write_training(store, "finetune-f", 250, 900, "H200"))
+    options: dict[str, Any] = {"trainings": {0: trainings}, "teachers": {0: teacher}}
+    made = row("a", write_evaluation(store, "evaluate-a", {"curve": [1]}), **options)
+    ledger = table(store, [made]).content["rows"][0]["ledger"]
+    images = {"teacher_images": 1000, "pretrain_images": 500, "finetune_images": 250, "images": 1750}
+    assert ledger.items() >= images.items()
+    assert ledger["hours"] == pytest.approx(2 * 1.5 + 0.25)
+    assert ledger["unit"] == "CPU-hours and GPU-hours"
+    assert ledger["parameters"] == 123
+    for images, told in ((None, "over 750"), (4000, "4,750")):
+        given = row("a", "evaluate-a", trainings={0: trainings}, teachers={0: "file:x"}, teacher_images=images)
+        assert told in FORMATS["md"]([table(store, [given]).content])
+
+
+# Formats
+
+
+@pytest.fixture
+def contents(tmp_path: Path) -> list[dict[str, Any]]:
+    store = Store(tmp_path)
+    two_rows(store, [1] * 90 + [0] * 10, [1] * 70 + [0] * 30)
+    odd = "50 % & more_"
+    rows = [row(odd, "evaluate-b", reported=NEITHER), row("<a>", "evaluate-a", reported=GUIDANCE, against=(odd,))]
+    return [table(store, rows, of="table1").content, table(store, [row("alone", "evaluate-a")]).content]
+
+
+def test_csv_has_a_line_for_every_number(contents: list[dict[str, Any]]) -> None:
+    lines = list(csv.DictReader(io.StringIO(FORMATS["csv"](contents))))
+    sources = ("reported", "measured", "paired difference")
+    kinds = {source: [line for line in lines if line["source"] == source] for source in sources}
+    assert len(kinds["reported"]) == 3 * 8
+    assert len(kinds["measured"]) == 3 * 9 + 1  # two rows and one alone, with two averages each; one row of the paper's missing
+    assert [line["column"] for line in kinds["paired difference"]] == ["Avg", "W-Avg"]
+    average = next(line for line in kinds["measured"] if line["row"] == "<a>" and line["column"] == "Avg")
+    assert (float(average["accuracy"]), float(average["difference"])) == pytest.approx((90.0, 9.4))
+    assert average["verdict"] == "not comparable"
+
+
+def test_html_is_one_page_with_every_table_and_nothing_unescaped(contents: list[dict[str, Any]]) -> None:
+    page = FORMATS["html"](contents)
+    assert page.count("<table") == 3
+    assert "&lt;a&gt;" in page
+    assert "<a>" not in page
+    assert page.startswith("<!doctype html>")
+
+
+def test_latex_escapes_what_latex_would_read(contents: list[dict[str, Any]]) -> None:
+    text = FORMATS["latex"](contents)
+    assert r"50 \% \& more\_" in text
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 3
+    assert text.count(r"\toprule") == 3
+    assert "−" not in text
+
+
+def test_markdown_shows_reported_measured_difference_interval_and_verdict(contents: list[dict[str, Any]]) -> None:
+    text = FORMATS["md"](contents)
+    assert "| <a>                           | reported   | 84.5" in text
+    assert "| difference | +5.5" in text
+    assert "not comparable (scale mini; curve: 100 of 2,426 images" in text
+    assert "## Differences between rows" in text
+    assert "Verdict on a row, by its Avg" in text
+
+
+# The command
+
+
+def test_compare_prints_tables_of_what_is_there_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["experiments/ablation_alignment.yaml", "experiments/ablation_decoder.yaml"]
+    common = ["--scale", "smoke", "--results", tmp_path]
+    code, out, _ = call(capsys, "compare", *files, *common, "--format", "json")
+    assert code == 0
+    content = json.loads(out)
+    assert [one["table"] for one in content] == ["table1", "table3"]
+    assert {entry["verdict"] for one in content for entry in one["rows"]} == {"missing"}
+    assert {one["verdict"] for table in content for one in table["comparisons"]} == {"missing"}
+    for form in ("md", "csv", "latex", "html"):
+        code, out, _ = call(capsys, "compare", *files, *common, "--format", form)
+        assert code == 0
+        assert "missing" in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_results_folder_is_read_where_its_data_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At scale paper without the data, ids cannot be known: those noted by the command that made the table stand."""
+    monkeypatch.delenv("LMIM_DATA", raising=False)
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-made-elsewhere", whole(0.812))
+    trainings = {0: (write_training(store, "pretrain-p", 5, 1), write_training(store, "finetune-f", 5, 1))}
+    name = "guidance + alignment (LMIM)"
+    noted = row(name, "evaluate-made-elsewhere", reported=LMIM, trainings=trainings, teachers={0: ""})
+    Table("ablation_alignment", "t", "paper", "", "table1", [noted], store).write()
+    code, out, _ = call(
+        capsys, "compare", "experiments/ablation_alignment.yaml", "--scale", "paper", "--results", tmp_path, "--format", "json"
+    )
+    assert code == 0
+    (content,) = json.loads(out)
+    assert [entry["verdict"] for entry in content["rows"]] == ["missing", "missing", "reproduced"]
+
+
+def test_a_thousand_records_are_compared_in_flat_time_per_record(tmp_path: Path) -> None:
+    """A ratio inside one run: eight times the records take less than twelve times as long."""
+    store = Store(tmp_path)
+    values = {name: [1, 0, 1, 1] * 100 for name in SUBSETS}
+
+    def seconds(rows: int) -> float:
+        names = [f"evaluate-{rows}-{number}" for number in range(rows)]
+        for name in names:
+            write_evaluation(store, name, values)
+        made = table(store, [row(f"{number}", name, against=("0",) if number else ()) for number, name in enumerate(names)])
+        start = time.perf_counter()
+        _ = made.content
+        return time.perf_counter() - start
+
+    seconds(5)
+    assert seconds(160) < 12 * seconds(20)
