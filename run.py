@@ -92,7 +92,10 @@ def _plan(arguments: argparse.Namespace) -> tuple["Plan", "Store"]:
 
     store = Store(arguments.results)
     settings = overrides(arguments.set) | ({"precision": arguments.precision} if arguments.precision else {})
-    automatic = default_precision(find_device(arguments.device))
+
+    def automatic() -> str:
+        return default_precision(find_device(arguments.device))
+
     plan = make_plan(arguments.files, arguments.scale, store, precision=automatic, overrides=settings, seeds=arguments.seeds)
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -158,8 +161,11 @@ def run_command(arguments: argparse.Namespace) -> int:
     store.check_writable()
     console = Console(stderr=True, soft_wrap=True)
     console.print(plan_text(describe_plan(plan, store)), highlight=False, markup=False)
-    if missing := next(filter(None, (run.missing() for run in plan.runs.values())), ""):
-        raise UserError(f"{missing}; experiments/scales/{plan.scale}.yaml names what scale {plan.scale} needs")
+    lacking = plan.lacking()
+    if lacking.keys() == plan.experiments.keys():
+        needs = f"experiments/scales/{plan.scale}.yaml names what scale {plan.scale} needs"
+        raise UserError(f"{next(iter(lacking.values()))}; {needs}")
+    plan = plan.without(lacking)
     how = Ending()
     if any(store.run(name).state().name != "complete" for name in plan.runs):
         device = find_device(arguments.device)
@@ -179,7 +185,9 @@ def run_command(arguments: argparse.Namespace) -> int:
         if any(table.measured):
             print(markdown([table.content]))
             table.write()
-    return ending(plan, store, how)
+    for name, missing in lacking.items():
+        print(f"error: {name} was left out: {missing}", file=sys.stderr)
+    return ending(plan, store, how) or (2 if lacking else 0)
 
 
 def main(argv: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 import html as escapes
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,8 @@ def main_grid(content: Content) -> Grid:
         if row["reported"]:
             lines.append([name, "reported", *(_number(row["reported"], column) for column in columns), "", ""])
             name = ""
-        verdict = row["verdict"] + (f" ({'; '.join(row['why'])})" if row["verdict"] and row["why"] else "")
+        kinds = ", ".join(dict.fromkeys(why.partition(":")[0] for why in row["why"]))  # the notes say more
+        verdict = row["verdict"] + (f" ({kinds})" if row["verdict"] and kinds else "")
         if "measured" in row:
             average = row["measured"]["Avg"]
             interval = f"{average['low']:.1f} to {average['high']:.1f}"
@@ -169,24 +171,24 @@ def latex(contents: Sequence[Content]) -> str:
     """Tables for a LaTeX document; needs \\usepackage{booktabs, graphicx} and a font with the rows' characters."""
     parts = []
     for content in contents:
+        covers = sorted({one["Avg"]["covers"] for one in content["comparisons"] if "Avg" in one}) or ["test images"]
+        about = f"Scale {content['scale']}; intervals cover {' or '.join(covers)}."
         for title, grid in GRIDS:
             head, lines = grid(content)
             if not lines:
                 continue
             body = [[_tex(cell) for cell in line] for line in lines]
             table = pd.DataFrame(body, columns=[_tex(cell) for cell in head]).style.hide(axis="index")
-            alignment = "l" * 2 + "r" * (len(head) - 2)
-            caption = _tex(
-                f"{heading(content)}{f'. {title}' if title else ''}. Scale {content['scale']}. {content['notes'][1]}"
-            )
-            inner = table.to_latex(hrules=True, column_format=alignment).strip()
+            inner = table.to_latex(hrules=True, column_format="l" * 2 + "r" * (len(head) - 2)).strip()
+            caption = _tex(f"Reproduction of {heading(content)}. {f'{title}. ' if title else ''}{about}")
             scaled = f"\\resizebox{{\\linewidth}}{{!}}{{%\n{inner}}}"
             parts.append(f"\\begin{{table}}\n\\centering\n{scaled}\n\\caption{{{caption}}}\n\\end{{table}}\n")
     return "\n".join(parts)
 
 
 TEX = {"\\": r"\textbackslash{}", "−": "$-$", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    mark: f"\\{mark}" for mark in "&%$#_{}"
+    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+    **{mark: f"${mark}$" for mark in "<>|"},
 }
 
 
@@ -195,10 +197,9 @@ def _tex(text: str) -> str:
 
 
 STYLE = (
-    "body{font:14px/1.45 system-ui,sans-serif;margin:2em auto;max-width:80em;padding:0 1em}"
-    "table{border-collapse:collapse;margin:1em 0}th,td{padding:.25em .6em;text-align:right;border-bottom:1px solid #ddd}"
-    "td:first-child,th:first-child,td:nth-child(2),td:last-child{text-align:left}thead th{border-bottom:2px solid #444}"
-    ".wide{overflow-x:auto}"
+    "body{font:14px/1.45 system-ui,sans-serif;margin:2em auto;max-width:100em;padding:0 1em}.wide{overflow-x:auto}"
+    "table{border-collapse:collapse;margin:1em 0}th,td{padding:.25em .6em;text-align:left;white-space:nowrap;"
+    "border-bottom:1px solid #ddd}thead th{border-bottom:2px solid #444}.n{text-align:right}"
 )
 
 
@@ -210,13 +211,23 @@ def html(contents: Sequence[Content]) -> str:
         for title, grid in GRIDS:
             head, lines = grid(content)
             if lines:
-                made = pd.DataFrame(lines, columns=head).to_html(index=False, border=0, justify="unset")
-                parts.append(f"{f'<h2>{title}</h2>' if title else ''}<div class=wide>{made}</div>")
+                parts.append(f"{f'<h2>{title}</h2>' if title else ''}<div class=wide>{_html_table(head, lines)}</div>")
         notes = "".join(f"<li>{escapes.escape(text)}</li>" for text in (*content["notes"], *content["rules"]))
         parts.append(f"<ul>{notes}</ul>")
     title = escapes.escape(", ".join(heading(content) for content in contents))
     head_tags = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     return f"<!doctype html>\n<html lang=en>{head_tags}\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+
+
+def _html_table(head: list[str], lines: list[list[str]]) -> str:
+    numeric = [column > 0 and any(re.match(r"[+-]?\d", line[column]) for line in lines) for column in range(len(head))]
+
+    def row(cells: list[str], tag: str) -> str:
+        marks = [" class=n" if right else "" for right in numeric]
+        made = (f"<{tag}{mark}>{escapes.escape(cell)}</{tag}>" for cell, mark in zip(cells, marks, strict=True))
+        return f"<tr>{''.join(made)}</tr>"
+
+    return f"<table><thead>{row(head, 'th')}</thead><tbody>{''.join(row(line, 'td') for line in lines)}</tbody></table>"
 
 
 FORMATS: dict[str, Callable[[Sequence[Content]], str]] = {

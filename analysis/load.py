@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
-from core.metrics import PROTOCOLS, Reading, is_correct
+from core.metrics import PROTOCOLS
 from results.store import Run, Store
 
 
@@ -46,10 +46,11 @@ class Measured:
         """Subset -> (images,) 0 or 1, in the order of the images."""
         if (stored := self.place.correct()) is not None:
             return stored
+        normalise = lru_cache(1 << 16)(PROTOCOLS[self.protocol].normalise)
         found: dict[str, list[int]] = {name: [] for name in self.counts}  # a record of before these were stored
         for row in self.place.predictions():
-            reading = Reading(int(row["index"]), row["label"], row["prediction"], 0.0, row["readable"] == "1")
-            found[row["subset"]].append(int(is_correct(reading, PROTOCOLS[self.protocol])))
+            same = normalise(row["prediction"]) == normalise(row["label"])
+            found[row["subset"]].append(int(same and row["readable"] == "1"))
         return {name: np.array(values) for name, values in found.items()}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from analysis.formats import FORMATS
-from analysis.load import Measured, Row, load_evaluation, load_training
+from analysis.load import Measured, Row, Training, load_evaluation, load_training
 from analysis.statistics import (
     Estimate,
     average_weights,
@@ -68,6 +68,13 @@ class Table:
             known[run] = load_evaluation(self.store, run)
         found = [{seed: known[run] for seed, run in row.evaluations.items()} for row in self.rows]
         return [{seed: value for seed, value in row.items() if value is not None} for row in found]
+
+    @cached_property
+    def trainings(self) -> dict[str, Training | None]:
+        """The records of all training runs, the teachers' included."""
+        named = {run for row in self.rows for runs in row.trainings.values() for run in runs}
+        named |= {run for row in self.rows for run in row.teachers.values() if run and not run.startswith("file:")}
+        return {run: load_training(self.store, run) for run in sorted(named)}
 
     @cached_property
     def columns(self) -> list[str]:
@@ -175,22 +182,23 @@ class Table:
         return "reproduced" if inside else "differs", []
 
     def _not_the_same(self, number: int) -> list[str]:
-        """What keeps a row from being compared with the paper's."""
+        """What keeps a row from being compared with the paper's: scale, data, recipe, protocol, and in which way."""
         assert self.reported is not None
-        why = [] if self.scale == "paper" else [f"scale {self.scale}"]
+        why = [] if self.scale == "paper" else [f"scale: {self.scale}"]
         if self.stand_ins:
-            why.append("rendered words in place of the paper's data")
+            why.append("data: rendered words in place of the paper's")
         if self.overrides:
-            why.append("settings of the command line")
+            why.append("recipe: settings of the command line")
         wanted = METRICS[reported_table(self.reported).benchmark]
         for one in self.measured[number].values():
             if one.protocol != wanted:
-                why.append(f"protocol {one.protocol}, not {wanted}")
+                why.append(f"protocol: {one.protocol}, not {wanted}")
             sizes = PROTOCOLS[wanted].sizes
             for name in self._paper_columns():
                 images = one.counts.get(name, (0, 0))[1]
                 if images != sizes[name] and not self.stand_ins:
-                    why.append(f"{name}: {images:,} of {sizes[name]:,} images" if images else f"{name} was not evaluated")
+                    told = f"has {images:,} images, not {sizes[name]:,}" if images else "was not evaluated"
+                    why.append(f"data: {name} {told}")
         return list(dict.fromkeys(why))
 
     def _ledger(self, row: Row, seeds: Sequence[int]) -> dict[str, Any]:
@@ -207,7 +215,7 @@ class Table:
             for run in (teacher, *row.trainings[seed]):
                 if not run or run.startswith("file:"):
                     continue
-                training = load_training(self.store, run)
+                training = self.trainings[run]
                 if training is None:
                     return {}
                 totals["teacher" if run == teacher else training.stage] += training.images
@@ -307,10 +315,12 @@ class Table:
         if self.overrides:
             settings = ", ".join(f"{key}={value}" for key, value in self.overrides.items())
             notes.append(f"Set on the command line, so another recipe than the file's: {settings}.")
-        if self.stand_ins and self.reported:
+        for number, reasons in self._reasons().items():
+            notes.append(f"Not comparable with the paper, {number}: {reasons}.")
+        if beside := [f"{one.method} {one.avg:.2f}" for one in reported().beside if one.table == self.reported]:
+            harness = "OpenOCR's harness: filtered Union14M-L, IC13-857, IC15-1811"
             notes.append(
-                "Rendered words stand for the paper's data, as experiments/data.yaml says; measured and reported accuracies "
-                "may not be compared."
+                f"Beside these rows, Avg from others' papers ({harness}; not comparable with ours): {', '.join(beside)}."
             )
         notes += self._same_runs()
         if evaluations:
@@ -328,6 +338,15 @@ class Table:
     def _runs(self) -> list[str]:
         return list(dict.fromkeys(one.run for row in self.measured for one in row.values()))
 
+    def _reasons(self) -> dict[str, str]:
+        """Rows -> why their accuracies may not be compared with the reported ones."""
+        found: dict[str, list[str]] = {}
+        for number, row in enumerate(self.rows):
+            if self.reported and row.reported is not None and self.measured[number] and (why := self._not_the_same(number)):
+                found.setdefault("; ".join(why), []).append(row.name)
+        every = sum(bool(one) for one in self.measured)
+        return {"all rows" if len(names) == every else ", ".join(names): why for why, names in found.items()}
+
     def _same_runs(self) -> list[str]:
         """Rows that are one and the same at this scale."""
         names: dict[tuple[str, ...], list[str]] = {}
@@ -344,7 +363,7 @@ class Table:
         stages: dict[str, Mapping[str, int]] = {}
         for row in self.rows:
             for runs in row.trainings.values():
-                for training in (load_training(self.store, run) for run in runs):
+                for training in map(self.trainings.__getitem__, runs):
                     if training is not None:
                         stages.setdefault(training.stage, training.dropped)
         return lines + [f"Data of {stage}: {text}." for stage, reasons in stages.items() if (text := _reasons(reasons))]

@@ -5,7 +5,7 @@ Defaults are the paper's ablation recipe as `experiments/base/lmim.yaml` states 
 
 from collections.abc import Sequence
 from math import isqrt
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -218,6 +218,11 @@ class Pretrain(TrainingRun, PretrainModel):
     mask: Mask
     start: Literal["random", "teacher"] = "random"
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether it takes its target, or its first weights, from a teacher."""
+        return self.target.kind == "mae_feature" or self.start == "teacher"
+
     @model_validator(mode="after")
     def _leaves_some(self) -> "Pretrain":
         if visible_count(self.encoder.patches, self.mask.ratio) < 1:
@@ -237,6 +242,7 @@ class ContrastivePretrain(TrainingRun):
     """One pre-training run by sequence contrastive learning; it has no part of masked image modelling."""
 
     contrast: Contrast
+    needs_teacher: ClassVar[bool] = False
     decoder: None = None
     guidance: None = None
     alignment: None = None

@@ -23,11 +23,6 @@ from core.targets import FrozenFeatures
 MODEL = "model.safetensors"
 
 
-def needs_teacher(config: Pretrain | ContrastivePretrain) -> bool:
-    """Whether a run takes its target, or its first weights, from a teacher."""
-    return isinstance(config, Pretrain) and (config.target.kind == "mae_feature" or config.start == "teacher")
-
-
 def make_model(config: Pretrain, teacher: Path | None) -> LMIM:
     """LMIM at its first weights: its seed's, or with `start: teacher` those in the file `teacher`.
 
@@ -36,7 +31,7 @@ def make_model(config: Pretrain, teacher: Path | None) -> LMIM:
     UserError if a teacher is needed and not given, or does not fit."""
     torch.manual_seed(derive_seed(config.seed, "pretrain", "weights"))
     model = LMIM(config)
-    if not needs_teacher(config):
+    if not config.needs_teacher:
         return model
     if teacher is None:
         raise UserError("an MAE-feature target, or start: teacher, needs a teacher: a checkpoint file or a pre-training run")

@@ -44,6 +44,9 @@ def splits(config: Rendered) -> dict[str, int]:
     )
 
 
+_version = cache(version)
+
+
 def fingerprint(config: Rendered) -> str:
     """16 hex digits: the config, the renderer, and the libraries and system fonts that the pixels depend on.
 
@@ -51,7 +54,7 @@ def fingerprint(config: Rendered) -> str:
     tables = ("scene",) if config.look == "scene" else ("plain", "artistic")
     chinese = config.language == "zh"
     libraries = sorted({*LIBRARIES, *(() if chinese else packages(*tables))})
-    parts: list[object] = [identity(config), RENDERER, {name: version(name) for name in libraries}]
+    parts: list[object] = [identity(config), RENDERER, {name: _version(name) for name in libraries}]
     if chinese:
         parts.append(cjk_contents())
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -10,10 +10,7 @@ from typing import Any
 
 from core import synthetic
 from core.config import Evaluate, Finetune, Rendered, StageConfig, identity, peak_lr, steps
-from core.data import read_filters
 from core.errors import UserError
-from core.pretrain import needs_teacher
-from core.released import check_encoder
 from core.roots import find_roots, fingerprint, irregular
 from experiments.datasets import absent, expand, locate, registry, unset_variable
 from experiments.recipe import (
@@ -103,6 +100,26 @@ class Plan:
         """A row's cells, one for each seed."""
         return [cell for cell in self.cells if (cell.experiment, cell.variant) == (experiment, variant)]
 
+    def lacking(self) -> dict[str, str]:
+        """Experiment -> the first thing that it needs and that is not here."""
+        found: dict[str, str] = {}
+        for cell in self.cells:
+            for run in self._runs_of(cell):
+                if missing := self.runs[run].missing():
+                    found.setdefault(cell.experiment, missing)
+        return found
+
+    def without(self, experiments: Collection[str]) -> "Plan":
+        """The plan of the other experiments."""
+        kept = [cell for cell in self.cells if cell.experiment not in experiments]
+        needed = {run for cell in kept for run in self._runs_of(cell)}
+        others = {name: experiment for name, experiment in self.experiments.items() if name not in experiments}
+        runs = {name: run for name, run in self.runs.items() if name in needed}
+        return replace(self, experiments=others, cells=kept, runs=runs)
+
+    def _runs_of(self, cell: Cell) -> list[str]:
+        return [run for run in (cell.teacher, *cell.trainings, cell.evaluate) if run in self.runs]
+
     def row_runs(
         self, experiment: str, variant: int, recorded: Mapping[str, Any]
     ) -> tuple[dict[int, str], dict[int, tuple[str, ...]], dict[int, str]]:
@@ -186,7 +203,7 @@ def _content_of(name: str) -> str:
 class Planner:
     """Adds the cells of experiments to a plan."""
 
-    def __init__(self, plan: Plan, store: Store, precision: str, several: bool) -> None:
+    def __init__(self, plan: Plan, store: Store, precision: Callable[[], str], several: bool) -> None:
         """precision: what `auto` means here. several: experiments, so that rows are told by their experiment too."""
         self.plan, self.store, self.precision, self.several = plan, store, precision, several
 
@@ -219,7 +236,7 @@ class Planner:
         else:
             encoder = {"encoder": f"file:{expand(recipe.given.encoder)}"} if recipe.given.encoder else {}
             if recipe.given.encoder is None:
-                teacher = self._teacher(recipe, seed, below, own, row) if needs_teacher(pretrain) else ""
+                teacher = self._teacher(recipe, seed, below, own, row) if pretrain.needs_teacher else ""
                 encoder = {"encoder": self._add("pretrain", pretrain, {"teacher": teacher} if teacher else {}, recipe, row)}
                 trainings.append(encoder["encoder"])
             elif recipe.given.encoder == TEACHER:
@@ -234,7 +251,7 @@ class Planner:
         self.plan.cells.append(Cell(name, number, seed, tuple(trainings), last, teacher, seen))
 
     def _precision(self, recipe: Recipe) -> str:
-        return self.precision if recipe.precision == "auto" else recipe.precision
+        return self.precision() if recipe.precision == "auto" else recipe.precision
 
     def _teacher(self, recipe: Recipe, seed: int, below: list[Layer], own: list[Layer], row: str) -> str:
         """The teacher's run, or its file. What a row says of its method, pre-training, length or position table
@@ -249,19 +266,23 @@ class Planner:
         layers = [*below, replace(own[-1], tree=shared), Layer(f"teacher of {source}", method, dotted=True)]
         made = read_recipe(layers)
         config = read_stage("pretrain", made, self._precision(made), seed, layers)
-        if needs_teacher(config):
+        if config.needs_teacher:
             raise UserError(f"{row}: teacher.method {recipe.teacher.method}: it needs a teacher itself; choose MIM, or a file")
         return self._add("pretrain", config, {}, made, f"teacher of {row}")
 
     def _check_files(self, config: StageConfig, inputs: dict[str, str]) -> None:
         """Raise UserError if a checkpoint or filter list that is there is not what it is taken for."""
-        if not isinstance(config, Evaluate):
-            for role, name in inputs.items():
-                path = Path(name.removeprefix("file:"))
-                if name.startswith("file:") and path.is_file():
-                    check_encoder(path, config.encoder, own_table=role == "teacher")
-        given = (Path(expand(path)) for paths in _filters(config).values() for path in paths)
-        read_filters(str(path) for path in given if path.is_file())
+        files = {role: Path(name.removeprefix("file:")) for role, name in inputs.items() if name.startswith("file:")}
+        filters = [Path(expand(path)) for paths in _filters(config).values() for path in paths]
+        if not files and not filters:
+            return  # most often; a plan without files needs no torch
+        from core.data import read_filters
+        from core.released import check_encoder
+
+        for role, path in files.items():
+            if not isinstance(config, Evaluate) and path.is_file():
+                check_encoder(path, config.encoder, own_table=role == "teacher")
+        read_filters(str(path) for path in filters if path.is_file())
 
     def _add(self, stage: str, config: StageConfig, inputs: dict[str, str], recipe: Recipe, row: str) -> str:
         roots = {
@@ -295,9 +316,15 @@ def _roles(config: StageConfig) -> dict[str, tuple[str, ...]]:
 
 
 def make_plan(
-    files: Iterable[Path], scale: str | None, store: Store, *, precision: str, overrides: Tree, seeds: list[int] | None
+    files: Iterable[Path],
+    scale: str | None,
+    store: Store,
+    *,
+    precision: Callable[[], str],
+    overrides: Tree,
+    seeds: list[int] | None,
 ) -> Plan:
-    """The graph of runs of some experiment files. scale: None is their own; precision: what `auto` means here.
+    """The graph of runs of some experiment files. scale: None is their own; precision: finds out what `auto` means here.
 
     Raises UserError."""
     experiments = [(path, read_experiment(path)) for path in experiment_files(files)]

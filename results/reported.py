@@ -79,6 +79,14 @@ class Misprint(Closed):
     mean: Percent
 
 
+class Beside(Closed):
+    """A result of others under another harness, shown below a table."""
+
+    table: str
+    method: str
+    avg: Percent
+
+
 class Reported(Closed):
     """The whole file."""
 
@@ -86,6 +94,7 @@ class Reported(Closed):
     protocol_notes: dict[str, Any]
     tables: dict[str, ReportedTable]
     misprints: tuple[Misprint, ...]
+    beside: tuple[Beside, ...] = ()
 
     @model_validator(mode="after")
     def _as_many_values_as_columns(self) -> "Reported":

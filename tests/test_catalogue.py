@@ -24,7 +24,7 @@ ABLATIONS = [file for file in FILES if file.stem.startswith("ablation_")]
 
 
 def plan(tmp_path: Path, files: list[Path], scale: str = "paper", **options: Any) -> Plan:
-    settings = {"precision": "fp32", "overrides": {}, "seeds": None} | options
+    settings = {"precision": lambda: "fp32", "overrides": {}, "seeds": None} | options
     return make_plan(files, scale, Store(tmp_path), **settings)
 
 

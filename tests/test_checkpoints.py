@@ -337,11 +337,11 @@ def test_checkpoints_stand_in_for_runs(files: Files, tmp_path: Path) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text(FINETUNE.format(file=files["maerec"]))
     sizes = {f"encoder.{key}": value for key, value in SIZES["encoder"].items()}
-    plan = make_plan([file], "smoke", Store(tmp_path), precision="fp32", overrides=sizes, seeds=None)
+    plan = make_plan([file], "smoke", Store(tmp_path), precision=lambda: "fp32", overrides=sizes, seeds=None)
     assert [run.stage for run in plan.runs.values()] == ["finetune", "evaluate", "finetune", "evaluate"]
     assert [run.inputs for run in plan.runs.values() if run.stage == "finetune"] == [{"encoder": f"file:{files['maerec']}"}, {}]
     file.write_text(EVALUATE.format(file=files["recognizer"]))
-    plan = make_plan([file], "smoke", Store(tmp_path), precision="fp32", overrides={}, seeds=None)
+    plan = make_plan([file], "smoke", Store(tmp_path), precision=lambda: "fp32", overrides={}, seeds=None)
     assert [run.stage for run in plan.runs.values()] == ["evaluate"]
 
 

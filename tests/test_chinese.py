@@ -29,7 +29,7 @@ def font() -> None:
 
 def plan(tmp_path: Path, scale: str, **overrides: Any) -> Plan:
     file = HERE / "chinese_benchmark.yaml"
-    return make_plan([file], scale, Store(tmp_path), precision="fp32", overrides=overrides, seeds=None)
+    return make_plan([file], scale, Store(tmp_path), precision=lambda: "fp32", overrides=overrides, seeds=None)
 
 
 def test_words_are_chinese_frequent_and_as_long_as_asked() -> None:

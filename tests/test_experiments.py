@@ -20,7 +20,7 @@ TABLE1 = HERE / "ablation_alignment.yaml"
 
 
 def plan(tmp_path: Path, scale: str = "smoke", file: Path = TABLE1, **options: Any) -> Plan:
-    settings = {"precision": "fp32", "overrides": {}, "seeds": None} | options
+    settings = {"precision": lambda: "fp32", "overrides": {}, "seeds": None} | options
     return make_plan([file], scale, Store(tmp_path), **settings)
 
 
@@ -67,7 +67,7 @@ def test_ids_follow_what_is_computed_and_nothing_else(tmp_path: Path) -> None:
     base = plan(tmp_path / "a")
     assert list(plan(tmp_path / "b").runs) == list(base.runs)
     assert set(plan(tmp_path, seeds=[1]).runs).isdisjoint(base.runs)
-    assert set(plan(tmp_path, precision="bf16").runs) == set(base.runs), "the smoke profile states its precision"
+    assert set(plan(tmp_path, precision=lambda: "bf16").runs) == set(base.runs), "the smoke profile states its precision"
     other = plan(tmp_path, overrides={"pretrain.mask.ratio": 0.7})
     shared = set(other.runs) & set(base.runs)
     assert [other.runs[name].stage for name in shared] == ["pretrain"], "the teacher has a mask ratio of its own"

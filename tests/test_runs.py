@@ -38,7 +38,7 @@ def status(file: Path, results: Path, **overrides: Any) -> dict[str, dict[str, A
     """Stage (the teacher apart) -> that run's entry."""
     store = Store(results)
     overrides = {key.replace("__", "."): value for key, value in overrides.items()}
-    plan = make_plan([file], "smoke", store, precision="fp32", overrides=overrides, seeds=None)
+    plan = make_plan([file], "smoke", store, precision=lambda: "fp32", overrides=overrides, seeds=None)
     runs = describe_status(plan, store)["runs"]
     return {"teacher" if run["rows"][0].startswith("teacher") else run["stage"]: run for run in runs}
 
@@ -325,3 +325,21 @@ def test_real_folders_mixed_filtered_and_broken_run_to_their_table(
     dropped = records["evaluate"]["metrics"]["dropped"]["mine"]
     assert (dropped["replaced"], dropped["filtered"], dropped["unreadable"]) == (2, 1, 1)
     assert "1 left out by a filter list" in output.stdout
+
+
+def test_a_file_that_lacks_its_data_is_left_out_and_the_others_run(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path, tmp_path: Path
+) -> None:
+    results = with_data_of(finished[0], tmp_path / "results")
+    lacking = tmp_path / "lacking.yaml"
+    lacking.write_text("title: x\nset: {finetune.data.roots: [/nowhere]}\nvariants: [{name: a}]\n")
+    both = command(experiment, results)
+    both.insert(both.index(str(experiment)), str(lacking))
+    output = subprocess.run(both, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL)
+    assert output.returncode == 2
+    assert "error: lacking was left out: /nowhere: no LMDB here" in output.stderr
+    assert "# Table 1: one row" in output.stdout
+    assert {run["state"] for run in status(experiment, results).values()} == {"complete"}
+    alone = call(lacking, results)
+    assert alone.returncode == 2
+    assert "error: /nowhere: no LMDB here (data.mdb is missing); experiments/scales/smoke.yaml names what" in alone.stderr

@@ -169,12 +169,12 @@ def test_only_the_papers_recipe_on_its_data_under_its_protocol_gets_a_verdict(tm
 
     assert verdict("evaluate-like") == ("reproduced", [])
     assert verdict("evaluate-less") == ("differs", [])
-    assert verdict("evaluate-like", "mini") == ("not comparable", ["scale mini"])
-    assert verdict("evaluate-like", overrides={"a": 1}) == ("not comparable", ["settings of the command line"])
-    assert verdict("evaluate-like", stand_ins=True)[1] == ["rendered words in place of the paper's data"]
-    assert verdict("evaluate-case")[1] == ["protocol case_sensitive, not waics"]
-    assert "curve: 10 of 2,426 images" in verdict("evaluate-few")[1]
-    assert "general was not evaluated" in verdict("evaluate-part")[1]
+    assert verdict("evaluate-like", "mini") == ("not comparable", ["scale: mini"])
+    assert verdict("evaluate-like", overrides={"a": 1}) == ("not comparable", ["recipe: settings of the command line"])
+    assert verdict("evaluate-like", stand_ins=True)[1] == ["data: rendered words in place of the paper's"]
+    assert verdict("evaluate-case")[1] == ["protocol: case_sensitive, not waics"]
+    assert "data: curve has 10 images, not 2,426" in verdict("evaluate-few")[1]
+    assert "data: general was not evaluated" in verdict("evaluate-part")[1]
     assert verdict("evaluate-none") == ("missing", ["its evaluation is planned"])
 
 
@@ -358,7 +358,8 @@ def test_markdown_shows_reported_measured_difference_interval_and_verdict(conten
     text = FORMATS["md"](contents)
     assert "| <a>                           | reported   | 84.5" in text
     assert "| difference | +5.5" in text
-    assert "not comparable (scale mini; curve: 100 of 2,426 images" in text
+    assert "not comparable (scale, data)" in text
+    assert "Not comparable with the paper, all rows: scale: mini; data: curve has 100 images, not 2,426; " in text
     assert "## Differences between rows" in text
     assert "Verdict on a row, by its Avg" in text
 
