@@ -55,7 +55,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="experiment files (experiments/*.yaml)")
     what = parser.add_argument_group("what is computed")
     what.add_argument("--scale", help="profile in experiments/scales: smoke, mini (mostly the default), small, paper, ...")
-    what.add_argument("--seeds", type=_numbers, metavar="0,1,2", help="seeds instead of the experiment's own")
+    what.add_argument("--seeds", type=_numbers, metavar="0,1,2", help="instead of the files' own (compare adds those recorded)")
     what.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. pretrain.mask.ratio=0.7")
     what.add_argument("--precision", choices=("fp32", "bf16"), help="instead of the profile's; part of what is computed")
     how = parser.add_argument_group("how")
@@ -122,6 +122,17 @@ def _tables(plan: "Plan", store: "Store") -> list["Table"]:
     return tables
 
 
+def _recorded_seeds(plan: "Plan", store: "Store") -> list[int]:
+    """The seeds of these tables as they were last made, with those that the experiments name; [] where there are no others."""
+    from analysis.load import recorded_runs
+    from analysis.tables import table_name
+
+    named = {seed for experiment in plan.experiments.values() for seed in experiment.seeds}
+    tables = (recorded_runs(store, table_name(name, plan.scale, plan.overrides)) for name in plan.experiments)
+    recorded = {int(seed) for rows in tables for runs in rows.values() for seed in runs}
+    return sorted(named | recorded) if recorded - named else []
+
+
 def plan_command(arguments: argparse.Namespace) -> int:
     from experiments.report import describe_plan, plan_text
 
@@ -144,6 +155,9 @@ def compare_command(arguments: argparse.Namespace) -> int:
     from analysis.formats import FORMATS
 
     plan, store = _plan(arguments)
+    if arguments.seeds is None and (seeds := _recorded_seeds(plan, store)):
+        arguments.seeds = seeds
+        plan, store = _plan(arguments)
     form = arguments.format or ("json" if arguments.json else "md")
     print(FORMATS[form]([table.content for table in _tables(plan, store)]), end="")
     return 0

@@ -1,7 +1,7 @@
 """Records -> what a table needs. Reads the results folder; never trains."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -31,6 +31,7 @@ class Measured:
 
     place: Run
     counts: dict[str, tuple[int, int]]  # subset -> (correct, images)
+    data: dict[str, list[str]]  # subset -> fingerprints of its roots
     dropped: dict[str, dict[str, int]]
     protocol: str
     labels: str
@@ -65,6 +66,7 @@ def load_evaluation(store: Store, run_id: str) -> Measured | None:
     return Measured(
         place=run,
         counts={name: (value["correct"], value["images"]) for name, value in metrics["counts"].items()},
+        data={name: [root["fingerprint"] for root in roots] for name, roots in record["data"].items()},
         dropped=metrics["dropped"],
         protocol=metrics["protocol"],
         labels=metrics.get("labels", "strict"),
@@ -101,6 +103,47 @@ def load_training(store: Store, run_id: str) -> Training | None:
         unit="GPU-hours" if on_gpu else "CPU-hours",
         dropped=metrics["dropped"],
     )
+
+
+@dataclass(frozen=True)
+class Records:
+    """The complete records of a table's rows, each read once. Rows are told by their numbers."""
+
+    rows: Sequence[Row]
+    store: Store
+
+    @cached_property
+    def measured(self) -> list[dict[int, Measured]]:
+        """For each row, the complete evaluations by seed."""
+        named = {run for row in self.rows for run in row.evaluations.values()}
+        known = {run: load_evaluation(self.store, run) for run in named}
+        found = [{seed: known[run] for seed, run in row.evaluations.items()} for row in self.rows]
+        return [{seed: value for seed, value in row.items() if value is not None} for row in found]
+
+    @cached_property
+    def trainings(self) -> dict[str, Training | None]:
+        """The records of all training runs, the teachers' included."""
+        named = {run for row in self.rows for runs in row.trainings.values() for run in runs}
+        named |= {run for row in self.rows for run in row.teachers.values() if run and not run.startswith("file:")}
+        return {run: load_training(self.store, run) for run in sorted(named)}
+
+    @cached_property
+    def subsets(self) -> list[str]:
+        """All that were evaluated for any row."""
+        return list(dict.fromkeys(name for row in self.measured for one in row.values() for name in one.counts))
+
+    def subsets_of(self, *numbers: int) -> list[str]:
+        """Those that were evaluated for all of these rows, at every seed."""
+        evaluations = [one for number in numbers for one in self.measured[number].values()]
+        return [name for name in self.subsets if all(name in one.counts for one in evaluations)]
+
+    def seeds_of(self, *numbers: int) -> list[int]:
+        """Those at which all of these rows are complete."""
+        return sorted(set.intersection(*(set(self.measured[number]) for number in numbers)))
+
+    def values(self, number: int, subset: str, seeds: Sequence[int]) -> np.ndarray:
+        """(S, n) 0 or 1: whether each image of a subset was read, under each seed."""
+        return np.stack([self.measured[number][seed].correct[subset] for seed in seeds])
 
 
 def recorded_runs(store: Store, table: str) -> dict[str, dict[str, Any]]:

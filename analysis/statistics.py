@@ -28,6 +28,12 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
 
+def percent(estimate: Estimate) -> dict[str, float | str]:
+    """An estimate in percent, as a table's content has it."""
+    values = {"accuracy": estimate.value, "low": estimate.low, "high": estimate.high, "error": estimate.error}
+    return {**{name: round(100 * value, 4) for name, value in values.items()}, "covers": estimate.covers}
+
+
 @cache
 def quantile(share: float) -> float:
     """Of the normal distribution."""

@@ -10,21 +10,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
+from analysis.differences import RULE as RULE_OF_DIFFERENCES
+from analysis.differences import comparison, pairs
 from analysis.formats import FORMATS
-from analysis.load import Measured, Row, Training, load_evaluation, load_training
-from analysis.statistics import (
-    Estimate,
-    average_weights,
-    bootstrap,
-    holm,
-    mcnemar_exact,
-    mean_accuracy,
-    minimum_detectable_difference,
-    wilson,
-)
-from core.errors import UserError
+from analysis.ledger import ledger
+from analysis.load import Measured, Records, Row
+from analysis.statistics import Estimate, average_weights, bootstrap, mean_accuracy, percent, wilson
 from core.files import write_text
 from core.metrics import PROTOCOLS
 from results.reported import METRICS, reported, reported_table, reported_values
@@ -35,11 +26,6 @@ RULE = (
     "Verdict on a row, by its Avg: `reproduced` where the reported value lies inside our 95 % interval, `differs` where it "
     "lies outside; both only at scale paper, under the paper's protocol, on its test sets, with the recipe as the file has it. "
     "Else `not comparable`, with what is not the same. `missing`: no complete run."
-)
-RULE_OF_DIFFERENCES = (
-    "Verdict on a difference of Avg, at any scale: `holds` where the paired interval excludes 0 on the side that the paper "
-    "reports, `reversed` where it excludes 0 on the other, `undecided` where it holds 0; `higher` or `lower` where the paper "
-    "reports none. `detectable` is the true difference that such a comparison finds in 80 of 100 cases."
 )
 
 
@@ -61,27 +47,17 @@ class Table:
     stand_ins: bool = False
 
     @cached_property
-    def measured(self) -> list[dict[int, Measured]]:
-        """For each row, the complete evaluations by seed."""
-        known: dict[str, Measured | None] = {}
-        for run in {run for row in self.rows for run in row.evaluations.values()}:
-            known[run] = load_evaluation(self.store, run)
-        found = [{seed: known[run] for seed, run in row.evaluations.items()} for row in self.rows]
-        return [{seed: value for seed, value in row.items() if value is not None} for row in found]
+    def records(self) -> Records:
+        return Records(self.rows, self.store)
 
-    @cached_property
-    def trainings(self) -> dict[str, Training | None]:
-        """The records of all training runs, the teachers' included."""
-        named = {run for row in self.rows for runs in row.trainings.values() for run in runs}
-        named |= {run for row in self.rows for run in row.teachers.values() if run and not run.startswith("file:")}
-        return {run: load_training(self.store, run) for run in sorted(named)}
+    @property
+    def measured(self) -> list[dict[int, Measured]]:
+        return self.records.measured
 
     @cached_property
     def columns(self) -> list[str]:
         """Subsets: those of the paper's table in its order, then what else was evaluated."""
-        paper = list(reported().subsets[reported_table(self.reported).benchmark]) if self.reported else []
-        evaluated = [name for row in self.measured for one in row.values() for name in one.counts]
-        return list(dict.fromkeys([*paper, *evaluated]))
+        return list(dict.fromkeys([*self._paper_columns(), *self.records.subsets]))
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -96,7 +72,7 @@ class Table:
             "columns": self.columns,
             "rows": self._rows(),
             "comparisons": self._comparisons(),
-            "rules": [*([RULE] if self.reported else []), *([RULE_OF_DIFFERENCES] if self._pairs() else [])],
+            "rules": [*([RULE] if self.reported else []), *([RULE_OF_DIFFERENCES] if pairs(self.records) else [])],
             "notes": self._notes(),
         }
 
@@ -117,56 +93,51 @@ class Table:
         values = reported_values(self.reported, number)
         return {"name": table.rows[number].name(), "ours": own, "reported": values, "verdict": verdict, "why": why}
 
-    def _row(self, number: int) -> dict[str, Any]:
-        row, found = self.rows[number], self.measured[number]
-        paper = reported_values(self.reported, row.reported) if self.reported and row.reported is not None else {}
-        entry: dict[str, Any] = {"name": row.name, "ours": bool(paper), "reported": paper}
-        verdict, why = self._verdict(number, paper)
-        entry |= {"verdict": verdict, "why": why, "seeds": list(found)}
-        if not found:
-            return entry
-        measured = {name: self._cell(number, name) for name in self.columns if self._evaluated(number, name)}
-        averages = {name: _percent(self._average(number, pooled=name == "W-Avg")) for name in AVERAGES}
-        entry["measured"] = measured | averages
-        same = set(measured) == set(self._paper_columns())
-        shared = [name for name in entry["measured"] if name in paper and (same or name not in AVERAGES)]
-        entry["difference"] = {name: round(entry["measured"][name]["accuracy"] - paper[name], 4) for name in shared}
-        entry["runs"] = {
-            str(seed): {"evaluate": one.run, "trainings": list(row.trainings[seed]), "teacher": row.teachers.get(seed, "")}
-            for seed, one in found.items()
-        }
-        entry["ledger"] = self._ledger(row, list(found))
-        return entry
+    def _paper(self, number: int) -> dict[str, float]:
+        """What the paper reports for row `number`; {} if nothing."""
+        twin = self.rows[number].reported
+        return {} if self.reported is None or twin is None else reported_values(self.reported, twin)
 
     def _paper_columns(self) -> tuple[str, ...]:
         return reported().subsets[reported_table(self.reported).benchmark] if self.reported else ()
 
-    def _evaluated(self, number: int, subset: str) -> bool:
-        return all(subset in one.counts for one in self.measured[number].values())
-
-    def _values(self, number: int, subset: str, seeds: Sequence[int]) -> np.ndarray:
-        """(S, n) 0 or 1: whether each image of a subset was read, under each seed."""
-        return np.stack([self.measured[number][seed].correct[subset] for seed in seeds])
+    def _row(self, number: int) -> dict[str, Any]:
+        row, found, paper = self.rows[number], self.measured[number], self._paper(number)
+        verdict, why = self._verdict(number, paper)
+        entry: dict[str, Any] = {"name": row.name, "ours": bool(paper), "reported": paper}
+        entry |= {"verdict": verdict, "why": why, "seeds": list(found)}
+        if not found:
+            return entry
+        subsets = self.records.subsets_of(number)
+        measured = {name: self._cell(number, name) for name in self.columns if name in subsets}
+        measured |= {name: percent(self._estimate(number, subsets, pooled=name == "W-Avg")) for name in AVERAGES}
+        shared = [name for name in measured if name in paper]
+        if set(subsets) != set(self._paper_columns()):  # an average over other subsets is another thing
+            shared = [name for name in shared if name not in AVERAGES]
+        entry |= {"measured": measured, "ledger": ledger(self.records, number, list(found))}
+        entry["difference"] = {name: round(measured[name]["accuracy"] - paper[name], 4) for name in shared}
+        entry["runs"] = {
+            str(seed): {"evaluate": one.run, "trainings": list(row.trainings[seed]), "teacher": row.teachers.get(seed, "")}
+            for seed, one in found.items()
+        }
+        return entry
 
     def _estimate(self, number: int, subsets: Sequence[str], *, pooled: bool) -> Estimate:
+        """A row's accuracy over subsets (Avg, or W-Avg where `pooled`), mean over its seeds."""
         found = self.measured[number]
         one = next(iter(found.values()))
         images = [one.counts[name][1] for name in subsets]
         weights = average_weights(images, pooled=pooled)
         if len(found) == 1:
             return mean_accuracy([one.counts[name][0] for name in subsets], images, weights)
-        return bootstrap([self._values(number, name, list(found)) for name in subsets], weights, paired=False)[0]
-
-    def _average(self, number: int, *, pooled: bool) -> Estimate:
-        """Avg or W-Avg of a row, mean over its seeds."""
-        return self._estimate(number, [name for name in self.columns if self._evaluated(number, name)], pooled=pooled)
+        return bootstrap([self.records.values(number, name, list(found)) for name in subsets], weights, paired=False)[0]
 
     def _cell(self, number: int, subset: str) -> dict[str, Any]:
         """A row's accuracy on one subset: counts summed over seeds, interval of the mean."""
         correct, images = (sum(one.counts[subset][part] for one in self.measured[number].values()) for part in (0, 1))
         alone = len(self.measured[number]) == 1
-        cell = _percent(wilson(correct, images) if alone else self._estimate(number, [subset], pooled=False))
-        return cell | {"correct": correct, "images": images}
+        estimate = wilson(correct, images) if alone else self._estimate(number, [subset], pooled=False)
+        return percent(estimate) | {"correct": correct, "images": images}
 
     def _verdict(self, number: int, paper: Mapping[str, float]) -> tuple[str, list[str]]:
         row, found = self.rows[number], self.measured[number]
@@ -177,7 +148,7 @@ class Table:
             return "", ["the paper has no such row" if self.reported else "the paper has no such table"]
         if why := self._not_the_same(number):
             return "not comparable", why
-        estimate = self._average(number, pooled=False)
+        estimate = self._estimate(number, self.records.subsets_of(number), pooled=False)
         inside = 100 * estimate.low <= paper["Avg"] <= 100 * estimate.high
         return "reproduced" if inside else "differs", []
 
@@ -201,105 +172,18 @@ class Table:
                     why.append(f"data: {name} {told}")
         return list(dict.fromkeys(why))
 
-    def _ledger(self, row: Row, seeds: Sequence[int]) -> dict[str, Any]:
-        """What a row took, mean over its seeds: images seen by stage, the teacher's included, hours, parameters trained last.
-
-        Runs that rows share count in full for each. {} where nothing was trained, or a record is missing."""
-        totals = {"teacher": 0.0, "pretrain": 0.0, "finetune": 0.0, "hours": 0.0}
-        units, parameters, known = set(), 0, True
-        for seed in seeds:
-            teacher = row.teachers.get(seed, "")
-            if teacher.startswith("file:"):
-                known = row.teacher_images is not None
-                totals["teacher"] += row.teacher_images or 0
-            for run in (teacher, *row.trainings[seed]):
-                if not run or run.startswith("file:"):
-                    continue
-                training = self.trainings[run]
-                if training is None:
-                    return {}
-                totals["teacher" if run == teacher else training.stage] += training.images
-                totals["hours"] += training.hours
-                units.add(training.unit)
-                parameters = training.parameters
-        if not units:
-            return {}
-        mean = {name: value / len(seeds) for name, value in totals.items()}
-        images = {f"{name}_images": round(mean[name]) for name in ("teacher", "pretrain", "finetune")}
-        if not known:
-            images["teacher_images"] = None  # type: ignore[assignment]  # of a file that does not say
-        total = sum(value or 0 for value in images.values())
-        hours = {"hours": round(mean["hours"], 4), "unit": " and ".join(sorted(units))}
-        return images | {"images": total, "parameters": parameters, **hours}
-
-    def _pairs(self) -> list[tuple[int, int]]:
-        names = [row.name for row in self.rows]
-        return [(number, names.index(other)) for number, row in enumerate(self.rows) for other in row.against]
-
     def _comparisons(self) -> list[dict[str, Any]]:
-        return [self._comparison(number, other) for number, other in self._pairs()]
-
-    def differences(self, number: int, other: int) -> list[Estimate]:
-        """Row `number` minus row `other` on the same images and seeds, of Avg and of W-Avg; [] where they share none."""
-        seeds = self._common_seeds(number, other)
-        subsets = self._common_subsets(number, other) if seeds else []
-        if not subsets:
-            return []
-        values = [self._values(number, name, seeds) - self._values(other, name, seeds) for name in subsets]
-        images = [one.shape[1] for one in values]
-        return bootstrap(values, *(average_weights(images, pooled=kind) for kind in (False, True)), paired=True)
-
-    def _common_seeds(self, number: int, other: int) -> list[int]:
-        return sorted(self.measured[number].keys() & self.measured[other].keys())
-
-    def _common_subsets(self, number: int, other: int) -> list[str]:
-        both = [name for name in self.columns if self._evaluated(number, name) and self._evaluated(other, name)]
-        one, two = (next(iter(self.measured[row].values())) for row in (number, other))
-        if unlike := [name for name in both if one.counts[name][1] != two.counts[name][1]]:
-            names = f"{self.rows[number].name} and {self.rows[other].name}"
-            raise UserError(f"{names}: {unlike[0]} has other images in one than in the other; compare rows on the same data")
-        return both
-
-    def _comparison(self, number: int, other: int) -> dict[str, Any]:
-        first, second = self.rows[number], self.rows[other]
-        entry: dict[str, Any] = {"row": first.name, "other": second.name, "reported": self._reported_difference(number, other)}
-        found = self.differences(number, other)
-        if not found:
-            lacking = [row.name for place, row in ((number, first), (other, second)) if not self.measured[place]]
-            return entry | {
-                "verdict": "missing",
-                "why": [f"no complete run of {' and '.join(lacking)}" if lacking else "no common seed"],
-            }
-        seeds = self._common_seeds(number, other)
-        entry["seeds"] = seeds
-        if all(self.measured[number][seed].run == self.measured[other][seed].run for seed in seeds):
-            return entry | {"verdict": "same runs", "why": ["at this scale the two rows are one and the same"]}
-        estimate, pooled = found
-        entry |= {"Avg": _percent(estimate), "W-Avg": _percent(pooled)}
-        entry["detectable"] = round(100 * minimum_detectable_difference(estimate), 4)
-        entry["verdict"] = _direction(estimate, entry["reported"])
-        if entry["reported"] is not None and not self._not_the_same(number) and not self._not_the_same(other):
-            inside = 100 * estimate.low <= entry["reported"] <= 100 * estimate.high
-            entry["size"] = "reproduced" if inside else "differs"
-        return entry | {"mcnemar": self._mcnemar(number, other, seeds)}
+        found = []
+        for number, other in pairs(self.records):
+            like = self.reported is not None and not self._not_the_same(number) and not self._not_the_same(other)
+            paper = self._reported_difference(number, other)
+            found.append(comparison(self.records, number, other, paper, like_the_paper=like))
+        return found
 
     def _reported_difference(self, number: int, other: int) -> float | None:
         """Between the two rows' printed Avg, or None."""
-        places = [self.rows[row].reported for row in (number, other)]
-        if self.reported is None or None in places:
-            return None
-        first, second = (reported_values(self.reported, place).get("Avg") for place in places if place is not None)
+        first, second = (self._paper(row).get("Avg") for row in (number, other))
         return None if first is None or second is None else round(first - second, 4)
-
-    def _mcnemar(self, number: int, other: int, seeds: Sequence[int]) -> dict[str, dict[str, float]]:
-        """Seed -> subset -> exact p-value, corrected for the number of subsets (Holm). Each covers test images."""
-        tests = {}
-        for seed in seeds:
-            subsets = self._common_subsets(number, other)
-            one, two = self.measured[number][seed].correct, self.measured[other][seed].correct
-            corrected = holm([mcnemar_exact(one[name], two[name]) for name in subsets])
-            tests[str(seed)] = {name: float(f"{value:.4g}") for name, value in zip(subsets, corrected, strict=True)}
-        return tests
 
     def _notes(self) -> list[str]:
         evaluations = [one for row in self.measured for one in row.values()]
@@ -363,7 +247,7 @@ class Table:
         stages: dict[str, Mapping[str, int]] = {}
         for row in self.rows:
             for runs in row.trainings.values():
-                for training in map(self.trainings.__getitem__, runs):
+                for training in map(self.records.trainings.__getitem__, runs):
                     if training is not None:
                         stages.setdefault(training.stage, training.dropped)
         return lines + [f"Data of {stage}: {text}." for stage, reasons in stages.items() if (text := _reasons(reasons))]
@@ -397,21 +281,6 @@ REASONS = {
 
 def _reasons(dropped: Mapping[str, int]) -> str:
     return ", ".join(REASONS[name].format(count) for name, count in dropped.items() if count)
-
-
-def _percent(estimate: Estimate) -> dict[str, Any]:
-    """An estimate in percent, as a cell of the content."""
-    values = {"accuracy": estimate.value, "low": estimate.low, "high": estimate.high, "error": estimate.error}
-    rounded = {name: round(100 * value, 4) for name, value in values.items()}
-    return rounded | {"covers": estimate.covers}
-
-
-def _direction(estimate: Estimate, paper: float | None) -> str:
-    if not estimate.excludes_zero():
-        return "undecided"
-    if not paper:
-        return "higher" if estimate.value > 0 else "lower"
-    return "holds" if (estimate.value > 0) == (paper > 0) else "reversed"
 
 
 def _covered(seeds: Sequence[int]) -> str:

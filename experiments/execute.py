@@ -19,7 +19,8 @@ from core.loop import CHECKPOINT, Interrupted, Machine, NonFiniteLoss, Progress
 from core.metrics import PROTOCOLS, is_correct
 from core.pretrain import MODEL, pretrain
 from experiments.datasets import expand
-from experiments.plan import PlannedRun, Root
+from experiments.plan import PlannedRun
+from experiments.roots import Root
 from results import provenance
 from results.store import Run, StateName, Store
 

@@ -8,13 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from core import synthetic
-from core.config import Evaluate, Finetune, Rendered, StageConfig, identity, peak_lr, steps
+from core.config import Evaluate, Finetune, StageConfig, identity, peak_lr, steps
 from core.errors import UserError
-from core.roots import find_roots, fingerprint, irregular
-from experiments.datasets import absent, expand, locate, registry, unset_variable
+from experiments.datasets import expand
 from experiments.recipe import (
-    RENDERED,
     defines,
     method_delta,
     missing_charset,
@@ -23,22 +20,11 @@ from experiments.recipe import (
     recipe_layers,
     row_layers,
 )
+from experiments.roots import Root, resolve_root
 from experiments.schema import Experiment, Layer, Recipe, Tree, experiment_files, read_experiment
 from results.store import Store
 
 SCRATCH, TEACHER = "scratch", "teacher"  # given encoders that are no files: weights drawn anew, the teacher's
-
-
-@dataclass(frozen=True)
-class Root:
-    """One LMDB root: where it lies, what is in it. `missing` says why it is not there; `images` is then what is expected."""
-
-    path: str
-    fingerprint: str
-    images: int
-    rendered: Rendered | None = None
-    missing: str = ""
-    note: str = ""  # what is odd about it
 
 
 @dataclass(frozen=True)
@@ -135,42 +121,6 @@ class Plan:
                 runs = (noted["evaluate"], tuple(noted["trainings"]), noted["teacher"])
             evaluations[cell.seed], trainings[cell.seed], teachers[cell.seed] = runs
         return evaluations, trainings, teachers
-
-
-def resolve_root(root: str, recipe: Recipe, store: Store) -> tuple[Root, ...]:
-    """Where a root lies and what is in it; several where it is a folder of LMDBs.
-
-    Raises UserError if it names a rendered split that is not made, or nothing that could be a folder."""
-    for section, prefix in RENDERED.items():
-        if root.startswith(prefix):
-            return (_rendered_root(root, root.removeprefix(prefix), getattr(recipe, section), store),)
-    return _real_roots(root)
-
-
-def _rendered_root(root: str, split: str, rendered: Rendered | None, store: Store) -> Root:
-    sizes = synthetic.splits(rendered) if rendered else {}
-    if rendered is None or split not in sizes:
-        raise UserError(f"{root}: no such rendered split; there are {', '.join(sizes) or 'none in this scale profile'}")
-    try:
-        found = synthetic.fingerprint(rendered)
-    except UserError as error:  # no font for these words
-        return Root("", f"unknown:{root}", sizes[split], missing=str(error))
-    return Root(str(store.data(found) / split), f"{found}/{split}", sizes[split], rendered)
-
-
-@cache
-def _real_roots(root: str) -> tuple[Root, ...]:
-    named = root in registry()
-    path = locate(root) if named else expand(root)
-    missing = ""
-    if variable := unset_variable(path):
-        missing = f"{root}: the environment variable {variable} is not set"
-    elif not Path(path).is_dir():
-        missing = f"{path}: no LMDB here (data.mdb is missing)"
-    if missing:
-        sizes = registry()[root].images if named else ()
-        return (Root(path, f"unknown:{root}", sizes[0] if sizes else 0, missing=absent(root) if named else missing),)
-    return tuple(Root(found, *fingerprint(found), note=irregular(found)) for found in find_roots(path))
 
 
 def run_id(stage: str, config: StageConfig, inputs: dict[str, str], data: dict[str, tuple[Root, ...]]) -> str:

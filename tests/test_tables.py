@@ -16,6 +16,7 @@ from analysis.load import Row, load_evaluation
 from analysis.tables import Table
 from core.errors import UserError
 from core.metrics import PROTOCOLS
+from experiments.plan import make_plan
 from results.reported import REPORTED, find_row, read_reported, reported, reported_values
 from results.store import Store
 
@@ -24,7 +25,9 @@ SIZES = PROTOCOLS["waics"].sizes
 LMIM, GUIDANCE, NEITHER = 2, 1, 0  # rows of Table 1
 
 
-def write_evaluation(store: Store, run_id: str, correct: dict[str, list[int]], protocol: str = "waics") -> str:
+def write_evaluation(
+    store: Store, run_id: str, correct: dict[str, list[int]], protocol: str = "waics", data: str = "here"
+) -> str:
     run = store.run(run_id)
     counts = {name: {"correct": sum(values), "images": len(values)} for name, values in correct.items()}
     dropped: dict[str, Any] = {name: {} for name in correct}
@@ -35,7 +38,8 @@ def write_evaluation(store: Store, run_id: str, correct: dict[str, list[int]], p
             (name, i, "ab", reads[right], 0.5, 1) for name, values in correct.items() for i, right in enumerate(values)
         )
     run.write_correct({name: [bool(value) for value in values] for name, values in correct.items()})
-    run.write_json("record.json", {"metrics": metrics, "code": {"commit": None, "clean": None}})
+    roots = {name: [{"fingerprint": f"{data}/{name}"}] for name in correct}
+    run.write_json("record.json", {"metrics": metrics, "data": roots, "code": {"commit": None, "clean": None}})
     run.set_state("complete")
     return run_id
 
@@ -286,12 +290,24 @@ def test_rows_that_are_the_same_runs_are_said_to_be(tmp_path: Path) -> None:
     assert any("One and the same runs at this scale: one, two" in note for note in content["notes"])
 
 
-def test_rows_on_other_images_are_not_compared(tmp_path: Path) -> None:
+def test_rows_on_other_images_or_under_another_protocol_are_not_compared(tmp_path: Path) -> None:
     store = Store(tmp_path)
     write_evaluation(store, "evaluate-a", {"curve": [1, 0]})
-    write_evaluation(store, "evaluate-b", {"curve": [1, 0, 1]})
-    with pytest.raises(UserError, match="curve has other images in one than in the other"):
-        _ = table(store, [row("one", "evaluate-a"), row("two", "evaluate-b", against=("one",))]).content
+    write_evaluation(store, "evaluate-more", {"curve": [1, 0, 1]})
+    write_evaluation(store, "evaluate-other", {"curve": [1, 0]}, data="elsewhere")
+    write_evaluation(store, "evaluate-case", {"curve": [1, 0]}, "case_sensitive")
+    write_evaluation(store, "evaluate-salient", {"salient": [1, 0]})
+    images = "data: curve has other images in one row than in the other"
+    for other, why in (
+        ("more", images),
+        ("other", images),
+        ("case", "protocol: case_sensitive and waics"),
+        ("salient", "data: no subset was evaluated for both"),
+    ):
+        rows = [row("one", "evaluate-a"), row("two", f"evaluate-{other}", against=("one",))]
+        one = table(store, rows).content["comparisons"][0]
+        assert (one["verdict"], one["why"]) == ("not comparable", [why])
+        assert "not comparable" in FORMATS["md"]([table(store, rows).content])
 
 
 # Ledger
@@ -418,3 +434,21 @@ def test_a_thousand_records_are_compared_in_flat_time_per_record(tmp_path: Path)
 
     seconds(5)
     assert seconds(160) < 12 * seconds(20)
+
+
+def test_compare_takes_the_seeds_that_were_run_where_none_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path)
+    options = ["--scale", "smoke", "--results", tmp_path, "--format", "json"]
+    file = "experiments/ablation_decoder.yaml"
+    plan = make_plan([Path(file)], "smoke", store, precision=lambda: "fp32", overrides={}, seeds=[0, 1, 5])
+    cells = plan.cells_of("ablation_decoder", 1)
+    for cell in cells:
+        write_evaluation(store, cell.evaluate, {"curve": [1, 0, 1]})
+    name = "SA-CA-FFN (LMIM)"
+    runs = {cell.seed: cell.evaluate for cell in cells}
+    noted = Row(name, 1, (), runs, dict.fromkeys(runs, ()), {})
+    Table("ablation_decoder", "t", "smoke", "", "table3", [noted], store).write()
+    (content,) = json.loads(call(capsys, "compare", file, *options)[1])
+    assert content["rows"][1]["seeds"] == [0, 1, 5]
+    (content,) = json.loads(call(capsys, "compare", file, *options, "--seeds", "1")[1])
+    assert content["rows"][1]["seeds"] == [1]

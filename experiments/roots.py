@@ -1,0 +1,62 @@
+"""What a recipe names as a root -> the LMDB folders it stands for, what is in them, and why they are not there."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from core import synthetic
+from core.config import Rendered
+from core.errors import UserError
+from core.roots import find_roots, fingerprint, irregular
+from experiments.datasets import absent, expand, locate, registry, unset_variable
+from experiments.recipe import RENDERED
+from experiments.schema import Recipe
+from results.store import Store
+
+
+@dataclass(frozen=True)
+class Root:
+    """One LMDB root: where it lies, what is in it. `missing` says why it is not there; `images` is then what is expected."""
+
+    path: str
+    fingerprint: str
+    images: int
+    rendered: Rendered | None = None
+    missing: str = ""
+    note: str = ""  # what is odd about it
+
+
+def resolve_root(root: str, recipe: Recipe, store: Store) -> tuple[Root, ...]:
+    """Where a root lies and what is in it; several where it is a folder of LMDBs.
+
+    Raises UserError if it names a rendered split that is not made, or nothing that could be a folder."""
+    for section, prefix in RENDERED.items():
+        if root.startswith(prefix):
+            return (_rendered_root(root, root.removeprefix(prefix), getattr(recipe, section), store),)
+    return _real_roots(root)
+
+
+def _rendered_root(root: str, split: str, rendered: Rendered | None, store: Store) -> Root:
+    sizes = synthetic.splits(rendered) if rendered else {}
+    if rendered is None or split not in sizes:
+        raise UserError(f"{root}: no such rendered split; there are {', '.join(sizes) or 'none in this scale profile'}")
+    try:
+        found = synthetic.fingerprint(rendered)
+    except UserError as error:  # no font for these words
+        return Root("", f"unknown:{root}", sizes[split], missing=str(error))
+    return Root(str(store.data(found) / split), f"{found}/{split}", sizes[split], rendered)
+
+
+@cache
+def _real_roots(root: str) -> tuple[Root, ...]:
+    named = root in registry()
+    path = locate(root) if named else expand(root)
+    missing = ""
+    if variable := unset_variable(path):
+        missing = f"{root}: the environment variable {variable} is not set"
+    elif not Path(path).is_dir():
+        missing = f"{path}: no LMDB here (data.mdb is missing)"
+    if missing:
+        sizes = registry()[root].images if named else ()
+        return (Root(path, f"unknown:{root}", sizes[0] if sizes else 0, missing=absent(root) if named else missing),)
+    return tuple(Root(found, *fingerprint(found), note=irregular(found)) for found in find_roots(path))
