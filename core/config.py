@@ -249,6 +249,12 @@ class ContrastivePretrain(TrainingRun):
     target: None = None
     mask: None = None
 
+    @field_validator("decoder", "guidance", "alignment", "target", "mask", mode="before")
+    @classmethod
+    def _has_none(cls, part: Any) -> None:
+        if part is not None:
+            raise ValueError("there is no such part in SeqCLR (pretrain.contrast); leave it null")
+
     @model_validator(mode="after")
     def _windows_fit(self) -> "ContrastivePretrain":
         if self.contrast.windows > self.encoder.grid[1]:

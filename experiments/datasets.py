@@ -19,15 +19,22 @@ REGISTRY, USER_FILE = HERE / "data.yaml", HERE / "data.local.yaml"
 class DataSet(Closed):
     """What a data set is, where it may lie, how many images it has (every size it is known under), who publishes it.
 
-    `stand_in`: the rendered split read in its place. `characters`: how many different ones its labels have."""
+    `about`: roughly how many images, where no size is known. `stand_in`: the rendered split read in its place. `characters`:
+    how many different ones its labels have."""
 
     root: str | Annotated[tuple[str, ...], Field(min_length=1)]
     what: str
     published: str
     stand_in: str = ""
     images: tuple[PositiveInt, ...] = ()
+    about: PositiveInt | None = None
     characters: PositiveInt | None = None
     also: tuple[str, ...] = ()
+
+    @property
+    def expected(self) -> int:
+        """Images to plan with while the set is not there; 0 if nothing is known."""
+        return self.images[0] if self.images else self.about or 0
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -99,7 +106,8 @@ def absent(name: str) -> str:
     for place in places(name):
         variable = unset_variable(place)
         lacks.append(f"{variable} is not set" if variable else f"nothing at {expand(place)}")
-    told = f"{' and '.join(lacks)} ({one.what}{size}; published at {one.published})"
+    published = f"published at {one.published}" if "://" in one.published.split()[0] else one.published
+    told = f"{' and '.join(lacks)} ({one.what}{size}; {published})"
     return f"{name}: {told}; put it there or set LMIM_ROOT_{name.upper()}"
 
 

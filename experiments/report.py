@@ -77,6 +77,7 @@ def describe_plan(plan: Plan, store: Store) -> dict[str, Any]:
         "summary": {stage: stages.count(stage) for stage in STAGES},
         "complete": sum(run["state"] == "complete" for run in runs),
         "shared": sum(run["shared"] for run in runs),
+        "without_sharing": sum(len(run["rows"]) for run in runs),
         "reported": filled_rows(plan),
         "images_seen": sum(run["images"] for run in runs if run["stage"] != "evaluate"),
         "estimate": {"hours": round(sum(run["estimated_hours"] for run in runs), 3), "of": assumed},
@@ -115,7 +116,8 @@ def plan_text(description: dict[str, Any]) -> str:
     summary, estimate = description["summary"], description["estimate"]
     counted = ", ".join(f"{number} {stage}" for stage, number in summary.items())
     table.append(
-        f"{counted}; {description['shared']} shared, {description['complete']} complete; "
+        f"{counted}; {description['shared']} shared ({description['without_sharing']} runs without sharing), "
+        f"{description['complete']} complete; "
         f"about {estimate['hours']:.2f} hours of {estimate['of']} for all of them"
     )
     table += sorted({f"missing: {run['missing']}" for run in description["runs"] if run["missing"]})

@@ -57,6 +57,6 @@ def _real_roots(root: str) -> tuple[Root, ...]:
     elif not Path(path).is_dir():
         missing = f"{path}: no LMDB here (data.mdb is missing)"
     if missing:
-        sizes = registry()[root].images if named else ()
-        return (Root(path, f"unknown:{root}", sizes[0] if sizes else 0, missing=absent(root) if named else missing),)
+        expected = registry()[root].expected if named else 0
+        return (Root(path, f"unknown:{root}", expected, missing=absent(root) if named else missing),)
     return tuple(Root(found, *fingerprint(found), note=irregular(found)) for found in find_roots(path))

@@ -87,6 +87,7 @@ def test_the_plans_json_says_what_is_shared_and_which_reported_rows_are_filled(
     content = json.loads(out)
     assert content["summary"] == {stage: sum(run["stage"] == stage for run in content["runs"]) for stage in content["summary"]}
     assert content["shared"] == sum(len(run["rows"]) > 1 for run in content["runs"])
+    assert content["without_sharing"] == sum(len(run["rows"]) for run in content["runs"]) > len(content["runs"])
     ids = [run["id"] for run in content["runs"]]
     assert len(set(ids)) == len(ids)
     filled = content["reported"]
