@@ -44,7 +44,7 @@ def main_grid(content: Content) -> Grid:
                     ["", "difference", *(_number(row["difference"], column, "+.1f", "") for column in columns), "", ""]
                 )
         elif row["verdict"] == "missing":
-            lines.append([name, "measured", *["missing"] * len(columns), "", verdict])
+            lines.append([name, "measured", *["missing"] * (len(columns) + 1), verdict])
     return ["row", "", *columns, "95 % of Avg", "verdict"], lines
 
 
@@ -57,8 +57,8 @@ def comparison_grid(content: Content) -> Grid:
         cells = [f"{one['row']} − {one['other']}", paper]
         why = f" ({'; '.join(one['why'])})" if one.get("why") else ""
         if "Avg" not in one:
-            missing = "missing" if one["verdict"] == "missing" else ""
-            lines.append([*cells, missing, "", "", one["verdict"] + why, "", ""])
+            missing = "missing" if one["verdict"] == "missing" else "–"
+            lines.append([*cells, *[missing] * 3, one["verdict"] + why, *[missing] * 2])
             continue
         size = f", size {one['size']}" if "size" in one else ""
         average, pooled = one["Avg"], one["W-Avg"]
@@ -86,6 +86,8 @@ def ledger_grid(content: Content) -> Grid:
             least = "over " if "unknown" in parts else ""
             hours = f"{ledger['hours']:.3g} {ledger['unit']}"
             lines.append([row["name"], f"{least}{ledger['images']:,}", *parts, hours, f"{ledger['parameters']:,}"])
+        elif row["verdict"] == "missing" and "seeds" in row:
+            lines.append([row["name"], *["missing"] * (len(head) - 1)])
     return head, lines
 
 

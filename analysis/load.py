@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from core.errors import UserError
 from core.metrics import PROTOCOLS
 from results.store import Run, Store
 
@@ -44,15 +45,20 @@ class Measured:
 
     @cached_property
     def correct(self) -> dict[str, np.ndarray]:
-        """Subset -> (images,) 0 or 1, in the order of the images."""
-        if (stored := self.place.correct()) is not None:
-            return stored
+        """Subset -> (images,) 0 or 1, in the order of the images. Raises UserError if they are not those that were counted."""
+        found = self.place.correct() or self._scored()
+        counted = {name: (int(values.sum()), len(values)) for name, values in found.items()}
+        if counted != self.counts:
+            raise UserError(f"{self.place.folder}: predictions.csv and record.json disagree; delete the folder and run again")
+        return found
+
+    def _scored(self) -> dict[str, np.ndarray]:
         normalise = lru_cache(1 << 16)(PROTOCOLS[self.protocol].normalise)
-        found: dict[str, list[int]] = {name: [] for name in self.counts}  # a record of before these were stored
+        found: dict[str, list[int]] = {name: [] for name in self.counts}
         for row in self.place.predictions():
             same = normalise(row["prediction"]) == normalise(row["label"])
-            found[row["subset"]].append(int(same and row["readable"] == "1"))
-        return {name: np.array(values) for name, values in found.items()}
+            found.setdefault(row["subset"], []).append(int(same and row["readable"] == "1"))
+        return {name: np.array(values, dtype=np.int8) for name, values in found.items()}
 
 
 def load_evaluation(store: Store, run_id: str) -> Measured | None:

@@ -150,12 +150,12 @@ def run_stage(run: PlannedRun, store: Store, folder: Path, machine: Machine) -> 
     }
     metrics, readings = evaluate(run.config, subsets, inputs["recognizer"], machine)
     place, protocol = store.run(run.id), PROTOCOLS[run.config.protocol]
-    place.write_correct({name: [is_correct(row, protocol) for row in rows] for name, rows in readings.items()})
     place.write_predictions(
         (subset, row.index, row.label, row.prediction, row.confidence, int(row.readable))
         for subset, rows in readings.items()
         for row in rows
     )
+    place.write_correct({name: [is_correct(row, protocol) for row in rows] for name, rows in readings.items()})
     return metrics
 
 

@@ -6,6 +6,7 @@ RESULTS/tables/          tables, as Markdown, CSV and JSON
 """
 
 import csv
+import hashlib
 import json
 import os
 import socket
@@ -96,20 +97,27 @@ class Run:
             writer.writerows(rows)
 
     def write_correct(self, correct: Mapping[str, Sequence[bool]]) -> None:
-        """Which images of each subset were read right, in the order of `predictions.csv`: 4 to a hexadecimal digit."""
-        self.write_json("correct.json", {name: [len(one), np.packbits(one).tobytes().hex()] for name, one in correct.items()})
+        """Which images of each subset were read right, in the order of `predictions.csv`: 4 to a hexadecimal digit.
+
+        A short cut for tables, good for the predictions as they are now."""
+        bits = {name: [len(one), np.packbits(one).tobytes().hex()] for name, one in correct.items()}
+        self.write_json("correct.json", {"predictions": self._predictions_hash(), "subsets": bits})
 
     def correct(self) -> dict[str, np.ndarray] | None:
-        """Subset -> (images,) 0 or 1, or None where they were not stored. Raises UserError if the file is damaged."""
-        path = self.folder / "correct.json"
+        """Subset -> (images,) 0 or 1; None where they were not stored, or of other predictions."""
         try:
-            stored = json.loads(path.read_text())
-            bits = {name: np.frombuffer(bytes.fromhex(digits), np.uint8) for name, (_, digits) in stored.items()}
-            return {name: np.unpackbits(bits[name], count=count).astype(np.int8) for name, (count, _) in stored.items()}
-        except FileNotFoundError:
+            stored = json.loads((self.folder / "correct.json").read_text())
+            if stored["predictions"] != self._predictions_hash():
+                return None
+            subsets = stored["subsets"]
+            bits = {name: np.frombuffer(bytes.fromhex(digits), np.uint8) for name, (_, digits) in subsets.items()}
+            return {name: np.unpackbits(bits[name], count=count).astype(np.int8) for name, (count, _) in subsets.items()}
+        except (OSError, ValueError, TypeError, KeyError):
             return None
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path}: damaged; delete it, and it is made again from predictions.csv") from error
+
+    def _predictions_hash(self) -> str:
+        with (self.folder / "predictions.csv").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def predictions(self) -> list[dict[str, str]]:
         """The rows of `predictions.csv`, as text. Raises UserError if there is none."""

@@ -32,11 +32,11 @@ def write_evaluation(
     counts = {name: {"correct": sum(values), "images": len(values)} for name, values in correct.items()}
     dropped: dict[str, Any] = {name: {} for name in correct}
     metrics = {"protocol": protocol, "protocol_statement": "words", "counts": counts, "dropped": dropped}
-    if len(correct.get("general", ())) < 10_000:  # tables take `correct.json`; these are for people and other protocols
-        reads = {0: "x", 1: "AB"}
-        run.write_predictions(
-            (name, i, "ab", reads[right], 0.5, 1) for name, values in correct.items() for i, right in enumerate(values)
-        )
+    reads = {0: "x", 1: "AB"}
+    few = {name: values for name, values in correct.items() if len(values) < 10_000}  # the rest would take a test's time
+    run.write_predictions(
+        (name, i, "ab", reads[right], 0.5, 1) for name, values in few.items() for i, right in enumerate(values)
+    )
     run.write_correct({name: [bool(value) for value in values] for name, values in correct.items()})
     roots = {name: [{"fingerprint": f"{data}/{name}"}] for name in correct}
     run.write_json("record.json", {"metrics": metrics, "data": roots, "code": {"commit": None, "clean": None}})
@@ -143,20 +143,28 @@ def test_a_record_without_a_state_is_a_published_one(tmp_path: Path) -> None:
     assert table(store, [row("one", "evaluate-a")]).content["rows"][0]["measured"]["Avg"]["accuracy"] == 50
 
 
-def test_stored_verdicts_on_images_are_those_of_the_predictions(tmp_path: Path) -> None:
+def test_stored_verdicts_on_images_are_those_of_the_predictions_and_good_for_these_alone(tmp_path: Path) -> None:
     store = Store(tmp_path)
     values = {"curve": [1, 0, 1, 1, 0, 0, 0, 1, 1], "general": [0, 1]}
-    write_evaluation(store, "evaluate-a", values)
-    stored = load_evaluation(store, "evaluate-a")
-    (store.run("evaluate-a").folder / "correct.json").unlink()
-    scored = load_evaluation(store, "evaluate-a")
-    assert stored is not None
-    assert scored is not None
-    for one in (stored, scored):
-        assert {name: array.tolist() for name, array in one.correct.items()} == values
-    (store.run("evaluate-a").folder / "correct.json").write_text('{"curve": 3}')
-    with pytest.raises(UserError, match=r"correct\.json: damaged; delete it"):
-        load_evaluation(store, "evaluate-a").correct  # type: ignore[union-attr]  # noqa: B018
+    run = store.run(write_evaluation(store, "evaluate-a", values))
+    bits = run.folder / "correct.json"
+    original, damaged = bits.read_text(), '{"predictions": 3}'
+
+    def seen() -> dict[str, list[int]]:
+        evaluation = load_evaluation(store, "evaluate-a")
+        assert evaluation is not None
+        return {name: array.tolist() for name, array in evaluation.correct.items()}
+
+    assert seen() == values
+    for text in (damaged, original.replace('"predictions": "', '"predictions": "other'), original[:40]):
+        bits.write_text(text)
+        assert seen() == values, "scored from the predictions"
+    bits.unlink()
+    assert seen() == values
+    predictions = run.folder / "predictions.csv"
+    predictions.write_text(predictions.read_text().replace("curve,1,ab,x", "curve,1,ab,AB"))
+    with pytest.raises(UserError, match=r"predictions\.csv and record\.json disagree"):
+        seen()
 
 
 def test_only_the_papers_recipe_on_its_data_under_its_protocol_gets_a_verdict(tmp_path: Path) -> None:
