@@ -55,9 +55,8 @@ class Measured:
     def _scored(self) -> dict[str, np.ndarray]:
         normalise = lru_cache(1 << 16)(PROTOCOLS[self.protocol].normalise)
         found: dict[str, list[int]] = {name: [] for name in self.counts}
-        for row in self.place.predictions():
-            same = normalise(row["prediction"]) == normalise(row["label"])
-            found.setdefault(row["subset"], []).append(int(same and row["readable"] == "1"))
+        for subset, _, label, prediction, _, readable in self.place.predictions():
+            found.setdefault(subset, []).append(int(readable == "1" and normalise(prediction) == normalise(label)))
         return {name: np.array(values, dtype=np.int8) for name, values in found.items()}
 
 

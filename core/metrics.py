@@ -31,12 +31,12 @@ class Protocol:
 
 def alphanumeric(text: str) -> str:
     """Keep 0-9, A-Z, a-z."""
-    return re.sub("[^0-9A-Za-z]", "", text)
+    return text if text.isascii() and text.isalnum() else re.sub("[^0-9A-Za-z]", "", text)
 
 
 def alphanumeric_lower(text: str) -> str:
     """Keep 0-9, A-Z, a-z, in lower case."""
-    return re.sub("[^0-9a-z]", "", text.lower())
+    return alphanumeric(text.lower())
 
 
 def without_space(text: str) -> str:

@@ -119,14 +119,17 @@ class Run:
         with (self.folder / "predictions.csv").open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def predictions(self) -> list[dict[str, str]]:
-        """The rows of `predictions.csv`, as text. Raises UserError if there is none."""
+    def predictions(self) -> list[list[str]]:
+        """The rows of `predictions.csv`, as text, in the order of PREDICTION_COLUMNS. Raises UserError if there are none."""
         try:
             with (self.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
-                return list(csv.DictReader(file))
-        except OSError as error:
-            reason = f"no readable predictions.csv ({error.strerror})"
+                head, *rows = csv.reader(file)
+            if tuple(head) != PREDICTION_COLUMNS:
+                raise ValueError(f"its columns are {', '.join(head)}")
+        except (OSError, ValueError, csv.Error) as error:
+            reason = f"no readable predictions.csv ({error})"
             raise UserError(f"{self.folder}: {reason}; delete the folder and run again") from error
+        return rows
 
 
 @dataclass(frozen=True)
