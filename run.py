@@ -25,7 +25,6 @@ from experiments.model_commands import add_model_commands
 COMMANDS = ("run", "plan", "status", "compare", "data", "score", "import", "export", "predict", "grid")
 
 if TYPE_CHECKING:
-    from analysis.tables import Table
     from experiments.plan import Plan
     from results.store import Store
 
@@ -84,7 +83,8 @@ def _numbers(text: str) -> list[int]:
     return numbers
 
 
-def _plan(arguments: argparse.Namespace) -> tuple["Plan", "Store"]:
+def _plan(arguments: argparse.Namespace, *, told: bool = False) -> tuple["Plan", "Store"]:
+    """The plan that the arguments ask for, and its results folder. told: its notes were printed already."""
     from experiments.device import default_precision, find_device
     from experiments.plan import make_plan
     from experiments.schema import overrides
@@ -97,40 +97,9 @@ def _plan(arguments: argparse.Namespace) -> tuple["Plan", "Store"]:
         return default_precision(find_device(arguments.device))
 
     plan = make_plan(arguments.files, arguments.scale, store, precision=automatic, overrides=settings, seeds=arguments.seeds)
-    for note in plan.notes:
+    for note in () if told else plan.notes:
         print(f"note: {note}", file=sys.stderr)
     return plan, store
-
-
-def _tables(plan: "Plan", store: "Store") -> list["Table"]:
-    """One table for each experiment of a plan."""
-    from analysis.load import Row, recorded_runs
-    from analysis.tables import Table, table_name
-    from results.reported import find_row
-
-    tables = []
-    for name, experiment in plan.experiments.items():
-        recorded = recorded_runs(store, table_name(name, plan.scale, plan.overrides))
-        rows = []
-        for number, variant in enumerate(experiment.variants):
-            runs = plan.row_runs(name, number, recorded.get(variant.name, {}))
-            images = next((cell.teacher_images for cell in plan.cells_of(name, number)), None)
-            twin = find_row(experiment.table, variant.reported) if experiment.table else None
-            rows.append(Row(variant.name, twin, experiment.others(number), *runs, images))
-        about = (experiment.title, plan.scale, plan.about, experiment.table)
-        tables.append(Table(name, *about, rows, store, plan.overrides, plan.stand_ins))
-    return tables
-
-
-def _recorded_seeds(plan: "Plan", store: "Store") -> list[int]:
-    """The seeds of these tables as they were last made, with those that the experiments name; [] where there are no others."""
-    from analysis.load import recorded_runs
-    from analysis.tables import table_name
-
-    named = {seed for experiment in plan.experiments.values() for seed in experiment.seeds}
-    tables = (recorded_runs(store, table_name(name, plan.scale, plan.overrides)) for name in plan.experiments)
-    recorded = {int(seed) for rows in tables for runs in rows.values() for seed in runs}
-    return sorted(named | recorded) if recorded - named else []
 
 
 def plan_command(arguments: argparse.Namespace) -> int:
@@ -153,13 +122,14 @@ def status_command(arguments: argparse.Namespace) -> int:
 
 def compare_command(arguments: argparse.Namespace) -> int:
     from analysis.formats import FORMATS
+    from experiments.tables import recorded_seeds, tables_of
 
     plan, store = _plan(arguments)
-    if arguments.seeds is None and (seeds := _recorded_seeds(plan, store)):
+    if arguments.seeds is None and (seeds := recorded_seeds(plan, store)):
         arguments.seeds = seeds
-        plan, store = _plan(arguments)
+        plan, store = _plan(arguments, told=True)
     form = arguments.format or ("json" if arguments.json else "md")
-    print(FORMATS[form]([table.content for table in _tables(plan, store)]), end="")
+    print(FORMATS[form]([table.content for table in tables_of(plan, store, recorded=True)]), end="")
     return 0
 
 
@@ -194,8 +164,9 @@ def run_command(arguments: argparse.Namespace) -> int:
         )
         how = launch(plan.runs.values(), store, options, console)
     from analysis.formats import markdown
+    from experiments.tables import tables_of
 
-    for table in _tables(plan, store):
+    for table in tables_of(plan, store, recorded=False):
         if any(table.measured):
             print(markdown([table.content]))
             table.write()

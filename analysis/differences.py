@@ -27,8 +27,10 @@ def pairs(records: Records) -> list[tuple[int, int]]:
     return [(number, names.index(other)) for number, row in enumerate(records.rows) for other in row.against]
 
 
-def comparison(records: Records, number: int, other: int, paper: float | None, *, like_the_paper: bool) -> dict[str, Any]:
-    """Row `number` minus row `other`, in percent, as a table's content has it.
+def comparison(
+    records: Records, number: int, other: int, subsets: Sequence[str], paper: float | None, *, like_the_paper: bool
+) -> dict[str, Any]:
+    """Row `number` minus row `other` over subsets that both have, in percent, as a table's content has it.
 
     paper: the difference of the reported Avg. like_the_paper: both rows may be compared with the paper's, so that the size of
     the difference is judged too."""
@@ -42,9 +44,8 @@ def comparison(records: Records, number: int, other: int, paper: float | None, *
     entry["seeds"] = seeds
     if all(records.measured[number][seed].run == records.measured[other][seed].run for seed in seeds):
         return entry | {"verdict": "same runs", "why": ["at this scale the two rows are one and the same"]}
-    if unlike := _unlike(records, number, other, seeds):
+    if unlike := _unlike(records, number, other, subsets, seeds):
         return entry | {"verdict": "not comparable", "why": [unlike]}
-    subsets = records.subsets_of(number, other)
     values = [records.values(number, name, seeds) - records.values(other, name, seeds) for name in subsets]
     images = [one.shape[1] for one in values]
     estimate, pooled = bootstrap(values, *(average_weights(images, pooled=kind) for kind in (False, True)), paired=True)
@@ -56,15 +57,14 @@ def comparison(records: Records, number: int, other: int, paper: float | None, *
     return entry | {"mcnemar": {str(seed): _mcnemar(records, number, other, subsets, seed) for seed in seeds}}
 
 
-def _unlike(records: Records, number: int, other: int, seeds: Sequence[int]) -> str:
+def _unlike(records: Records, number: int, other: int, subsets: Sequence[str], seeds: Sequence[int]) -> str:
     """Why two rows' images cannot be paired, or nothing."""
-    subsets = records.subsets_of(number, other)
     if not subsets:
         return "data: no subset was evaluated for both"
     for seed in seeds:
         one, two = records.measured[number][seed], records.measured[other][seed]
-        if one.protocol != two.protocol:
-            return f"protocol: {one.protocol} and {two.protocol}"
+        if (one.protocol, one.labels) != (two.protocol, two.labels):
+            return f"protocol: {one.protocol} ({one.labels} labels) and {two.protocol} ({two.labels} labels)"
         for name in subsets:
             if (one.data[name], one.counts[name][1]) != (two.data[name], two.counts[name][1]):
                 return f"data: {name} has other images in one row than in the other"

@@ -95,7 +95,10 @@ STAGES = ("teacher", "pretrain", "finetune")
 GRIDS: tuple[tuple[str, Callable[[Content], Grid]], ...] = (
     ("", main_grid),
     ("Differences between rows", comparison_grid),
-    ("What a row took, its teacher included (mean over seeds; shared runs count in full)", ledger_grid),
+    (
+        "What a row took (mean over seeds; images of its teacher included, hours of its runs; shared runs count in full)",
+        ledger_grid,
+    ),
 )
 
 

@@ -9,16 +9,17 @@ from analysis.load import Records
 def ledger(records: Records, number: int, seeds: Sequence[int]) -> dict[str, Any]:
     """Images by stage, hours and their unit, mean over the seeds; parameters of what was trained last.
 
-    Runs that rows share count in full for each. `teacher_images` is None for a file that does not say. {} where nothing was
-    trained, or a record is missing."""
+    Runs that rows share count in full for each. Images of a teacher or an encoder that is a file are None where nobody says how
+    many it saw; the hours are of the runs. {} where nothing was trained, or a record is missing."""
     row = records.rows[number]
     totals = {"teacher": 0.0, "pretrain": 0.0, "finetune": 0.0, "hours": 0.0}
-    units, parameters, known = set(), 0, True
+    units, parameters = set(), 0
+    unknown = ["pretrain_images"] if row.encoder_file else []
     for seed in seeds:
         teacher = row.teachers.get(seed, "")
         if teacher.startswith("file:"):
-            known = row.teacher_images is not None
             totals["teacher"] += row.teacher_images or 0
+            unknown += [] if row.teacher_images else ["teacher_images"]
         for run in (teacher, *row.trainings[seed]):
             if not run or run.startswith("file:"):
                 continue
@@ -34,6 +35,4 @@ def ledger(records: Records, number: int, seeds: Sequence[int]) -> dict[str, Any
     mean = {name: value / len(seeds) for name, value in totals.items()}
     images = {f"{stage}_images": round(mean[stage]) for stage in ("teacher", "pretrain", "finetune")}
     entry: dict[str, Any] = images | {"images": sum(images.values()), "parameters": parameters}
-    if not known:
-        entry["teacher_images"] = None
-    return entry | {"hours": round(mean["hours"], 4), "unit": " and ".join(sorted(units))}
+    return entry | dict.fromkeys(unknown) | {"hours": round(mean["hours"], 4), "unit": " and ".join(sorted(units))}

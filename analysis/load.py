@@ -24,6 +24,8 @@ class Row:
     trainings: Mapping[int, tuple[str, ...]]  # seed -> the training runs below it
     teachers: Mapping[int, str]  # seed -> the teacher's run, file:PATH, or nothing
     teacher_images: int | None = None  # that a teacher's file was trained on
+    encoder_file: str = ""  # a checkpoint that was fine-tuned
+    elsewhere: bool = False  # runs that this machine would not plan, of the same recipe
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,15 @@ class Records:
 
 
 def recorded_runs(store: Store, table: str) -> dict[str, dict[str, Any]]:
-    """Row -> seed -> its runs, as the last command that made this table noted them; {} where it was never made."""
+    """Row -> seed -> its runs, as the commands that made this table noted them; {} where it was never made, or is damaged."""
     try:
         (content,) = json.loads(store.table(f"{table}.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        rows = content["known_runs"].items()
+        return {name: {str(int(seed)): noted(runs) for seed, runs in seeds.items()} for name, seeds in rows}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
-    return {row["name"]: row["runs"] for row in content["rows"] if row.get("runs")}
+
+
+def noted(runs: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's runs at one seed as a table's JSON has them: its evaluation, its training runs, its teacher."""
+    return {"evaluate": str(runs["evaluate"]), "trainings": list(map(str, runs["trainings"])), "teacher": str(runs["teacher"])}

@@ -14,7 +14,7 @@ from analysis.differences import RULE as RULE_OF_DIFFERENCES
 from analysis.differences import comparison, pairs
 from analysis.formats import FORMATS
 from analysis.ledger import ledger
-from analysis.load import Measured, Records, Row
+from analysis.load import Measured, Records, Row, recorded_runs
 from analysis.statistics import Estimate, average_weights, bootstrap, mean_accuracy, percent, wilson
 from core.files import write_text
 from core.metrics import PROTOCOLS
@@ -101,6 +101,11 @@ class Table:
     def _paper_columns(self) -> tuple[str, ...]:
         return reported().subsets[reported_table(self.reported).benchmark] if self.reported else ()
 
+    def _averaged(self, *numbers: int) -> list[str]:
+        """The subsets that Avg is about: the paper's where these rows have them all, else all that they have."""
+        subsets, paper = self.records.subsets_of(*numbers), self._paper_columns()
+        return list(paper) if paper and set(paper) <= set(subsets) else subsets
+
     def _row(self, number: int) -> dict[str, Any]:
         row, found, paper = self.rows[number], self.measured[number], self._paper(number)
         verdict, why = self._verdict(number, paper)
@@ -110,9 +115,10 @@ class Table:
             return entry
         subsets = self.records.subsets_of(number)
         measured = {name: self._cell(number, name) for name in self.columns if name in subsets}
-        measured |= {name: percent(self._estimate(number, subsets, pooled=name == "W-Avg")) for name in AVERAGES}
+        averaged = self._averaged(number)
+        measured |= {name: percent(self._estimate(number, averaged, pooled=name == "W-Avg")) for name in AVERAGES}
         shared = [name for name in measured if name in paper]
-        if set(subsets) != set(self._paper_columns()):  # an average over other subsets is another thing
+        if tuple(averaged) != self._paper_columns():  # an average over other subsets is another thing
             shared = [name for name in shared if name not in AVERAGES]
         entry |= {"measured": measured, "ledger": ledger(self.records, number, list(found))}
         entry["difference"] = {name: round(measured[name]["accuracy"] - paper[name], 4) for name in shared}
@@ -148,7 +154,7 @@ class Table:
             return "", ["the paper has no such row" if self.reported else "the paper has no such table"]
         if why := self._not_the_same(number):
             return "not comparable", why
-        estimate = self._estimate(number, self.records.subsets_of(number), pooled=False)
+        estimate = self._estimate(number, self._averaged(number), pooled=False)
         inside = 100 * estimate.low <= paper["Avg"] <= 100 * estimate.high
         return "reproduced" if inside else "differs", []
 
@@ -177,7 +183,8 @@ class Table:
         for number, other in pairs(self.records):
             like = self.reported is not None and not self._not_the_same(number) and not self._not_the_same(other)
             paper = self._reported_difference(number, other)
-            found.append(comparison(self.records, number, other, paper, like_the_paper=like))
+            subsets = self._averaged(number, other)
+            found.append(comparison(self.records, number, other, subsets, paper, like_the_paper=like))
         return found
 
     def _reported_difference(self, number: int, other: int) -> float | None:
@@ -206,6 +213,9 @@ class Table:
             notes.append(
                 f"Beside these rows, Avg from others' papers ({harness}; not comparable with ours): {', '.join(beside)}."
             )
+        if elsewhere := [row.name for row in self.rows if row.elsewhere]:
+            other = "data, fonts, precision or versions of libraries are not those of this machine"
+            notes.append(f"Runs as the results folder records them, whose {other}: {', '.join(elsewhere)}.")
         notes += self._same_runs()
         if evaluations:
             sizes: dict[str, int] = {}
@@ -239,23 +249,39 @@ class Table:
         return [f"One and the same runs at this scale: {', '.join(same)}." for same in names.values() if len(same) > 1]
 
     def _dropped(self, evaluations: Sequence[Measured]) -> list[str]:
-        lines = []
+        """What was not used, and where; rows of which the same is true together."""
         tests = {name: reasons for one in evaluations for name, reasons in one.dropped.items()}
-        for name, reasons in tests.items():
-            if text := _reasons(reasons):
-                lines.append(f"Test subset {name}, every image scored: {text}.")
-        stages: dict[str, Mapping[str, int]] = {}
+        lines = [
+            f"Test subset {name}, every image scored: {text}." for name, reasons in tests.items() if (text := _told(reasons))
+        ]
+        trained: dict[tuple[str, str], list[str]] = {}
         for row in self.rows:
-            for runs in row.trainings.values():
-                for training in map(self.records.trainings.__getitem__, runs):
-                    if training is not None:
-                        stages.setdefault(training.stage, training.dropped)
-        return lines + [f"Data of {stage}: {text}." for stage, reasons in stages.items() if (text := _reasons(reasons))]
+            runs = dict.fromkeys(run for runs in row.trainings.values() for run in runs)
+            teachers = dict.fromkeys(run for run in row.teachers.values() if run in self.records.trainings)
+            for kind, names in (("", runs), ("the teacher's ", teachers)):
+                for training in map(self.records.trainings.__getitem__, names):
+                    if training is not None and (text := _told(training.dropped)):
+                        trained.setdefault((f"{kind}{training.stage}", text), []).append(row.name)
+        for (stage, text), rows in trained.items():
+            where = "" if len(set(rows)) == len(self.rows) else f" ({', '.join(dict.fromkeys(rows))})"
+            lines.append(f"Data of {stage}{where}: {text}.")
+        return lines
 
     def write(self) -> None:
-        """Write NAME.SCALE.md, .csv and .json below the results folder's tables; with overrides, NAME.SCALE.set-HASH."""
+        """Write NAME.SCALE.md, .csv and .json below the results folder's tables; with overrides, NAME.SCALE.set-HASH.
+
+        Complete runs of other seeds that an earlier table noted are noted on."""
+        known = recorded_runs(self.store, self.file_name())
+        for row in self.rows:
+            known.setdefault(row.name, {})
+        content = self.content
+        known |= {row["name"]: known[row["name"]] | row["runs"] for row in content["rows"] if "runs" in row}
+        kept = {
+            name: {seed: runs for seed, runs in seeds.items() if self.store.run(runs["evaluate"]).state().name == "complete"}
+            for name, seeds in known.items()
+        }
         for suffix in ("md", "csv", "json"):
-            write_text(self.store.table(f"{self.file_name()}.{suffix}"), FORMATS[suffix]([self.content]))
+            write_text(self.store.table(f"{self.file_name()}.{suffix}"), FORMATS[suffix]([content | {"known_runs": kept}]))
 
     def file_name(self) -> str:
         """Of the table's files, without suffix."""
@@ -279,7 +305,7 @@ REASONS = {
 }
 
 
-def _reasons(dropped: Mapping[str, int]) -> str:
+def _told(dropped: Mapping[str, int]) -> str:
     return ", ".join(REASONS[name].format(count) for name, count in dropped.items() if count)
 
 

@@ -94,7 +94,7 @@ class Mask(Closed):
 
     @model_validator(mode="after")
     def _focus_is_of_density(self) -> "Mask":
-        if self.kind != "density" and "focus" in self.model_fields_set:
+        if self.kind != "density" and self.focus != 1:
             raise ValueError(f"focus belongs to kind: density, not to {self.kind}")
         return self
 
@@ -249,11 +249,16 @@ class ContrastivePretrain(TrainingRun):
     target: None = None
     mask: None = None
 
-    @field_validator("decoder", "guidance", "alignment", "target", "mask", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _has_none(cls, part: Any) -> None:
-        if part is not None:
-            raise ValueError("there is no such part in SeqCLR (pretrain.contrast); leave it null")
+    def _has_no_other_parts(cls, settings: Any) -> Any:
+        parts = ("decoder", "guidance", "alignment", "target", "mask")
+        if isinstance(settings, dict) and (given := [part for part in parts if settings.get(part) is not None]):
+            others = ", ".join(given)
+            raise ValueError(
+                f"contrast is of SeqCLR, which has no {others}; let the row name method: SeqCLR, or set these to null"
+            )
+        return settings
 
     @model_validator(mode="after")
     def _windows_fit(self) -> "ContrastivePretrain":
@@ -365,8 +370,8 @@ class Rendered(Closed):
             raise ValueError(f"letters {list(self.letters)}: the least comes first")
         if self.look == "scene" and self.test:
             raise ValueError("look: scene has no test subsets; leave test out, and name real subsets")
-        if self.language == "zh" and "look" in self.model_fields_set:
-            raise ValueError("look is for English words; Chinese ones look as their subset's name says")
+        if self.language == "zh" and (self.look, self.special) != ("page", 0.4):
+            raise ValueError("look and special are for English words; Chinese ones look as their subset's name says")
         return self
 
 

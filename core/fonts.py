@@ -100,6 +100,10 @@ def cjk_faces() -> tuple[Path, ...]:
         found = [Path(name).expanduser() for name in named.split(os.pathsep)]
         if missing := [path for path in found if not path.is_file()]:
             raise UserError(f"LMIM_CJK_FONT: {missing[0]}: no such file; name font files that have Chinese characters")
+        for path in found:
+            drawn = (bytes(cjk_font(path, 24).getmask(character)) for character in "的\uffff")
+            if len(set(drawn)) == 1:
+                raise UserError(f"LMIM_CJK_FONT: {path}: has no Chinese characters; name another font file")
         return tuple(found)
     folders = [Path(folder).expanduser() for folder in FOLDERS]
     found = [path for folder in folders for pattern in CJK for path in folder.rglob(pattern)]

@@ -24,7 +24,7 @@ from core.files import atomic_path
 from core.lmim import LMIM
 from core.recognizer import Recognizer, text_positions
 from core.targets import teacher_encoder
-from core.vit import VisionTransformer, position_kind, position_table, table_columns
+from core.vit import VisionTransformer, is_table_of, position_kind, position_table, table_columns
 
 Pairs = tuple[tuple[str, str], ...]  # (released, ours)
 Kind = Literal["LMIM pre-trained", "LMIM fine-tuned", "MAERec pre-trained"]
@@ -270,9 +270,10 @@ def read_released(path: Path, said: Mapping[str, Any] | None = None) -> Imported
 
 
 def _check_tables(weights: Mapping[str, Tensor], encoder: Encoder, path: Path) -> None:
-    """Raise UserError unless every position table in a file is one of the two that we compute."""
+    """Raise UserError unless every position table in a file is the one its config stands for; a teacher's may be the other."""
     for name, table in weights.items():
-        if name.endswith("positions") and position_kind(encoder, table) is None:
+        teachers = name.startswith("target.") and position_kind(encoder, table) is not None
+        if name.endswith("positions") and not teachers and not is_table_of(encoder, table):
             raise UserError(f"{path}: {name} is neither the released table nor the grid's; a learned one cannot be used")
 
 

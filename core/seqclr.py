@@ -30,11 +30,12 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         raise ValueError(
             f"two views of at least two instances each are needed, not {tuple(first.shape)}, {tuple(second.shape)}"
         )
-    instances = functional.normalize(torch.cat([first, second]).float(), dim=1)
-    similarity = instances @ instances.T / temperature  # (2 K, 2 K)
-    similarity = similarity.masked_fill(torch.eye(len(instances), dtype=torch.bool, device=similarity.device), -torch.inf)
-    partner = torch.arange(len(instances), device=similarity.device).roll(len(first))
-    return functional.cross_entropy(similarity, partner)
+    with torch.autocast(first.device.type, enabled=False):  # similarities as near as these need all their digits
+        instances = functional.normalize(torch.cat([first, second]).float(), dim=1)
+        similarity = instances @ instances.T / temperature  # (2 K, 2 K)
+        similarity = similarity.masked_fill(torch.eye(len(instances), dtype=torch.bool, device=similarity.device), -torch.inf)
+        partner = torch.arange(len(instances), device=similarity.device).roll(len(first))
+        return functional.cross_entropy(similarity, partner)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,8 @@ class FrozenFeatures(nn.Module):
 
 def teacher_encoder(student: Encoder, weights: Mapping[str, Tensor]) -> Encoder:
     """The student's sizes with the kind of position table that the teacher's file holds, where it holds one."""
-    kind = position_kind(student, weights.get("encoder.positions"))
+    table = weights.get("encoder.positions")
+    kind = None if table is None else position_kind(student, table)
     return student if kind is None else student.model_copy(update={"positions": kind})
 
 

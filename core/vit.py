@@ -31,15 +31,16 @@ def table_columns(config: Encoder) -> int:
     return isqrt(config.patches) if config.positions == "released" else config.grid[1]
 
 
-def position_kind(config: Encoder, table: Tensor | None) -> Literal["released", "grid"] | None:
-    """Which of the two tables for an encoder of these sizes `table` is; None if it is neither."""
-    kinds: tuple[Literal["released", "grid"], ...] = ("released", "grid")
-    for kind in kinds:
-        columns = table_columns(config.model_copy(update={"positions": kind}))
-        expected = position_table(config.width, config.patches, columns)
-        if table is not None and table.shape == expected.shape and torch.allclose(table.float().cpu(), expected, atol=1e-3):
-            return kind
-    return None
+def is_table_of(config: Encoder, table: Tensor) -> bool:
+    """Whether `table` is the position table that the config stands for."""
+    expected = position_table(config.width, config.patches, table_columns(config))
+    return table.shape == expected.shape and torch.allclose(table.float().cpu(), expected, atol=1e-3)
+
+
+def position_kind(config: Encoder, table: Tensor) -> Literal["released", "grid"] | None:
+    """Which table for an encoder of these sizes `table` is, the config's own if both are the same; None if it is neither."""
+    kinds: tuple[Literal["released", "grid"], ...] = (config.positions, "released", "grid")
+    return next((kind for kind in kinds if is_table_of(config.model_copy(update={"positions": kind}), table)), None)
 
 
 def patchify(images: Tensor, patch: tuple[int, int]) -> Tensor:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -67,6 +67,7 @@ class Cell:
     evaluate: str
     teacher: str = ""  # the teacher's run, or file:PATH
     teacher_images: int | None = None  # that a teacher's file was trained on
+    encoder_file: str = ""  # a checkpoint that is fine-tuned
 
 
 @dataclass
@@ -106,27 +107,14 @@ class Plan:
     def _runs_of(self, cell: Cell) -> list[str]:
         return [run for run in (cell.teacher, *cell.trainings, cell.evaluate) if run in self.runs]
 
-    def row_runs(
-        self, experiment: str, variant: int, recorded: Mapping[str, Any]
-    ) -> tuple[dict[int, str], dict[int, tuple[str, ...]], dict[int, str]]:
-        """By seed: a row's evaluation, its training runs, its teacher.
 
-        recorded: by seed, those of the last command that made this table. They stand where data or files are missing here, for
-        then it cannot be known which runs these would be: a results folder can be read on another machine."""
-        evaluations, trainings, teachers = {}, {}, {}
-        for cell in self.cells_of(experiment, variant):
-            runs = (cell.evaluate, cell.trainings, cell.teacher)
-            unknown = any(self.runs[run].missing() for run in (cell.evaluate, *cell.trainings))
-            if unknown and (noted := recorded.get(str(cell.seed))):
-                runs = (noted["evaluate"], tuple(noted["trainings"]), noted["teacher"])
-            evaluations[cell.seed], trainings[cell.seed], teachers[cell.seed] = runs
-        return evaluations, trainings, teachers
+# Where a config names data: they count by their fingerprints
+PATHS: Any = {"data": {"roots": True, "filters": True, "mix": {"roots"}}, "validation": True, "subsets": True}
 
 
 def run_id(stage: str, config: StageConfig, inputs: dict[str, str], data: dict[str, tuple[Root, ...]]) -> str:
     """STAGE-HASH. Paths do not enter: data count by their fingerprints, files by their content."""
-    paths: Any = {"data": {"roots": True, "filters": True, "mix": {"roots"}}, "validation": True, "subsets": True}
-    settings = identity(config, exclude=paths)
+    settings = identity(config, exclude=PATHS)
     contents: dict[str, object] = {role: [root.fingerprint for root in roots] for role, roots in data.items()}
     for role, filters in _filters(config).items():
         contents[f"filters of {role}"] = [_content_of(f"file:{expand(path)}") for path in filters]
@@ -197,8 +185,9 @@ class Planner:
             recognizer = self._add("finetune", finetune, encoder, recipe, row)
             trainings.append(recognizer)
         last = self._add("evaluate", evaluate, {"recognizer": recognizer}, recipe, row)
-        seen = recipe.teacher.images if teacher.startswith("file:") else None
-        self.plan.cells.append(Cell(name, number, seed, tuple(trainings), last, teacher, seen))
+        given = recipe.given.encoder if recipe.given.encoder not in (None, SCRATCH, TEACHER) else ""
+        seen = recipe.teacher.images if teacher.startswith("file:") and not _other_file(layers) else None
+        self.plan.cells.append(Cell(name, number, seed, tuple(trainings), last, teacher, seen, given or ""))
 
     def _precision(self, recipe: Recipe) -> str:
         return self.precision() if recipe.precision == "auto" else recipe.precision
@@ -247,6 +236,11 @@ class Planner:
             self.plan.notes += [note for note in notes if note not in self.plan.notes]
         self.plan.runs[name].rows.append(row)
         return name
+
+
+def _other_file(layers: Iterable[Layer]) -> bool:
+    """Whether a layer names another teacher's file and not how many images that one saw."""
+    return any("teacher.file" in layer.tree and "teacher.images" not in layer.tree for layer in layers if layer.dotted)
 
 
 def _reaches_teacher(key: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from core import synthetic
-from core.config import StageConfig
+from core.config import Finetune, StageConfig
 from core.errors import UserError
 from experiments.datasets import expand, registry
 from experiments.schema import Experiment, Layer, Recipe, Tree, Variant, explain, file_layer, source_of, stage_model
@@ -131,16 +131,25 @@ def _filled_in(stage: str, recipe: Recipe, typed: Iterable[str]) -> Tree:
         if isinstance(content.get(key), dict):
             content[key] = _stand_in(content[key], recipe, f"{stage}.{key}", typed)
     optimiser, factor = content.get("optimiser"), getattr(recipe.length, stage)
-    if factor != 1 and isinstance(optimiser, dict) and isinstance(optimiser.get("epochs"), int | float):
+    if (
+        isinstance(optimiser, dict)
+        and isinstance(optimiser.get("epochs"), int | float)
+        and not _names(typed, f"{stage}.optimiser.epochs")
+    ):
         content["optimiser"] = optimiser | {"epochs": optimiser["epochs"] * factor}
-    if isinstance(charset := content.get("charset"), str) and charset.startswith("file:"):
-        content["charset"] = _charset(charset.removeprefix("file:"), content, recipe)
+    if not _names(typed, f"{stage}.charset"):
+        content |= _charset(content, recipe)
     return content
 
 
+def _names(typed: Iterable[str], place: str) -> bool:
+    """Whether the command line names the value at a place; what it names is taken at its word."""
+    return any(f"{place}.".startswith(f"{key}.") for key in typed)
+
+
 def _replaces(recipe: Recipe, place: str, typed: Iterable[str]) -> bool:
-    """Whether stand-ins are wanted at a place; what the command line names is taken at its word."""
-    return recipe.stand_ins and not any(f"{place}.".startswith(f"{key}.") for key in typed)
+    """Whether stand-ins are wanted at a place."""
+    return recipe.stand_ins and not _names(typed, place)
 
 
 def _stand_ins(roots: Any) -> list[Any]:
@@ -171,27 +180,32 @@ def _stand_in_subsets(subsets: Any, recipe: Recipe, typed: Iterable[str]) -> Any
     return found
 
 
-def _charset(file: str, content: Tree, recipe: Recipe) -> str:
-    """The charset of a file; rendered Chinese words have one of their own; placeholders where the file is not there."""
-    roots = (content.get("data") or {}).get("roots") or []
+def _charset(content: Tree, recipe: Recipe) -> Tree:
+    """The charset instead of a file's name: rendered Chinese words have one of their own; placeholders where there is no file.
+
+    {} where no file is named, or nothing is known of its characters."""
+    named, data = content.get("charset"), content.get("data")
+    roots = data.get("roots") if isinstance(data, dict) else None
+    if not isinstance(named, str) or not named.startswith("file:"):
+        return {}
+    if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
+        return {"charset": "ascii94"}  # so that what is wrong with the data is told, and not the charset
     if recipe.rendered_chinese is not None and roots == [f"{RENDERED['rendered_chinese']}train"]:
-        return synthetic.characters(recipe.rendered_chinese)
-    path = Path(expand(file))
-    expected = max((registry()[root].characters or 0 for root in roots if root in registry()), default=0)
+        return {"charset": synthetic.characters(recipe.rendered_chinese)}
+    path = Path(expand(named.removeprefix("file:")))
+    sets = [registry()[root] for root in roots if root in registry()]
+    expected = max((one.characters or 0 for one in sets), default=0)
     if path.is_file() or not expected:
-        return f"file:{path}"
-    return _placeholder(expected)
-
-
-def _placeholder(characters: int) -> str:
-    """So many characters in the order of their code points, as no charset has them."""
-    return "".join(map(chr, range(FIRST_CHARACTER, FIRST_CHARACTER + characters)))
+        return {"charset": f"file:{path}"}
+    return {"charset": "".join(map(chr, range(FIRST_CHARACTER, FIRST_CHARACTER + expected)))}
 
 
 def missing_charset(recipe: Recipe, config: StageConfig) -> str:
-    """Why a stage's charset is a placeholder, or nothing."""
-    characters = getattr(config, "charset", "")
-    if not characters or characters != _placeholder(len(characters)):
+    """Why a stage's charset holds placeholders, or nothing."""
+    named = recipe.finetune.get("charset", "")
+    if not isinstance(config, Finetune) or not named.startswith("file:"):
         return ""
-    named = recipe.finetune["charset"]
-    return f"{expand(named.removeprefix('file:'))}: no such file; `run.py data charset ROOT --out FILE` makes it of labels"
+    path = Path(expand(named.removeprefix("file:")))
+    if path.is_file() or config.data.roots == (f"{RENDERED['rendered_chinese']}train",):
+        return ""
+    return f"{path}: no such file; `run.py data charset ROOT --out FILE` makes it of labels"

@@ -162,6 +162,7 @@ def read_experiment(path: Path) -> Experiment:
         experiment = Experiment.model_validate(tree)
     except ValidationError as error:
         raise UserError(explain(error, Experiment, [Layer(str(path), tree)])) from error
+    twins: dict[int | None, str] = {}
     names = [variant.name for variant in experiment.variants]
     if len(set(names)) < len(names):
         raise UserError(f"{path}: variants: two have the same name; names must differ: {', '.join(names)}")
@@ -175,9 +176,12 @@ def read_experiment(path: Path) -> Experiment:
             raise UserError(f"{path}: {variant.name}: reported: say in which table, e.g. table: table1")
         if experiment.table is not None:
             try:
-                find_row(experiment.table, variant.reported)
+                twin = find_row(experiment.table, variant.reported)
             except UserError as error:
                 raise UserError(f"{path}: {variant.name}: {error}") from error
+            if twin is not None and twin in twins:
+                raise UserError(f"{path}: {variant.name}: reported: {twins[twin]} stands beside that row already; one row only")
+            twins[twin] = variant.name
     return experiment
 
 

@@ -126,6 +126,8 @@ class Run:
                 head, *rows = csv.reader(file)
             if tuple(head) != PREDICTION_COLUMNS:
                 raise ValueError(f"its columns are {', '.join(head)}")
+            if not all(len(row) == len(head) for row in rows):
+                raise ValueError("it is cut short")
         except (OSError, ValueError, csv.Error) as error:
             reason = f"no readable predictions.csv ({error})"
             raise UserError(f"{self.folder}: {reason}; delete the folder and run again") from error

@@ -87,6 +87,15 @@ def test_nt_xent_is_its_closed_form() -> None:
         nt_xent(first[:1], second[:1], 0.1)
 
 
+def test_nt_xent_keeps_its_digits_under_autocast() -> None:
+    """Similarities near one another, divided by a small temperature, need more than bf16 has."""
+    views = torch.ones(256, 16) + 0.01 * torch.randn(256, 16, generator=generator(0))
+    other = views + 0.001 * torch.randn(256, 16, generator=generator(1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = nt_xent(views, other, 0.1)
+    assert mixed.item() == pytest.approx(nt_xent(views, other, 0.1).item(), rel=1e-6)
+
+
 def test_nt_xent_is_lower_the_better_views_match() -> None:
     views = torch.randn(40, 16, generator=generator(0))
     near, far = (views + noise * torch.randn(40, 16, generator=generator(1)) for noise in (0.1, 3.0))

@@ -176,6 +176,22 @@ def test_stand_ins_go_under_the_name_of_what_is_read_and_give_way_to_what_is_typ
     assert any("does not reach row 'MIM, corrected'" in note for note in found.notes)
 
 
+def test_typed_epochs_are_those_that_are_trained(tmp_path: Path) -> None:
+    file = [HERE / "union14m_benchmark.yaml"]
+    epochs = {"finetune.optimiser.epochs": 3}
+    found = plan(tmp_path, file, overrides=epochs)
+    assert {run.config.optimiser.epochs for run in found.runs.values() if isinstance(run.config, Finetune)} == {3}
+    assert {run.config.optimiser.epochs for run in found.runs.values() if isinstance(run.config, Pretrain)} == {10, 20}
+
+
+def test_images_of_the_profiles_teacher_are_not_said_of_another(tmp_path: Path) -> None:
+    file = [HERE / "ablation_decoder.yaml"]
+    assert {cell.teacher_images for cell in plan(tmp_path, file).cells} == {200_000_000}
+    other: dict[str, Any] = {"teacher.file": "/mine.pth"}
+    assert {cell.teacher_images for cell in plan(tmp_path, file, overrides=other).cells} == {None}
+    assert {cell.teacher_images for cell in plan(tmp_path, file, overrides=other | {"teacher.images": 7}).cells} == {7}
+
+
 def test_every_file_runs_at_smoke_scale_in_one_command_and_all_tables_are_printed(tmp_path: Path) -> None:
     try:
         cjk_faces()

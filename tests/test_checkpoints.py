@@ -236,6 +236,16 @@ def test_another_depth_than_said_is_refused(files: Files, tmp_path: Path, capsys
     assert (code, "encoder.depths" in err) == (2, True)
 
 
+@pytest.mark.parametrize("kind", ["lmim", "recognizer"])
+def test_another_table_than_said_is_refused(
+    files: Files, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = call(capsys, "import", files[kind], tmp_path / "x.safetensors", "--set", "encoder.positions=grid")
+    assert code == 2
+    assert "encoder.positions" in err
+    assert not (tmp_path / "x.safetensors").exists()
+
+
 class Harm:
     """A pickle that would make a file, if it were trusted."""
 

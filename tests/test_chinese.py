@@ -107,3 +107,32 @@ def test_at_the_papers_scale_the_sizes_are_known_without_the_charset_file(
     file.write_text("一二三")
     given = plan(tmp_path, "paper", **{"finetune.charset": f"file:{file}"})
     assert {run.config.charset for run in given.runs.values() if isinstance(run.config, Finetune)} == {"一二三"}
+
+
+def test_a_typed_charset_is_taken_at_its_word(tmp_path: Path) -> None:
+    file = tmp_path / "characters.txt"
+    file.write_text("一二三")
+    for typed, characters in ((f"file:{file}", "一二三"), ("一", "一")):
+        found = plan(tmp_path, "smoke", **{"finetune.charset": typed})
+        runs = [run for run in found.runs.values() if isinstance(run.config, Finetune)]
+        assert {run.config.charset for run in runs} == {characters}  # type: ignore[union-attr]
+        assert not any(run.lacks for run in runs)
+
+
+@pytest.mark.parametrize("wrong", [5, [[1]], [{"a": 1}]])
+def test_wrong_roots_are_told_and_not_the_charset(tmp_path: Path, wrong: object) -> None:
+    with pytest.raises(UserError, match=r"--set: finetune\.data\.roots"):
+        plan(tmp_path, "mini", **{"finetune.data.roots": wrong})
+
+
+def test_a_font_without_chinese_characters_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib
+
+    latin = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    monkeypatch.setenv("LMIM_CJK_FONT", str(latin))
+    fonts.cjk_faces.cache_clear()
+    try:
+        with pytest.raises(UserError, match=r"DejaVuSans\.ttf: has no Chinese characters; name another font file"):
+            fonts.cjk_faces()
+    finally:
+        fonts.cjk_faces.cache_clear()

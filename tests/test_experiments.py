@@ -128,7 +128,10 @@ def test_several_seeds_multiply_the_rows(tmp_path: Path) -> None:
         ({"teacher.method": "LMIM2"}, r"method LMIM2: the recipe has none of that name; choose from MIM, SeqCLR, scratch"),
         ({"teacher.method": "SeqCLR", "pretrain.start": "teach"}, r"pretrain\.start: input should be 'random' or 'teacher'"),
         ({"pretrain.mask": {"kind": "random", "ratio": 0.6, "focus": 2}}, r"focus belongs to kind: density"),
-        ({"pretrain.contrast": {"windows": 5}}, r"pretrain\.decoder: there is no such part in SeqCLR \(pretrain\.contrast\)"),
+        (
+            {"pretrain.contrast": {"windows": 5}},
+            r"--set: pretrain: contrast is of SeqCLR, which has no decoder, .* method: SeqCLR",
+        ),
         ({"evaluate.subsets": "comon"}, r"evaluate\.subsets: comon: no benchmark of that name; choose from union14m_benchmark"),
         ({"finetune.augmentation_draws": 8}, r"with augmentation: none leave it out"),
         ({"length.pretrain": 0}, r"length\.pretrain: input should be greater than 0"),
@@ -166,6 +169,11 @@ def test_a_wrong_setting_is_told_with_its_place_and_what_is_allowed(
         ("title: x\ntable: table1\nvariants: [{name: a, reported: {guidance: true}}]", r"2 rows of table1 .* say more"),
         ("title: x\nvariants: [{name: a, reported: {mask: random}}]", r"reported: say in which table"),
         ("title: x\nvariants: [{name: a, against: b}, {name: c}]", r"a: against: b: no other row of that name; choose from c"),
+        (
+            "title: x\ntable: table2\n"
+            "variants: [{name: a, reported: {augmentation: weak}}, {name: b, reported: {augmentation: weak}}]",
+            r"b: reported: a stands beside that row already",
+        ),
         ("title: x\nvariants: [{name: a, method: MAE}]", r"mine\.yaml: a: method MAE: the recipe has none of that name"),
     ],
 )

@@ -5,6 +5,7 @@ from math import comb, sqrt
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from analysis.statistics import (
@@ -69,6 +70,11 @@ def test_mcnemar_is_the_binomial_test_on_images_that_one_of_two_reads() -> None:
     expected = 2 * sum(comb(11, k) for k in range(3)) / 2**11
     assert mcnemar_exact(first, second) == pytest.approx(expected)
     assert mcnemar_exact(second, first) == pytest.approx(expected)
+    theirs = mcnemar([[50, 9], [2, 30]], exact=True).pvalue
+    assert mcnemar_exact(first, second) == pytest.approx(theirs)
+    assert mcnemar_exact(np.array([1] * 90_000 + [0] * 91_000), np.array([0] * 90_000 + [1] * 91_000)) == pytest.approx(
+        stats.binomtest(90_000, 181_000).pvalue
+    )
     assert mcnemar_exact(first, first) == 1
     assert mcnemar_exact(np.array([1, 0]), np.array([0, 1])) == 1
 
@@ -177,6 +183,21 @@ def test_no_difference_in_a_few_images_does_not_pass_for_certain(seeds: int) -> 
     assert minimum_detectable_difference(estimate) > 0.02
 
 
+def test_seeds_that_happen_to_tie_do_not_pass_for_certain() -> None:
+    """Two seeds of equal means that read other images: the interval is no point."""
+    values = np.array([[1, 1, 0, 0] * 25, [0, 1, 1, 0] * 25])
+    estimate = bootstrap([values], np.ones(1), paired=True)[0]
+    assert estimate.high - estimate.low > 0.05
+    assert minimum_detectable_difference(estimate) > 0.05
+
+
+def test_intervals_of_accuracies_stay_between_0_and_1() -> None:
+    values = [np.array([[1] * (390 + 4 * seed) + [0] * (10 - 4 * seed) for seed in range(2)])]
+    single, difference = (bootstrap(values, np.ones(1), paired=kind)[0] for kind in (False, True))
+    assert 0 <= single.low < single.high <= 1
+    assert -1 <= difference.low < difference.high <= 1
+
+
 def test_pairing_narrows_the_interval_of_a_difference() -> None:
     random = np.random.default_rng(0)
     hard = random.random(400) < 0.5
@@ -187,17 +208,27 @@ def test_pairing_narrows_the_interval_of_a_difference() -> None:
     assert paired.value == pytest.approx(shuffled.value)
 
 
-def test_the_minimum_detectable_difference_is_found_in_80_of_100_cases() -> None:
-    unit = 1.959964
-    assert minimum_detectable_difference(Estimate(0, -unit, unit, 1)) == pytest.approx(unit + 0.841621, rel=1e-5)
-    random, advantage = np.random.default_rng(1), 0.5
-    cases = [simulated(random, 1, 200, 0, advantage=advantage) for _ in range(600)]
+def test_the_minimum_detectable_difference_is_2_8_standard_errors_and_more_with_few_seeds() -> None:
+    assert minimum_detectable_difference(Estimate(0, 0, 0, 1)) == pytest.approx(1.959964 + 0.841621, rel=1e-5)
+    several = Estimate(0, 0, 0, 1, SEEDS_TOO, freedom=2)
+    true = minimum_detectable_difference(several)
+    assert stats.nct.sf(stats.t.ppf(0.975, 2), 2, true) == pytest.approx(0.8, abs=1e-6)
+    assert true > 5
+
+
+@pytest.mark.parametrize(("seeds", "between", "advantage"), [(1, 0.0, 0.45), (3, 0.3, 1.55), (3, 0.05, 0.6), (5, 0.3, 0.72)])
+def test_a_difference_as_large_as_the_detectable_one_is_found_in_80_of_100_cases(
+    seeds: int, between: float, advantage: float
+) -> None:
+    """The advantages are chosen so that the true difference is about the detectable one, which is tested as well."""
+    random = np.random.default_rng(1)
+    cases = [simulated(random, seeds, 200, between, advantage=advantage) for _ in range(600)]
     estimates = [bootstrap(case, EVEN, paired=True, resamples=1000)[0] for case in cases]
-    power = np.mean([estimate.low > 0 for estimate in estimates])
-    ratio = true_difference(0, advantage) / np.mean([minimum_detectable_difference(estimate) for estimate in estimates])
-    predicted = stats.norm.cdf(ratio * (unit + 0.841621) - unit)
-    assert power == pytest.approx(predicted, abs=0.05)
-    assert 0.5 < power < 0.98, "the case tells something"
+    error = float(np.std([estimate.value for estimate in estimates]))  # over repeated experiments
+    assert np.mean([estimate.error**2 for estimate in estimates]) == pytest.approx(error**2, rel=0.25)
+    detectable = minimum_detectable_difference(Estimate(0, 0, 0, error, freedom=seeds - 1 or np.inf))
+    assert true_difference(between, advantage) == pytest.approx(detectable, rel=0.1)
+    assert np.mean([estimate.low > 0 for estimate in estimates]) == pytest.approx(0.8, abs=0.08)
 
 
 def test_empty_subsets_and_uneven_seeds_are_refused() -> None:

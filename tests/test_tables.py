@@ -26,12 +26,13 @@ LMIM, GUIDANCE, NEITHER = 2, 1, 0  # rows of Table 1
 
 
 def write_evaluation(
-    store: Store, run_id: str, correct: dict[str, list[int]], protocol: str = "waics", data: str = "here"
+    store: Store, run_id: str, correct: dict[str, list[int]], protocol: str = "waics", data: str = "here", **more: Any
 ) -> str:
     run = store.run(run_id)
     counts = {name: {"correct": sum(values), "images": len(values)} for name, values in correct.items()}
     dropped: dict[str, Any] = {name: {} for name in correct}
     metrics = {"protocol": protocol, "protocol_statement": "words", "counts": counts, "dropped": dropped}
+    metrics["labels"] = more.pop("labels", "strict")
     reads = {0: "x", 1: "AB"}
     few = {name: values for name, values in correct.items() if len(values) < 10_000}  # the rest would take a test's time
     run.write_predictions(
@@ -39,15 +40,16 @@ def write_evaluation(
     )
     run.write_correct({name: [bool(value) for value in values] for name, values in correct.items()})
     roots = {name: [{"fingerprint": f"{data}/{name}"}] for name in correct}
-    run.write_json("record.json", {"metrics": metrics, "data": roots, "code": {"commit": None, "clean": None}})
+    record = {"metrics": metrics, "data": roots, "code": {"commit": None, "clean": None}}
+    run.write_json("record.json", record | more)
     run.set_state("complete")
     return run_id
 
 
-def write_training(store: Store, run_id: str, images: int, seconds: float, accelerator: str | None = None) -> str:
-    metrics = {"images_seen": images, "parameters": 123, "train_seconds": seconds, "dropped": {}}
-    hardware = {"accelerator": accelerator, "threads": 2}
-    store.run(run_id).write_json("record.json", {"stage": run_id.split("-")[0], "metrics": metrics, "hardware": hardware})
+def write_training(store: Store, run_id: str, images: int, seconds: float, accelerator: str | None = None, **more: Any) -> str:
+    metrics = {"images_seen": images, "parameters": 123, "train_seconds": seconds, "dropped": more.pop("dropped", {})}
+    record = {"stage": run_id.split("-")[0], "metrics": metrics, "hardware": {"accelerator": accelerator, "threads": 2}}
+    store.run(run_id).write_json("record.json", record | more)
     store.run(run_id).set_state("complete")
     return run_id
 
@@ -132,7 +134,9 @@ def test_missing_runs_show_as_missing_and_measured_ones_with_their_interval(tmp_
     assert content["comparisons"][0]["why"] == ["no complete run of two"]
     lines = list(csv.DictReader((tmp_path / "tables" / "mine.mini.csv").read_text().splitlines()))
     assert [line["row"] for line in lines if line["column"] == "missing"] == ["two", "two"]
-    assert json.loads((tmp_path / "tables" / "mine.mini.json").read_text()) == [json.loads(json.dumps(content))]
+    (written,) = json.loads((tmp_path / "tables" / "mine.mini.json").read_text())
+    assert written.pop("known_runs") == {"one": {"0": content["rows"][0]["runs"]["0"]}, "two": {}}
+    assert written == json.loads(json.dumps(content))
 
 
 def test_a_record_without_a_state_is_a_published_one(tmp_path: Path) -> None:
@@ -209,6 +213,18 @@ def test_an_average_over_other_subsets_is_not_set_against_the_reported_one(tmp_p
     entry = table(store, [row("a", "evaluate-a", reported=LMIM)], of="table1").content["rows"][LMIM]
     assert entry["difference"] == {"curve": -4.0}
     assert table(store, [row("a", "evaluate-a", reported=LMIM)], of="table1").columns == [*SUBSETS, "mine"]
+
+
+def test_a_further_subset_has_its_column_and_no_part_in_the_average(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name, share in (("a", 0.8), ("b", 0.7)):
+        write_evaluation(store, f"evaluate-{name}", whole(share) | {"mine": [0] * 500})
+    rows = [row("b", "evaluate-b", reported=NEITHER), row("a", "evaluate-a", reported=GUIDANCE, against=("b",))]
+    content = table(store, rows, "paper", "table1").content
+    assert content["rows"][GUIDANCE]["measured"]["Avg"]["accuracy"] == pytest.approx(80, abs=0.1)
+    assert content["rows"][GUIDANCE]["measured"]["mine"]["accuracy"] == 0
+    assert content["rows"][GUIDANCE]["verdict"] == "reproduced"
+    assert content["comparisons"][0]["Avg"]["accuracy"] == pytest.approx(10, abs=0.2)
 
 
 def test_overrides_give_a_table_of_their_own(tmp_path: Path) -> None:
@@ -305,11 +321,13 @@ def test_rows_on_other_images_or_under_another_protocol_are_not_compared(tmp_pat
     write_evaluation(store, "evaluate-other", {"curve": [1, 0]}, data="elsewhere")
     write_evaluation(store, "evaluate-case", {"curve": [1, 0]}, "case_sensitive")
     write_evaluation(store, "evaluate-salient", {"salient": [1, 0]})
+    write_evaluation(store, "evaluate-trimmed", {"curve": [1, 0]}, labels="released")
     images = "data: curve has other images in one row than in the other"
     for other, why in (
         ("more", images),
         ("other", images),
-        ("case", "protocol: case_sensitive and waics"),
+        ("case", "protocol: case_sensitive (strict labels) and waics (strict labels)"),
+        ("trimmed", "protocol: waics (released labels) and waics (strict labels)"),
         ("salient", "data: no subset was evaluated for both"),
     ):
         rows = [row("one", "evaluate-a"), row("two", f"evaluate-{other}", against=("one",))]
@@ -333,9 +351,11 @@ def test_the_ledger_counts_the_teacher_and_the_hours_of_cores_or_gpus(tmp_path: 
     assert ledger["hours"] == pytest.approx(2 * 1.5 + 0.25)
     assert ledger["unit"] == "CPU-hours and GPU-hours"
     assert ledger["parameters"] == 123
-    for images, told in ((None, "over 750"), (4000, "4,750")):
+    for images, told in ((None, "| over 750    | unknown |"), (4000, "| 4,750       | 4,000   |")):
         given = row("a", "evaluate-a", trainings={0: trainings}, teachers={0: "file:x"}, teacher_images=images)
         assert told in FORMATS["md"]([table(store, [given]).content])
+    begun = row("a", "evaluate-a", trainings={0: trainings[1:]}, encoder_file="mine.pth")
+    assert "| over 250    | 0       | unknown      | 250" in FORMATS["md"]([table(store, [begun]).content])
 
 
 # Formats
@@ -407,23 +427,83 @@ def test_compare_prints_tables_of_what_is_there_and_runs_nothing(tmp_path: Path,
     assert not list(tmp_path.iterdir())
 
 
-def test_a_results_folder_is_read_where_its_data_are_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At scale paper without the data, ids cannot be known: those noted by the command that made the table stand."""
-    monkeypatch.delenv("LMIM_DATA", raising=False)
-    store = Store(tmp_path)
-    write_evaluation(store, "evaluate-made-elsewhere", whole(0.812))
-    trainings = {0: (write_training(store, "pretrain-p", 5, 1), write_training(store, "finetune-f", 5, 1))}
-    name = "guidance + alignment (LMIM)"
-    noted = row(name, "evaluate-made-elsewhere", reported=LMIM, trainings=trainings, teachers={0: ""})
-    Table("ablation_alignment", "t", "paper", "", "table1", [noted], store).write()
-    code, out, _ = call(
-        capsys, "compare", "experiments/ablation_alignment.yaml", "--scale", "paper", "--results", tmp_path, "--format", "json"
-    )
-    assert code == 0
+def recorded_elsewhere(store: Store, seeds: tuple[int, ...] = (0,), **changes: Any) -> None:
+    """Records of Table 3's default row under ids that are not planned here, and the table that notes them."""
+    file = Path("experiments/ablation_decoder.yaml")
+    plan = make_plan([file], "smoke", store, precision=lambda: "fp32", overrides=changes, seeds=list(seeds))
+    by_seed: dict[int, tuple[str, tuple[str, str]]] = {}
+    for cell in plan.cells_of("ablation_decoder", 1):
+        pretrain, finetune, evaluate = (
+            plan.runs[run].config.model_dump(mode="json") for run in (*cell.trainings, cell.evaluate)
+        )
+        trainings = (
+            write_training(store, f"pretrain-elsewhere{cell.seed}", 5, 1, config=pretrain),
+            write_training(store, f"finetune-elsewhere{cell.seed}", 5, 1, config=finetune),
+        )
+        values = {name: [1, 0, 1] for name in SUBSETS}
+        by_seed[cell.seed] = write_evaluation(store, f"evaluate-elsewhere{cell.seed}", values, config=evaluate), trainings
+    evaluations = {seed: runs[0] for seed, runs in by_seed.items()}
+    noted = Row("SA-CA-FFN (LMIM)", 1, (), evaluations, {seed: runs[1] for seed, runs in by_seed.items()}, {})
+    Table("ablation_decoder", "t", "smoke", "", "table3", [noted], store).write()
+
+
+def compared(capsys: pytest.CaptureFixture[str], folder: Path, *options: str) -> dict[str, Any]:
+    """Table 3 at scale smoke, as `compare` has it."""
+    arguments = ["experiments/ablation_decoder.yaml", "--scale", "smoke", "--results", folder, "--format", "json", *options]
+    code, out, err = call(capsys, "compare", *arguments)
+    assert code == 0, err
     (content,) = json.loads(out)
-    assert [entry["verdict"] for entry in content["rows"]] == ["missing", "missing", "reproduced"]
+    return content
+
+
+def test_a_results_folder_is_read_where_ids_would_be_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its data are not here, or fonts, versions or precision are others: runs of the same recipe stand, and are said to."""
+    recorded_elsewhere(Store(tmp_path))
+    content = compared(capsys, tmp_path)
+    assert [entry["verdict"] for entry in content["rows"]] == ["missing", "not comparable"]
+    assert content["rows"][1]["measured"]["Avg"]["accuracy"] == pytest.approx(66.6667)
+    assert any("are not those of this machine: SA-CA-FFN (LMIM)" in note for note in content["notes"])
+
+
+def test_runs_of_another_recipe_do_not_stand_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recorded_elsewhere(Store(tmp_path), **{"finetune.optimiser.epochs": 3})
+    assert [entry["verdict"] for entry in compared(capsys, tmp_path)["rows"]] == ["missing", "missing"]
+
+
+def test_compare_takes_the_seeds_that_were_run_where_none_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path)
+    recorded_elsewhere(store, (0, 5))
+    recorded_elsewhere(store, (1,))  # one seed at a time: the others stay noted
+    assert compared(capsys, tmp_path)["rows"][1]["seeds"] == [0, 1, 5]
+    assert compared(capsys, tmp_path, "--seeds", "1")["rows"][1]["seeds"] == [1]
+
+
+def test_a_damaged_table_notes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("", "[]", "[[1]]", '[{"known_runs": {"SA-CA-FFN (LMIM)": {"0": {}}}}]', '[{"known_runs": [3]}]'):
+        (tmp_path / "tables").mkdir(exist_ok=True)
+        (tmp_path / "tables" / "ablation_decoder.smoke.json").write_text(text)
+        assert [entry["verdict"] for entry in compared(capsys, tmp_path)["rows"]] == ["missing", "missing"]
+
+
+def test_predictions_cut_short_are_told(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    run = store.run(write_evaluation(store, "evaluate-a", {"curve": [1, 0, 1]}))
+    (run.folder / "predictions.csv").write_text((run.folder / "predictions.csv").read_text()[:-7])
+    with pytest.raises(UserError, match=r"no readable predictions\.csv \(it is cut short\); delete the folder and run again"):
+        load_evaluation(store, "evaluate-a").correct  # type: ignore[union-attr]  # noqa: B018
+
+
+def test_what_was_dropped_is_told_of_every_row(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-a", {"curve": [1]})
+    teacher = write_training(store, "pretrain-t", 5, 1, dropped={"unreadable": 3})
+    runs = {
+        name: write_training(store, f"finetune-{name}", 5, 1, dropped={"over_long": n}) for name, n in (("a", 0), ("b", 77))
+    }
+    rows = [row(name, "evaluate-a", trainings={0: (run,)}, teachers={0: teacher}) for name, run in runs.items()]
+    notes = table(store, rows).content["notes"]
+    assert "Data of finetune (b): 77 labels too long for the decoder." in notes
+    assert "Data of the teacher's pretrain: 3 images missing or undecodable." in notes
 
 
 def test_a_thousand_records_are_compared_in_flat_time_per_record(tmp_path: Path) -> None:
@@ -442,21 +522,3 @@ def test_a_thousand_records_are_compared_in_flat_time_per_record(tmp_path: Path)
 
     seconds(5)
     assert seconds(160) < 12 * seconds(20)
-
-
-def test_compare_takes_the_seeds_that_were_run_where_none_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = Store(tmp_path)
-    options = ["--scale", "smoke", "--results", tmp_path, "--format", "json"]
-    file = "experiments/ablation_decoder.yaml"
-    plan = make_plan([Path(file)], "smoke", store, precision=lambda: "fp32", overrides={}, seeds=[0, 1, 5])
-    cells = plan.cells_of("ablation_decoder", 1)
-    for cell in cells:
-        write_evaluation(store, cell.evaluate, {"curve": [1, 0, 1]})
-    name = "SA-CA-FFN (LMIM)"
-    runs = {cell.seed: cell.evaluate for cell in cells}
-    noted = Row(name, 1, (), runs, dict.fromkeys(runs, ()), {})
-    Table("ablation_decoder", "t", "smoke", "", "table3", [noted], store).write()
-    (content,) = json.loads(call(capsys, "compare", file, *options)[1])
-    assert content["rows"][1]["seeds"] == [0, 1, 5]
-    (content,) = json.loads(call(capsys, "compare", file, *options, "--seeds", "1")[1])
-    assert content["rows"][1]["seeds"] == [1]
