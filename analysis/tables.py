@@ -15,6 +15,7 @@ from analysis.differences import comparison, pairs
 from analysis.formats import FORMATS
 from analysis.ledger import ledger
 from analysis.load import Measured, Records, Row, recorded_runs
+from analysis.notes import notes
 from analysis.statistics import Estimate, average_weights, bootstrap, mean_accuracy, percent, wilson
 from core.files import write_text
 from core.metrics import PROTOCOLS
@@ -73,7 +74,7 @@ class Table:
             "rows": self._rows(),
             "comparisons": self._comparisons(),
             "rules": [*([RULE] if self.reported else []), *([RULE_OF_DIFFERENCES] if pairs(self.records) else [])],
-            "notes": self._notes(),
+            "notes": notes(self),
         }
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -152,13 +153,13 @@ class Table:
             return "missing", [f"its evaluation is {', '.join(sorted(states))}"]
         if "Avg" not in paper:
             return "", ["the paper has no such row" if self.reported else "the paper has no such table"]
-        if why := self._not_the_same(number):
+        if why := self.unlike_the_paper(number):
             return "not comparable", why
         estimate = self._estimate(number, self._averaged(number), pooled=False)
         inside = 100 * estimate.low <= paper["Avg"] <= 100 * estimate.high
         return "reproduced" if inside else "differs", []
 
-    def _not_the_same(self, number: int) -> list[str]:
+    def unlike_the_paper(self, number: int) -> list[str]:
         """What keeps a row from being compared with the paper's: scale, data, recipe, protocol, and in which way."""
         assert self.reported is not None
         why = [] if self.scale == "paper" else [f"scale: {self.scale}"]
@@ -166,6 +167,7 @@ class Table:
             why.append("data: rendered words in place of the paper's")
         if self.overrides:
             why.append("recipe: settings of the command line")
+        why += [f"data: {text}" for text in self.rows[number].unlike]
         wanted = METRICS[reported_table(self.reported).benchmark]
         for one in self.measured[number].values():
             if one.protocol != wanted:
@@ -181,7 +183,7 @@ class Table:
     def _comparisons(self) -> list[dict[str, Any]]:
         found = []
         for number, other in pairs(self.records):
-            like = self.reported is not None and not self._not_the_same(number) and not self._not_the_same(other)
+            like = self.reported is not None and not self.unlike_the_paper(number) and not self.unlike_the_paper(other)
             paper = self._reported_difference(number, other)
             subsets = self._averaged(number, other)
             found.append(comparison(self.records, number, other, subsets, paper, like_the_paper=like))
@@ -191,81 +193,6 @@ class Table:
         """Between the two rows' printed Avg, or None."""
         first, second = (self._paper(row).get("Avg") for row in (number, other))
         return None if first is None or second is None else round(first - second, 4)
-
-    def _notes(self) -> list[str]:
-        evaluations = [one for row in self.measured for one in row.values()]
-        seeds = sorted({seed for row in self.measured for seed in row})
-        have = {row.name: sorted(found) for row, found in zip(self.rows, self.measured, strict=True)}
-        uneven = [f"{name}: {', '.join(map(str, found)) or 'none'}" for name, found in have.items() if found != seeds]
-        about = f" ({self.about})" if self.about else ""
-        named = ", ".join(map(str, seeds)) or "none yet"
-        notes = [f"Scale: {self.scale}{about}. Seeds: {named}. Values are percent, means over seeds."]
-        if seeds and uneven:
-            notes.append(f"Not every row has all these seeds: {'; '.join(uneven)}.")
-        notes.append(_covered(seeds))
-        if self.overrides:
-            settings = ", ".join(f"{key}={value}" for key, value in self.overrides.items())
-            notes.append(f"Set on the command line, so another recipe than the file's: {settings}.")
-        for number, reasons in self._reasons().items():
-            notes.append(f"Not comparable with the paper, {number}: {reasons}.")
-        if beside := [f"{one.method} {one.avg:.2f}" for one in reported().beside if one.table == self.reported]:
-            harness = "OpenOCR's harness: filtered Union14M-L, IC13-857, IC15-1811"
-            notes.append(
-                f"Beside these rows, Avg from others' papers ({harness}; not comparable with ours): {', '.join(beside)}."
-            )
-        if elsewhere := [row.name for row in self.rows if row.elsewhere]:
-            other = "data, fonts, precision or versions of libraries are not those of this machine"
-            notes.append(f"Runs as the results folder records them, whose {other}: {', '.join(elsewhere)}.")
-        notes += self._same_runs()
-        if evaluations:
-            sizes: dict[str, int] = {}
-            for one in evaluations:
-                sizes |= {name: images for name, (_, images) in one.counts.items()}
-            notes.append(f"Test images, for each seed: {', '.join(f'{name} {images:,}' for name, images in sizes.items())}.")
-            for statement in sorted({f"Protocol {one.protocol}: {one.statement}." for one in evaluations}):
-                notes.append(statement)
-            notes += self._dropped(evaluations)
-            notes.append(f"Commit: {', '.join(sorted({one.commit for one in evaluations}))}.")
-            notes.append(f"Each run's folder below {self.store.root / 'runs'} holds its record: {', '.join(self._runs())}.")
-        return notes
-
-    def _runs(self) -> list[str]:
-        return list(dict.fromkeys(one.run for row in self.measured for one in row.values()))
-
-    def _reasons(self) -> dict[str, str]:
-        """Rows -> why their accuracies may not be compared with the reported ones."""
-        found: dict[str, list[str]] = {}
-        for number, row in enumerate(self.rows):
-            if self.reported and row.reported is not None and self.measured[number] and (why := self._not_the_same(number)):
-                found.setdefault("; ".join(why), []).append(row.name)
-        every = sum(bool(one) for one in self.measured)
-        return {"all rows" if len(names) == every else ", ".join(names): why for why, names in found.items()}
-
-    def _same_runs(self) -> list[str]:
-        """Rows that are one and the same at this scale."""
-        names: dict[tuple[str, ...], list[str]] = {}
-        for row in self.rows:
-            names.setdefault(tuple(row.evaluations.values()), []).append(row.name)
-        return [f"One and the same runs at this scale: {', '.join(same)}." for same in names.values() if len(same) > 1]
-
-    def _dropped(self, evaluations: Sequence[Measured]) -> list[str]:
-        """What was not used, and where; rows of which the same is true together."""
-        tests = {name: reasons for one in evaluations for name, reasons in one.dropped.items()}
-        lines = [
-            f"Test subset {name}, every image scored: {text}." for name, reasons in tests.items() if (text := _told(reasons))
-        ]
-        trained: dict[tuple[str, str], list[str]] = {}
-        for row in self.rows:
-            runs = dict.fromkeys(run for runs in row.trainings.values() for run in runs)
-            teachers = dict.fromkeys(run for run in row.teachers.values() if run in self.records.trainings)
-            for kind, names in (("", runs), ("the teacher's ", teachers)):
-                for training in map(self.records.trainings.__getitem__, names):
-                    if training is not None and (text := _told(training.dropped)):
-                        trained.setdefault((f"{kind}{training.stage}", text), []).append(row.name)
-        for (stage, text), rows in trained.items():
-            where = "" if len(set(rows)) == len(self.rows) else f" ({', '.join(dict.fromkeys(rows))})"
-            lines.append(f"Data of {stage}{where}: {text}.")
-        return lines
 
     def write(self) -> None:
         """Write NAME.SCALE.md, .csv and .json below the results folder's tables; with overrides, NAME.SCALE.set-HASH.
@@ -293,30 +220,3 @@ def table_name(experiment: str, scale: str, overrides: Mapping[str, object]) -> 
     settings = json.dumps(overrides, sort_keys=True, default=str).encode()
     suffix = f".set-{hashlib.sha256(settings).hexdigest()[:6]}" if overrides else ""
     return f"{experiment}.{scale}{suffix}"
-
-
-REASONS = {
-    "unreadable": "{} images missing or undecodable",
-    "unlabelled": "{} without a label",
-    "over_long": "{} labels too long for the decoder",
-    "unknown_characters": "{} labels with a character outside the charset",
-    "replaced": "{} samples replaced by a later one",
-    "filtered": "{} left out by a filter list",
-}
-
-
-def _told(dropped: Mapping[str, int]) -> str:
-    return ", ".join(REASONS[name].format(count) for name, count in dropped.items() if count)
-
-
-def _covered(seeds: Sequence[int]) -> str:
-    if len(seeds) > 1:
-        return (
-            f"Intervals cover test images and the variance between {len(seeds)} seeds (hierarchical bootstrap, Student's t); "
-            "McNemar's tests cover test images, seed by seed, with Holm's correction over subsets."
-        )
-    return (
-        "Intervals cover the sampling of test images only (Wilson per subset; Agresti and Coull for a row's averages; paired "
-        "bootstrap stratified by subset for differences), not the variance between seeds: another seed may move a row by more. "
-        "McNemar's tests are exact, with Holm's correction over subsets."
-    )

@@ -274,7 +274,10 @@ def _check_tables(weights: Mapping[str, Tensor], encoder: Encoder, path: Path) -
     for name, table in weights.items():
         teachers = name.startswith("target.") and position_kind(encoder, table) is not None
         if name.endswith("positions") and not teachers and not is_table_of(encoder, table):
-            raise UserError(f"{path}: {name} is neither the released table nor the grid's; a learned one cannot be used")
+            kind = position_kind(encoder, table)
+            known = f"is the {kind} table; set encoder.positions={kind}"
+            unknown = "is neither the released table nor the grid's; a learned one cannot be used"
+            raise UserError(f"{path}: {name} {known if kind else unknown}")
 
 
 def _with(tree: Any, keys: list[str], value: Any) -> Any:

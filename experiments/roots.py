@@ -1,6 +1,6 @@
 """What a recipe names as a root -> the LMDB folders it stands for, what is in them, and why they are not there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +24,7 @@ class Root:
     rendered: Rendered | None = None
     missing: str = ""
     note: str = ""  # what is odd about it
+    unlike: str = ""  # how it differs from the data set whose name it bears
 
 
 def resolve_root(root: str, recipe: Recipe, store: Store) -> tuple[Root, ...]:
@@ -59,4 +60,16 @@ def _real_roots(root: str) -> tuple[Root, ...]:
     if missing:
         expected = registry()[root].expected if named else 0
         return (Root(path, f"unknown:{root}", expected, missing=absent(root) if named else missing),)
-    return tuple(Root(found, *fingerprint(found), note=irregular(found)) for found in find_roots(path))
+    found = [Root(place, *fingerprint(place), note=irregular(place)) for place in find_roots(path)]
+    unlike = _unlike(root, sum(one.images for one in found)) if named else ""
+    return tuple(replace(one, unlike=unlike) for one in found)
+
+
+def _unlike(name: str, images: int) -> str:
+    """How a named data set's size differs from what is known of it, or nothing."""
+    known, about = registry()[name].images, registry()[name].about
+    if known and images not in known:
+        return f"{name} has {images:,} images, not {' or '.join(f'{size:,}' for size in known)}"
+    if about and not 0.75 * about < images < 1.25 * about:
+        return f"{name} has {images:,} images, not about {about:,}"
+    return ""

@@ -48,8 +48,17 @@ def _runs(plan: Plan, cells: list[Cell], noted: Mapping[str, Any], store: Store)
         if other and store.run(cell.evaluate).state().name != "complete" and _same_recipe(plan, cell, other, store):
             runs, elsewhere = (other["evaluate"], tuple(other["trainings"]), other["teacher"]), True
         evaluations[cell.seed], trainings[cell.seed], teachers[cell.seed] = runs
-    files = {"teacher_images": cells[0].teacher_images, "encoder_file": cells[0].encoder_file}
-    return {"evaluations": evaluations, "trainings": trainings, "teachers": teachers, "elsewhere": elsewhere} | files
+    trained = [run for cell in cells for run in cell.trainings]
+    unlike = dict.fromkeys(root.unlike for run in trained for roots in plan.runs[run].data.values() for root in roots)
+    return {
+        "evaluations": evaluations,
+        "trainings": trainings,
+        "teachers": teachers,
+        "teacher_images": cells[0].teacher_images,
+        "encoder_file": cells[0].encoder_file,
+        "elsewhere": elsewhere,
+        "unlike": tuple(filter(None, unlike)),
+    }
 
 
 def _same_recipe(plan: Plan, cell: Cell, noted: Mapping[str, Any], store: Store) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import call
+from conftest import call, jpeg, write_lmdb
 
 from analysis.formats import FORMATS
 from analysis.load import Row, load_evaluation
@@ -17,6 +17,7 @@ from analysis.tables import Table
 from core.errors import UserError
 from core.metrics import PROTOCOLS
 from experiments.plan import make_plan
+from experiments.tables import tables_of
 from results.reported import REPORTED, find_row, read_reported, reported, reported_values
 from results.store import Store
 
@@ -303,7 +304,7 @@ def test_several_seeds_are_said_to_be_covered_and_tested_one_by_one(tmp_path: Pa
         "images": 300,
     }
     assert "curve 3 of 3" in FORMATS["md"]([content])
-    assert any("variance between 3 seeds" in note for note in content["notes"])
+    assert any("variance between seeds (hierarchical" in note for note in content["notes"])
 
 
 def test_rows_that_are_the_same_runs_are_said_to_be(tmp_path: Path) -> None:
@@ -522,3 +523,28 @@ def test_a_thousand_records_are_compared_in_flat_time_per_record(tmp_path: Path)
 
     seconds(5)
     assert seconds(160) < 12 * seconds(20)
+
+
+def test_a_named_set_of_another_size_is_not_the_papers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, images in (("union14m_l", 3), ("union14m_u_book32", 2)):
+        monkeypatch.setenv(f"LMIM_ROOT_{name.upper()}", write_lmdb(tmp_path / name, [(jpeg(n), "ab") for n in range(images)]))
+    store = Store(tmp_path / "results")
+    file = Path("experiments/ablation_decoder.yaml")
+    plan = make_plan([file], "paper", store, precision=lambda: "fp32", overrides={}, seeds=None)
+    (made,) = tables_of(plan, store, recorded=False)
+    assert set(made.rows[0].unlike) == {
+        "union14m_l has 3 images, not 3,230,742 or 3,224,143",
+        "union14m_u_book32 has 2 images, not about 2,500,000",
+    }
+    write_evaluation(store, made.rows[0].evaluations[0], whole(0.8))
+    entry = tables_of(plan, store, recorded=False)[0].content["rows"][0]
+    assert entry["verdict"] == "not comparable"
+    assert entry["why"][0].startswith("data: union14m_")
+
+
+def test_rows_of_one_and_of_several_seeds_are_told_apart(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    names = [write_evaluation(store, f"evaluate-{seed}", {"curve": [1, 0, 1]}) for seed in range(3)]
+    content = table(store, [row("one", names[0]), row("two", *names[1:])]).content
+    assert [entry["measured"]["Avg"]["covers"] for entry in content["rows"]] == ["test images", "test images and seeds"]
+    assert any(note.startswith("Of rows with several seeds: ") for note in content["notes"])
