@@ -138,6 +138,9 @@ def test_a_killed_experiment_ends_with_the_same_bits(
         checkpoint = Path(runs[stage]["folder"]) / "checkpoint.safetensors"
         kill_when(command(experiment, results, *options), checkpoint.exists)
         assert checkpoint.exists(), f"{stage} was killed in its middle"
+        deadline = time.monotonic() + 20  # a busy machine takes a moment to end killed processes
+        while status(experiment, results)[stage]["state"] == "running" and time.monotonic() < deadline:
+            time.sleep(0.1)
         assert status(experiment, results)[stage]["state"] == "preempted"
     state = Path(runs["evaluate"]["folder"]) / "state.json"
     kill_when(command(experiment, results, *options), lambda: state.exists())
