@@ -48,7 +48,6 @@ def _rendered_root(root: str, split: str, rendered: Rendered | None, store: Stor
     return Root(str(store.data(found) / split), f"{found}/{split}", sizes[split], rendered)
 
 
-@cache
 def _real_roots(root: str) -> tuple[Root, ...]:
     named = root in registry()
     path = locate(root) if named else expand(root)
@@ -60,9 +59,14 @@ def _real_roots(root: str) -> tuple[Root, ...]:
     if missing:
         expected = registry()[root].expected if named else 0
         return (Root(path, f"unknown:{root}", expected, missing=absent(root) if named else missing),)
-    found = [Root(place, *fingerprint(place), note=irregular(place)) for place in find_roots(path)]
+    found = _opened(path)
     unlike = _unlike(root, sum(one.images for one in found)) if named else ""
     return tuple(replace(one, unlike=unlike) for one in found)
+
+
+@cache
+def _opened(path: str) -> tuple[Root, ...]:
+    return tuple(Root(place, *fingerprint(place), note=irregular(place)) for place in find_roots(path))
 
 
 def _unlike(name: str, images: int) -> str:
