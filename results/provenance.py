@@ -9,6 +9,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "timm", "numpy", "pillow", "lmdb", "safetensors", "pydantic", "wordfreq")
+CODE = ("*.py", "*.yaml", "requirements.txt")
 
 
 def _git(*arguments: str) -> str | None:
@@ -22,8 +23,10 @@ def _git(*arguments: str) -> str | None:
 
 @cache
 def commit() -> dict[str, str | bool | None]:
-    """The commit, and whether the tree had no changes; None for both outside a git checkout."""
-    changes = _git("status", "--porcelain")
+    """The commit, and whether code and settings were as committed; None for both outside a git checkout.
+
+    A results folder or a log beside them is no change."""
+    changes = _git("status", "--porcelain", "--", *CODE)
     return {"commit": _git("rev-parse", "HEAD"), "clean": None if changes is None else not changes}
 
 
