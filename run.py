@@ -25,6 +25,8 @@ from experiments.model_commands import add_model_commands
 COMMANDS = ("run", "plan", "status", "compare", "data", "score", "import", "export", "predict", "grid")
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from experiments.plan import Plan
     from results.store import Store
 
@@ -83,8 +85,10 @@ def _numbers(text: str) -> list[int]:
     return numbers
 
 
-def _plan(arguments: argparse.Namespace, *, told: bool = False) -> tuple["Plan", "Store"]:
-    """The plan that the arguments ask for, and its results folder. told: its notes were printed already."""
+def _plan(arguments: argparse.Namespace, recorded: "Mapping[str, Sequence[int]] | None" = None) -> tuple["Plan", "Store"]:
+    """The plan that the arguments ask for, and its results folder.
+
+    recorded: by experiment the seeds of a plan that was made, and its notes told, before."""
     from experiments.device import default_precision, find_device
     from experiments.plan import make_plan
     from experiments.schema import overrides
@@ -96,8 +100,9 @@ def _plan(arguments: argparse.Namespace, *, told: bool = False) -> tuple["Plan",
     def automatic() -> str:
         return default_precision(find_device(arguments.device))
 
-    plan = make_plan(arguments.files, arguments.scale, store, precision=automatic, overrides=settings, seeds=arguments.seeds)
-    for note in () if told else plan.notes:
+    seeds = arguments.seeds or recorded
+    plan = make_plan(arguments.files, arguments.scale, store, precision=automatic, overrides=settings, seeds=seeds)
+    for note in () if recorded else plan.notes:
         print(f"note: {note}", file=sys.stderr)
     return plan, store
 
@@ -126,8 +131,7 @@ def compare_command(arguments: argparse.Namespace) -> int:
 
     plan, store = _plan(arguments)
     if arguments.seeds is None and (seeds := recorded_seeds(plan, store)):
-        arguments.seeds = seeds
-        plan, store = _plan(arguments, told=True)
+        plan, store = _plan(arguments, recorded=seeds)
     form = arguments.format or ("json" if arguments.json else "md")
     print(FORMATS[form]([table.content for table in tables_of(plan, store, recorded=True)]), end="")
     return 0

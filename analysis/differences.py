@@ -17,7 +17,7 @@ from analysis.statistics import (
 RULE = (
     "Verdict on a difference of Avg, at any scale: `holds` where the paired interval excludes 0 on the side that the paper "
     "reports, `reversed` where it excludes 0 on the other, `undecided` where it holds 0; `higher` or `lower` where the paper "
-    "reports none. `detectable` is the true difference that such a comparison finds in 80 of 100 cases."
+    "reports none. `detectable` is the true difference that such a comparison finds in 80 of 100 cases, if 100 points suffice."
 )
 
 
@@ -49,8 +49,9 @@ def comparison(
     values = [records.values(number, name, seeds) - records.values(other, name, seeds) for name in subsets]
     images = [one.shape[1] for one in values]
     estimate, pooled = bootstrap(values, *(average_weights(images, pooled=kind) for kind in (False, True)), paired=True)
-    entry |= {"Avg": percent(estimate), "W-Avg": percent(pooled)}
-    entry["detectable"] = round(100 * minimum_detectable_difference(estimate), 4)
+    entry |= {"subsets": list(subsets), "Avg": percent(estimate), "W-Avg": percent(pooled)}
+    least = minimum_detectable_difference(estimate)
+    entry["detectable"] = round(100 * least, 4) if least < 1 else None
     entry["verdict"] = _direction(estimate, paper)
     if paper is not None and like_the_paper:
         entry["size"] = "reproduced" if 100 * estimate.low <= paper <= 100 * estimate.high else "differs"
@@ -79,8 +80,12 @@ def _direction(estimate: Estimate, paper: float | None) -> str:
     return "holds" if (estimate.value > 0) == (paper > 0) else "reversed"
 
 
-def _mcnemar(records: Records, number: int, other: int, subsets: Sequence[str], seed: int) -> dict[str, float]:
-    """Subset -> exact p-value at one seed, corrected for the number of subsets (Holm). It covers test images."""
+def _mcnemar(records: Records, number: int, other: int, subsets: Sequence[str], seed: int) -> dict[str, dict[str, float]]:
+    """Subset -> images that only the first (`won`) or only the other (`lost`) reads at one seed, and the exact p-value (`p`),
+    corrected for the number of subsets (Holm). It covers test images."""
     one, two = records.measured[number][seed].correct, records.measured[other][seed].correct
     corrected = holm([mcnemar_exact(one[name], two[name]) for name in subsets])
-    return {name: float(f"{value:.4g}") for name, value in zip(subsets, corrected, strict=True)}
+    return {
+        name: {"won": int((one[name] > two[name]).sum()), "lost": int((one[name] < two[name]).sum()), "p": float(f"{p:.4g}")}
+        for name, p in zip(subsets, corrected, strict=True)
+    }

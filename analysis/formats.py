@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.statistics import IMAGES, SEEDS_TOO
+
 Content = Mapping[str, Any]
 Grid = tuple[list[str], list[list[str]]]  # head, lines
 
@@ -30,27 +32,35 @@ def main_grid(content: Content) -> Grid:
     for row in content["rows"]:
         name = row["name"]
         if row["reported"]:
-            lines.append([name, "reported", *(_number(row["reported"], column) for column in columns), "", ""])
+            lines.append([name, "reported", *(_number(row["reported"], column) for column in columns), "", "", ""])
             name = ""
         kinds = ", ".join(dict.fromkeys(why.partition(":")[0] for why in row["why"]))  # the notes say more
         verdict = row["verdict"] + (f" ({kinds})" if row["verdict"] and kinds else "")
         if "measured" in row:
+            if row["missing_seeds"]:
+                verdict = f"{verdict}, without seed {' '.join(map(str, row['missing_seeds']))}".removeprefix(", ")
             average = row["measured"]["Avg"]
             interval = f"{average['low']:.1f} to {average['high']:.1f}"
             cells = [_number(row["measured"], column) for column in columns]
-            lines.append([name, "measured", *cells, interval, verdict])
+            lines.append([name, "measured", *cells, interval, _covered(average, row["seeds"]), verdict])
             if row["difference"]:
-                lines.append(
-                    ["", "difference", *(_number(row["difference"], column, "+.1f", "") for column in columns), "", ""]
-                )
+                differences = [_number(row["difference"], column, "+.1f", "") for column in columns]
+                lines.append(["", "difference", *differences, "", "", ""])
         elif row["verdict"] == "missing":
-            lines.append([name, "measured", *["missing"] * (len(columns) + 1), verdict])
-    return ["row", "", *columns, "95 % of Avg", "verdict"], lines
+            lines.append([name, "measured", *["missing"] * (len(columns) + 2), verdict])
+    return ["row", "", *columns, "95 % of Avg", "covers", "verdict"], lines
+
+
+def _covered(estimate: Mapping[str, Any], seeds: Sequence[int]) -> str:
+    """The variance that an interval covers, and the seeds that it is about."""
+    named = f"seed{'s' if len(seeds) > 1 else ''} {' '.join(map(str, seeds))}"
+    return f"images, {named}" if estimate["covers"] == SEEDS_TOO else f"images (of {named})"
 
 
 def comparison_grid(content: Content) -> Grid:
     """Differences between rows."""
-    head = ["difference of Avg", "reported", "measured", "95 % interval", "detectable", "verdict", "W-Avg", "McNemar p < 0.05"]
+    head = ["difference of Avg", "reported", "measured", "95 % interval", "covers", "detectable", "verdict", "W-Avg"]
+    head.append("McNemar p < 0.05")
     lines = []
     for one in content["comparisons"]:
         paper = "–" if one["reported"] is None else f"{one['reported']:+.1f}"
@@ -58,22 +68,29 @@ def comparison_grid(content: Content) -> Grid:
         why = f" ({'; '.join(one['why'])})" if one.get("why") else ""
         if "Avg" not in one:
             missing = "missing" if one["verdict"] == "missing" else "–"
-            lines.append([*cells, *[missing] * 3, one["verdict"] + why, *[missing] * 2])
+            lines.append([*cells, *[missing] * 4, one["verdict"] + why, *[missing] * 2])
             continue
         size = f", size {one['size']}" if "size" in one else ""
         average, pooled = one["Avg"], one["W-Avg"]
-        cells += [f"{average['accuracy']:+.1f}", f"{average['low']:+.1f} to {average['high']:+.1f}", f"{one['detectable']:.1f}"]
-        cells += [one["verdict"] + size, f"{pooled['accuracy']:+.1f} ({pooled['low']:+.1f} to {pooled['high']:+.1f})"]
+        detectable = "none" if one["detectable"] is None else f"{one['detectable']:.1f}"
+        cells += [f"{average['accuracy']:+.1f}", f"{average['low']:+.1f} to {average['high']:+.1f}"]
+        cells += [_covered(average, one["seeds"]), detectable, one["verdict"] + size + why]
+        cells += [f"{pooled['accuracy']:+.1f} ({pooled['low']:+.1f} to {pooled['high']:+.1f})"]
         lines.append([*cells, _found(one["mcnemar"])])
     return head, lines
 
 
-def _found(tests: Mapping[str, Mapping[str, float]]) -> str:
-    """The subsets in which a test found a difference, with the number of seeds where there are several."""
-    subsets = next(iter(tests.values()))
-    counts = {name: sum(test[name] < 0.05 for test in tests.values()) for name in subsets}
-    several = f" of {len(tests)}" if len(tests) > 1 else ""
-    return ", ".join(f"{name} {count}{several}" if several else name for name, count in counts.items() if count) or "none"
+def _found(tests: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """The subsets in which a test found a difference, with its sign; with the number of seeds where there are several."""
+    parts = []
+    for name in next(iter(tests.values())):
+        found = [test[name]["won"] > test[name]["lost"] for test in tests.values() if test[name]["p"] < 0.05]
+        signs = {"+": sum(found), "−": len(found) - sum(found)}
+        if len(tests) == 1:
+            parts += [f"{name} {sign}" for sign, count in signs.items() if count]
+        elif found:
+            parts.append(f"{name} {' '.join(f'{sign}{count}' for sign, count in signs.items() if count)} of {len(tests)}")
+    return ", ".join(parts) or "none"
 
 
 def ledger_grid(content: Content) -> Grid:
@@ -81,12 +98,13 @@ def ledger_grid(content: Content) -> Grid:
     head = ["row", "images seen", "teacher", "pre-training", "fine-tuning", "hours of training", "parameters"]
     lines = []
     for row in content["rows"]:
-        if ledger := row.get("ledger"):
+        ledger = row.get("ledger", {})
+        if "images" in ledger:
             parts = ["unknown" if ledger[f"{name}_images"] is None else f"{ledger[f'{name}_images']:,}" for name in STAGES]
             least = "over " if "unknown" in parts else ""
             hours = f"{ledger['hours']:.3g} {ledger['unit']}"
             lines.append([row["name"], f"{least}{ledger['images']:,}", *parts, hours, f"{ledger['parameters']:,}"])
-        elif row["verdict"] == "missing" and "seeds" in row:
+        elif "missing" in ledger or (row["verdict"] == "missing" and "seeds" in row):
             lines.append([row["name"], *["missing"] * (len(head) - 1)])
     return head, lines
 
@@ -142,25 +160,33 @@ def frame(contents: Sequence[Content]) -> pd.DataFrame:
                 continue
             origin = {
                 "seeds": " ".join(map(str, row["seeds"])),
+                "missing_seeds": " ".join(map(str, row["missing_seeds"])),
                 "runs": " ".join(run["evaluate"] for run in row["runs"].values()),
             }
             for name, cell in row["measured"].items():
                 lines.append(own | told | {"column": name, **cell, "difference": row["difference"].get(name), **origin})
+            for name, value in row["ledger"].items():
+                lines.append(own | {"source": "ledger", "column": name, "value": value})
         for one in content["comparisons"]:
-            own = base | {"row": one["row"], "against": one["other"], "verdict": one["verdict"], "reported": one["reported"]}
-            for name in ("Avg", "W-Avg"):
-                cell = {"column": name, **one[name]} if name in one else {"column": one["verdict"]}
-                lines.append(own | {"source": "paired difference", **cell, "detectable": one.get("detectable")})
-                if name not in one:
-                    break
+            own = base | {"row": one["row"], "against": one["other"], "source": "paired difference"}
+            own["seeds"] = " ".join(map(str, one.get("seeds", ())))
+            told = {name: one.get(name) for name in ("verdict", "size", "reported", "detectable")}
+            told["why"] = "; ".join(one.get("why", ()))
+            if "Avg" not in one:
+                lines.append(own | told | {"column": one["verdict"]})
+                continue
+            lines += [own | told | {"column": "Avg", **one["Avg"]}, own | {"column": "W-Avg", **one["W-Avg"]}]
+            for seed, tests in one["mcnemar"].items():
+                test = own | {"source": "McNemar", "seeds": seed, "covers": IMAGES}
+                lines += [test | {"column": name, **result} for name, result in tests.items()]
     columns = (
-        "experiment table scale row against source column accuracy low high error covers correct images difference reported"
+        "experiment table scale row against source column accuracy low high error covers correct images difference reported "
+        "detectable verdict size why seeds missing_seeds runs won lost p value"
     )
-    order = [*columns.split(), "detectable", "verdict", "why", "seeds", "runs"]
     made = pd.DataFrame(lines)
-    for name in ("correct", "images"):
+    for name in ("correct", "images", "won", "lost"):
         made[name] = made[name].astype("Int64") if name in made else pd.NA
-    return made.reindex(columns=order)
+    return made.reindex(columns=columns.split())
 
 
 def csv(contents: Sequence[Content]) -> str:
@@ -169,15 +195,13 @@ def csv(contents: Sequence[Content]) -> str:
 
 
 def _json(contents: Sequence[Content]) -> str:
-    return json.dumps(list(contents), indent=1, ensure_ascii=False, default=str) + "\n"
+    return json.dumps(list(contents), indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
 
 
 def latex(contents: Sequence[Content]) -> str:
     """Tables for a LaTeX document; needs \\usepackage{booktabs, graphicx} and a font with the rows' characters."""
     parts = []
     for content in contents:
-        covers = sorted({one["Avg"]["covers"] for one in content["comparisons"] if "Avg" in one}) or ["test images"]
-        about = f"Scale {content['scale']}; intervals cover {' or '.join(covers)}."
         for title, grid in GRIDS:
             head, lines = grid(content)
             if not lines:
@@ -185,7 +209,7 @@ def latex(contents: Sequence[Content]) -> str:
             body = [[_tex(cell) for cell in line] for line in lines]
             table = pd.DataFrame(body, columns=[_tex(cell) for cell in head]).style.hide(axis="index")
             inner = table.to_latex(hrules=True, column_format="l" * 2 + "r" * (len(head) - 2)).strip()
-            caption = _tex(f"Reproduction of {heading(content)}. {f'{title}. ' if title else ''}{about}")
+            caption = _tex(f"Reproduction of {heading(content)}. {f'{title}. ' if title else ''}Scale {content['scale']}.")
             scaled = f"\\resizebox{{\\linewidth}}{{!}}{{%\n{inner}}}"
             parts.append(f"\\begin{{table}}\n\\centering\n{scaled}\n\\caption{{{caption}}}\n\\end{{table}}\n")
     return "\n".join(parts)
@@ -194,6 +218,7 @@ def latex(contents: Sequence[Content]) -> str:
 TEX = {"\\": r"\textbackslash{}", "−": "$-$", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
     **{mark: f"${mark}$" for mark in "<>|"},
+    "[": "{[}",  # at the start of a line it would be an option of the line before
 }
 
 

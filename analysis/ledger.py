@@ -10,7 +10,7 @@ def ledger(records: Records, number: int, seeds: Sequence[int]) -> dict[str, Any
     """Images by stage, hours and their unit, mean over the seeds; parameters of what was trained last.
 
     Runs that rows share count in full for each. Images of a teacher or an encoder that is a file are None where nobody says how
-    many it saw; the hours are of the runs. {} where nothing was trained, or a record is missing."""
+    many it saw; the hours are of the runs. {} where nothing was trained, the run's name under `missing` where a record is."""
     row = records.rows[number]
     totals = {"teacher": 0.0, "pretrain": 0.0, "finetune": 0.0, "hours": 0.0}
     units, parameters = set(), 0
@@ -25,7 +25,7 @@ def ledger(records: Records, number: int, seeds: Sequence[int]) -> dict[str, Any
                 continue
             training = records.trainings[run]
             if training is None:
-                return {}
+                return {"missing": run}
             totals["teacher" if run == teacher else training.stage] += training.images
             totals["hours"] += training.hours
             units.add(training.unit)

@@ -1,16 +1,19 @@
 """Records -> what a table needs. Reads the results folder; never trains."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from core.errors import UserError
 from core.metrics import PROTOCOLS
+from results.records import StoredEvaluation, StoredTraining, read_record
 from results.store import Run, Store
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -58,28 +61,33 @@ class Measured:
     def _scored(self) -> dict[str, np.ndarray]:
         normalise = lru_cache(1 << 16)(PROTOCOLS[self.protocol].normalise)
         found: dict[str, list[int]] = {name: [] for name in self.counts}
-        for subset, _, label, prediction, _, readable in self.place.predictions():
+        last: dict[str, int] = {}
+        for subset, index, label, prediction, _, readable in self.place.predictions():
+            number = int(index) if index.isdecimal() else -1
+            if number <= last.get(subset, -1):
+                raise UserError(f"{self.place.folder}: predictions.csv is not in the order of the images; sort it by index")
+            last[subset] = number
             found.setdefault(subset, []).append(int(readable == "1" and normalise(prediction) == normalise(label)))
         return {name: np.array(values, dtype=np.int8) for name, values in found.items()}
 
 
 def load_evaluation(store: Store, run_id: str) -> Measured | None:
-    """A complete evaluation, or None."""
+    """A complete evaluation, or None. Raises UserError if its record is damaged."""
     run = store.run(run_id)
     if run.state().name != "complete":
         return None
-    record = run.record()
-    metrics = record["metrics"]
-    changes = " with uncommitted changes" if record["code"]["clean"] is False else ""
+    record = read_record(run, StoredEvaluation)
+    metrics, code = record.metrics, record.code
+    changes = " with uncommitted changes" if code.clean is False else ""
     return Measured(
         place=run,
-        counts={name: (value["correct"], value["images"]) for name, value in metrics["counts"].items()},
-        data={name: [root["fingerprint"] for root in roots] for name, roots in record["data"].items()},
-        dropped=metrics["dropped"],
-        protocol=metrics["protocol"],
-        labels=metrics.get("labels", "strict"),
-        statement=metrics["protocol_statement"],
-        commit=(record["code"]["commit"] or "unknown")[:10] + changes,
+        counts={name: (one.correct, one.images) for name, one in metrics.counts.items()},
+        data={name: [root.fingerprint for root in roots] for name, roots in record.data.items()},
+        dropped=metrics.dropped,
+        protocol=metrics.protocol,
+        labels=metrics.labels,
+        statement=metrics.protocol_statement,
+        commit=(code.commit or "unknown")[:10] + changes,
     )
 
 
@@ -96,35 +104,38 @@ class Training:
 
 
 def load_training(store: Store, run_id: str) -> Training | None:
-    """A complete training run, or None."""
+    """A complete training run, or None. Raises UserError if its record is damaged."""
     run = store.run(run_id)
     if run.state().name != "complete":
         return None
-    record = run.record()
-    metrics, hardware = record["metrics"], record["hardware"]
-    on_gpu = hardware["accelerator"] is not None
+    record = read_record(run, StoredTraining)
+    metrics, on_gpu = record.metrics, record.hardware.accelerator is not None
     return Training(
-        stage=record["stage"],
-        images=metrics["images_seen"],
-        parameters=metrics["parameters"],
-        hours=metrics["train_seconds"] * (1 if on_gpu else hardware["threads"]) / 3600,
+        stage=record.stage,
+        images=metrics.images_seen,
+        parameters=metrics.parameters,
+        hours=metrics.train_seconds * (1 if on_gpu else record.hardware.threads) / 3600,
         unit="GPU-hours" if on_gpu else "CPU-hours",
-        dropped=metrics["dropped"],
+        dropped=metrics.dropped,
     )
 
 
 @dataclass(frozen=True)
 class Records:
-    """The complete records of a table's rows, each read once. Rows are told by their numbers."""
+    """The complete records of a table's rows, each read once. Rows are told by their numbers.
+
+    A damaged record is as good as none; `damaged` says what is wrong with it, run by run."""
 
     rows: Sequence[Row]
     store: Store
+    damaged: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def measured(self) -> list[dict[int, Measured]]:
         """For each row, the complete evaluations by seed."""
-        named = {run for row in self.rows for run in row.evaluations.values()}
-        known = {run: load_evaluation(self.store, run) for run in named}
+        known = {
+            run: self._readings(run) for run in dict.fromkeys(run for row in self.rows for run in row.evaluations.values())
+        }
         found = [{seed: known[run] for seed, run in row.evaluations.items()} for row in self.rows]
         return [{seed: value for seed, value in row.items() if value is not None} for row in found]
 
@@ -133,7 +144,25 @@ class Records:
         """The records of all training runs, the teachers' included."""
         named = {run for row in self.rows for runs in row.trainings.values() for run in runs}
         named |= {run for row in self.rows for run in row.teachers.values() if run and not run.startswith("file:")}
-        return {run: load_training(self.store, run) for run in sorted(named)}
+        return {run: self._unless_damaged(run, load_training) for run in sorted(named)}
+
+    def _readings(self, run: str) -> Measured | None:
+        found = self._unless_damaged(run, load_evaluation)
+        return found if found and self._unless_damaged(run, lambda *_: found.correct) is not None else None
+
+    def _unless_damaged(self, run: str, read: Callable[[Store, str], Kind]) -> Kind | None:
+        try:
+            return read(self.store, run)
+        except UserError as error:
+            self.damaged[run] = str(error)
+            return None
+
+    def why_missing(self, number: int) -> list[str]:
+        """Why a row has no evaluation: what its runs are doing, or what is wrong with their records."""
+        runs = self.rows[number].evaluations.values()
+        whole = {self.store.run(run).state().name for run in runs if run not in self.damaged}
+        states = [f"its evaluation is {', '.join(sorted(whole))}"] if whole else []
+        return states + [f"damaged: {self.damaged[run]}" for run in runs if run in self.damaged]
 
     @cached_property
     def subsets(self) -> list[str]:

@@ -28,10 +28,13 @@ def _scale(table: "Table") -> Iterator[str]:
     about = f" ({table.about})" if table.about else ""
     named = ", ".join(map(str, seeds)) or "none yet"
     yield f"Scale: {table.scale}{about}. Seeds: {named}. Values are percent, means over seeds."
-    have = {row.name: sorted(found) for row, found in zip(table.rows, table.measured, strict=True)}
-    uneven = [f"{name}: {', '.join(map(str, found)) or 'none'}" for name, found in have.items() if found != seeds]
-    if seeds and uneven:
-        yield f"Not every row has all these seeds: {'; '.join(uneven)}."
+    rows = zip(table.rows, table.measured, strict=True)
+    lacking = {row.name: [seed for seed in row.evaluations if seed not in found] for row, found in rows}
+    missing = [f"{name}: {', '.join(map(str, lacks))}" for name, lacks in lacking.items() if lacks]
+    if missing:
+        yield f"Seeds without a complete evaluation: {'; '.join(missing)}."
+    _ = table.records.trainings  # read, so that the damaged are known
+    yield from (f"Damaged, and taken for missing: {what}." for what in table.records.damaged.values())
 
 
 def _covered(table: "Table") -> str:
@@ -53,8 +56,8 @@ def _recipe(table: "Table") -> Iterator[str]:
         settings = ", ".join(f"{key}={value}" for key, value in table.overrides.items())
         yield f"Set on the command line, so another recipe than the file's: {settings}."
     if elsewhere := [row.name for row in table.rows if row.elsewhere]:
-        other = "data, fonts, precision or versions of libraries are not those of this machine"
-        yield f"Runs as the results folder records them, whose {other}: {', '.join(elsewhere)}."
+        other = "data are not here, or whose fonts, precision or versions of libraries are not those of this machine"
+        yield f"Runs of the same recipe as the results folder records them, whose {other}: {', '.join(elsewhere)}."
     rows: dict[tuple[str, ...], list[str]] = {}
     for row in table.rows:
         rows.setdefault(tuple(row.evaluations.values()), []).append(row.name)

@@ -6,13 +6,12 @@ Shapes: S seeds, K subsets, n images of a subset. Values are 0 or 1 (was the ima
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from math import inf
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 IMAGES, SEEDS_TOO = "test images", "test images and seeds"
-RESAMPLES = 2_500
+RESAMPLES = 2_000
 Z95 = 1.959964  # of the normal distribution, two-sided
 
 
@@ -25,7 +24,8 @@ class Estimate:
     high: float
     error: float
     covers: str = IMAGES
-    freedom: float = inf  # of the standard error: seeds - 1, where they are covered
+    seeds: int = 1
+    of_seeds: float = 0.0  # the part of `error` that comes from the seeds' spread; parts add as squares
 
     def excludes_zero(self) -> bool:
         return self.low > 0 or self.high < 0
@@ -38,9 +38,13 @@ def percent(estimate: Estimate) -> dict[str, float | str]:
 
 
 def wilson(correct: int, images: int) -> Estimate:
-    """The share `correct / images` with its interval (Wilson, 1927), in [0, 1]. It covers test images. images: at least 1."""
+    """The share `correct / images` with its interval (Wilson, 1927), in [0, 1]. It covers test images.
+
+    Raises ValueError unless 0 <= correct <= images and there are images."""
     from statsmodels.stats.proportion import proportion_confint
 
+    if not 0 <= correct <= images or not images:
+        raise ValueError(f"{correct} correct of {images} images is no share")
     low, high = proportion_confint(correct, images, method="wilson")
     share = correct / images
     return Estimate(share, float(low), float(high), float(np.sqrt(share * (1 - share) / images)))
@@ -49,14 +53,17 @@ def wilson(correct: int, images: int) -> Estimate:
 def mean_accuracy(correct: ArrayLike, images: ArrayLike, weights: ArrayLike | None = None) -> Estimate:
     """Weighted mean of the subsets' accuracies of one recogniser, from counts (K,) per subset; without weights Avg.
 
-    The subsets are independent strata; each one's variance is Agresti and Coull's (two more hits, two more misses), so that 0
-    of n does not pass for certain. It covers test images. Raises ValueError if a subset is empty."""
+    The subsets are independent strata; each one's variance is that of Agresti and Coull's share (two more hits, two more
+    misses), so that 0 of n does not pass for certain; of one subset the interval is Wilson's. It covers test images.
+    Raises ValueError if a subset is empty."""
     hits, sizes = np.asarray(correct, float), np.asarray(images, float)
     if not len(sizes) or (sizes < 1).any():
         raise ValueError("every subset needs at least one image")
+    if len(sizes) == 1:
+        return wilson(int(hits[0]), int(sizes[0]))
     share = (hits + 2) / (sizes + 4)
-    parts = np.full(len(sizes), 1 / len(sizes)) if weights is None else np.asarray(weights, float)
-    error = float(np.sqrt((parts**2 * share * (1 - share) / (sizes + 4)).sum()))
+    parts = average_weights(sizes, pooled=False) if weights is None else np.asarray(weights, float)
+    error = float(np.sqrt((parts**2 * share * (1 - share) / sizes).sum()))
     value, half = float(parts @ (hits / sizes)), Z95 * error
     return Estimate(value, max(0.0, value - half), min(1.0, value + half), error)
 
@@ -80,83 +87,117 @@ def bootstrap(
     subsets: for each subset the values (S, n) of the same n images under S seeds; `paired`: differences of two recognisers'.
     weightings: (K,) each, of sum 1. One seed: percentiles over resampled images. Several: `_over_seeds`. To draw images with
     replacement is to draw how often each of their values occurs, which takes no longer for 400,000 images than for 400. A few
-    made-up images are drawn from as well, so that no difference in 16 images does not pass for certain: half a one in each cell
-    of a pair's table (Agresti and Min, 2005), two right and two wrong ones for accuracies (Agresti and Coull, 1998).
-    Raises ValueError if a subset is empty or numbers of seeds differ."""
+    made-up images widen the draws, and do not move them, so that no difference in 16 images does not pass for certain: half a
+    one in each cell of a pair's table (Agresti and Min, 2005), two right and two wrong ones for accuracies (Agresti and Coull,
+    1998). Raises ValueError if a subset is empty, numbers of seeds differ or a value is not finite."""
     if len({values.shape[0] for values in subsets}) != 1 or not all(values.size for values in subsets):
         raise ValueError("every subset needs at least one image, and all of them the same seeds")
+    of_seeds = np.array([values.mean(1) for values in subsets])  # (K, S)
+    if not np.isfinite(of_seeds).all():
+        raise ValueError("every image needs a value")
     random = np.random.default_rng(seed)
     made_up, each = ([-1, 0, 0, 1], 0.5) if paired else ([0, 0, 1, 1], 1.0)
-    drawn = np.empty((len(subsets), resamples))  # resampled means
+    drawn = np.empty((len(subsets), resamples))  # resampled means, around their expectation
     for number, values in enumerate(subsets):
         images = values.shape[1]
         means, place = np.unique(np.append(values.mean(0), made_up), return_inverse=True)
         share = np.bincount(place, weights=np.append(np.ones(images), [each] * 4)) / (images + 4 * each)
-        drawn[number] = random.multinomial(images, share, size=resamples) @ means / images
+        drawn[number] = random.multinomial(images, share, size=resamples) @ means / images - share @ means
+    chosen, twice = np.array([_variances(values) for values in subsets]).T
     estimates = []
     for weights in weightings:
-        draws = weights @ drawn
-        if subsets[0].shape[0] > 1:
-            estimate = _over_seeds(subsets, weights, draws, random)
+        around, seeds = weights @ drawn, weights @ of_seeds
+        if len(seeds) > 1:
+            estimate = _over_seeds(seeds, around, float(weights**2 @ chosen), float(weights**2 @ twice), random)
         else:
-            value = float(sum(weight * values.mean() for values, weight in zip(subsets, weights, strict=True)))
-            low, high = np.quantile(draws, (0.025, 0.975))
-            estimate = Estimate(value, float(low), float(high), float(draws.std()))
+            low, high = np.quantile(around, (0.025, 0.975))
+            estimate = Estimate(float(seeds[0]), float(low), float(high), float(around.std()))
         least = -1.0 if paired else 0.0
-        estimates.append(replace(estimate, low=max(least, estimate.low), high=min(1.0, estimate.high)))
+        low, high = max(least, estimate.value + estimate.low), min(1.0, estimate.value + estimate.high)
+        estimates.append(replace(estimate, low=low, high=high))
     return estimates
 
 
-def _over_seeds(subsets: Sequence[np.ndarray], weights: np.ndarray, draws: np.ndarray, random: np.random.Generator) -> Estimate:
+def _variances(values: np.ndarray) -> tuple[float, float]:
+    """Of a subset's mean (S, n): by the choice of images, and that part of it which is in the seeds' spread too."""
+    seeds, images = values.shape
+    if seeds == 1:
+        return 0.0, 0.0
+    rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
+    twice = float((rest**2).sum()) / ((seeds - 1) * max(images - 1, 1)) / images / seeds
+    return float(values.mean(0).var()) / images, twice
+
+
+def _over_seeds(of_seeds: np.ndarray, around: np.ndarray, chosen: float, twice: float, random: np.random.Generator) -> Estimate:
     """Seeds drawn besides images: a hierarchical bootstrap over the crossed design, every seed having read every image.
 
-    draws: resampled images' means. Seeds are too few to be resampled (percentiles of three seeds cover in 3 cases of 4), so
-    the mean of their effects is drawn from Student's distribution with their own spread. Images that are read one way under one
-    seed and another way under the next spread both; that share is taken out of the images' draws, so that it counts once. Seeds
-    whose means happen to tie would then leave next to nothing: the interval is never narrower than half of that over images."""
-    seeds = subsets[0].shape[0]
-    of_seeds = sum(weight * values.mean(1) for values, weight in zip(subsets, weights, strict=True))  # (S,)
-    value = float(np.mean(of_seeds))
-    effects = of_seeds - value
-    between = float(effects @ effects) / (seeds - 1) / seeds
-    chosen, twice = 0.0, 0.0  # variance by the choice of images, and that part of it which is in the seeds' spread too
-    for values, weight in zip(subsets, weights, strict=True):
-        images = values.shape[1]
-        chosen += weight**2 * values.mean(0).var() / images
-        rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
-        twice += weight**2 * float((rest**2).sum()) / ((seeds - 1) * max(images - 1, 1)) / images / seeds
+    of_seeds: (S,) each seed's mean. around: resampled images' means around their expectation. The interval is around 0.
+    Seeds are too few to be resampled (percentiles of three seeds cover in 3 cases of 4), so the mean of their effects is drawn
+    from Student's distribution with their own spread. Images that are read one way under one seed and another way under the
+    next spread both; that share (`twice` of `chosen`) is taken out of the images' draws, so that it counts once. Seeds whose
+    means happen to tie would then leave next to nothing: the interval is never narrower than half of that over images."""
+    seeds = len(of_seeds)
+    between = float(of_seeds.var(ddof=1)) / seeds
     once = max(0.0, 1 - twice / chosen) if chosen else 1.0
-    around = draws - draws.mean()
-    of_both = around * np.sqrt(once) + random.standard_t(seeds - 1, len(draws)) * np.sqrt(between)
-    low, high = (float(np.quantile(of_both, share)) for share in (0.025, 0.975))
-    low, high = min(low, float(np.quantile(around, 0.025)) / 2), max(high, float(np.quantile(around, 0.975)) / 2)
+    of_both = around * np.sqrt(once) + random.permutation(_student(len(around), seeds - 1)) * np.sqrt(between)
+    quantiles = np.quantile(of_both, (0.025, 0.975)), np.quantile(around, (0.025, 0.975)) / 2
+    low, high = float(min(pair[0] for pair in quantiles)), float(max(pair[1] for pair in quantiles))
     variance = max(around.var() * once, around.var() / 4) + between
-    return Estimate(value, value + low, value + high, float(np.sqrt(variance)), SEEDS_TOO, freedom=seeds - 1)
+    return Estimate(float(of_seeds.mean()), low, high, float(np.sqrt(variance)), SEEDS_TOO, seeds, float(np.sqrt(between)))
 
 
 @cache
-def _detectable(power: float, freedom: float) -> float:
-    """In standard errors: the true value that a two-sided test at 5 % finds with that power (noncentral t)."""
+def _student(points: int, freedom: int) -> np.ndarray:
+    """Evenly spaced quantiles of Student's distribution: a sample of it without its noise."""
+    from scipy import stats
+
+    return stats.t.ppf((np.arange(points) + 0.5) / points, freedom)
+
+
+@cache
+def _half_widths(seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Angles from 0 (error by images alone) to a right one (by seeds alone), and half of the interval at each, of error 1."""
+    from scipy import stats
+
+    angles = np.linspace(0, np.pi / 2, 33)
+    images = stats.norm.ppf((np.arange(64) + 0.5) / 64)[:, None]
+    drawn = (np.cos(angle) * images + np.sin(angle) * _student(RESAMPLES, seeds - 1) for angle in angles)
+    return angles, np.array([np.quantile(both, 0.975) for both in drawn])
+
+
+@cache
+def _detectable(power: float, seeds: int, share: float) -> float:
+    """In standard errors: the true value whose interval excludes 0 with that power, `share` of the error being the seeds'.
+
+    The seeds' spread is known from a few seeds only, so the interval's width varies (chi squared); it is averaged over."""
     from scipy import optimize, stats
 
-    if freedom == inf:
+    if seeds == 1:
         return float(stats.norm.ppf(0.975) + stats.norm.ppf(power))
-    bound = stats.t.ppf(0.975, freedom)
-    return float(optimize.brentq(lambda true: stats.nct.sf(bound, freedom, true) - power, 0, 10 * bound))
+    spreads = share * np.sqrt(stats.chi2.ppf((np.arange(500) + 0.5) / 500, seeds - 1) / (seeds - 1))
+    of_images = np.sqrt(1 - share**2)
+    halves = np.hypot(of_images, spreads) * np.interp(np.arctan2(spreads, of_images), *_half_widths(seeds))
+    return float(optimize.brentq(lambda true: stats.norm.sf(halves - true).mean() - power, 0, halves.max() + 5))
 
 
 def minimum_detectable_difference(estimate: Estimate, power: float = 0.8) -> float:
     """The true difference that a comparison with this standard error finds (95 % interval without 0) with that power.
 
-    2.8 standard errors for one seed; 5.7 for three, which know their own spread badly."""
-    return _detectable(power, estimate.freedom) * estimate.error
+    2.8 standard errors for one seed; up to 5.9 for three, who know their own spread badly, where that spread is all there is.
+    Above 1 where no difference of accuracies would be found."""
+    share = min(1.0, estimate.of_seeds / estimate.error) if estimate.error else 0.0
+    return _detectable(power, estimate.seeds, round(share, 2)) * estimate.error
 
 
 def mcnemar_exact(first: np.ndarray, second: np.ndarray) -> float:
     """Two-sided exact p-value that two recognisers read a subset's images (n,) equally often (McNemar, 1947): the binomial test
-    on the images that one of the two read. It covers test images. 1 where there are none."""
+    on the images that one of the two read. It covers test images. 1 where there are none.
+
+    Raises ValueError if the two are not of the same images."""
     from scipy.special import bdtr
 
+    if first.shape != second.shape:
+        raise ValueError(f"{len(first)} and {len(second)} images cannot be paired")
     won, lost = int((first > second).sum()), int((second > first).sum())
     return min(1.0, 2 * float(bdtr(min(won, lost), won + lost, 0.5)))
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from analysis.differences import RULE as RULE_OF_DIFFERENCES
 from analysis.differences import comparison, pairs
 from analysis.formats import FORMATS
@@ -111,15 +113,16 @@ class Table:
         row, found, paper = self.rows[number], self.measured[number], self._paper(number)
         verdict, why = self._verdict(number, paper)
         entry: dict[str, Any] = {"name": row.name, "ours": bool(paper), "reported": paper}
-        entry |= {"verdict": verdict, "why": why, "seeds": list(found)}
+        lacking = [seed for seed in row.evaluations if seed not in found]
+        entry |= {"verdict": verdict, "why": why, "seeds": list(found), "missing_seeds": lacking}
         if not found:
             return entry
-        subsets = self.records.subsets_of(number)
-        measured = {name: self._cell(number, name) for name in self.columns if name in subsets}
-        averaged = self._averaged(number)
-        measured |= {name: percent(self._estimate(number, averaged, pooled=name == "W-Avg")) for name in AVERAGES}
+        measured: dict[str, dict[str, Any]] = {name: percent(one) for name, one in self._estimates[number].items()}
+        for name in measured.keys() - set(AVERAGES):
+            correct, images = (sum(one.counts[name][part] for one in found.values()) for part in (0, 1))
+            measured[name] |= {"correct": correct, "images": images}
         shared = [name for name in measured if name in paper]
-        if tuple(averaged) != self._paper_columns():  # an average over other subsets is another thing
+        if tuple(self._averaged(number)) != self._paper_columns():  # an average over other subsets is another thing
             shared = [name for name in shared if name not in AVERAGES]
         entry |= {"measured": measured, "ledger": ledger(self.records, number, list(found))}
         entry["difference"] = {name: round(measured[name]["accuracy"] - paper[name], 4) for name in shared}
@@ -129,33 +132,37 @@ class Table:
         }
         return entry
 
-    def _estimate(self, number: int, subsets: Sequence[str], *, pooled: bool) -> Estimate:
-        """A row's accuracy over subsets (Avg, or W-Avg where `pooled`), mean over its seeds."""
-        found = self.measured[number]
-        one = next(iter(found.values()))
-        images = [one.counts[name][1] for name in subsets]
-        weights = average_weights(images, pooled=pooled)
-        if len(found) == 1:
-            return mean_accuracy([one.counts[name][0] for name in subsets], images, weights)
-        return bootstrap([self.records.values(number, name, list(found)) for name in subsets], weights, paired=False)[0]
+    @cached_property
+    def _estimates(self) -> list[dict[str, Estimate]]:
+        """For each row its accuracy on each subset, Avg and W-Avg: means over its seeds, with their intervals."""
+        return [self._estimates_of(number) if found else {} for number, found in enumerate(self.measured)]
 
-    def _cell(self, number: int, subset: str) -> dict[str, Any]:
-        """A row's accuracy on one subset: counts summed over seeds, interval of the mean."""
-        correct, images = (sum(one.counts[subset][part] for one in self.measured[number].values()) for part in (0, 1))
-        alone = len(self.measured[number]) == 1
-        estimate = wilson(correct, images) if alone else self._estimate(number, [subset], pooled=False)
-        return percent(estimate) | {"correct": correct, "images": images}
+    def _estimates_of(self, number: int) -> dict[str, Estimate]:
+        found, averaged = self.measured[number], self._averaged(number)
+        has = self.records.subsets_of(number)
+        subsets = [name for name in self.columns if name in has]
+        first = next(iter(found.values()))
+        images = [first.counts[name][1] for name in averaged]
+        weightings = [average_weights(images, pooled=pooled) for pooled in (False, True)]
+        if len(found) == 1:
+            correct = [first.counts[name][0] for name in averaged]
+            estimates = [wilson(*first.counts[name]) for name in subsets]
+            estimates += [mean_accuracy(correct, images, weights) for weights in weightings]
+        else:
+            values = [self.records.values(number, name, list(found)) for name in subsets]
+            places = [subsets.index(name) for name in averaged]
+            spread = [np.eye(len(subsets))[places].T @ weights for weights in weightings]
+            estimates = bootstrap(values, *np.eye(len(subsets)), *spread, paired=False)
+        return dict(zip((*subsets, *AVERAGES), estimates, strict=True))
 
     def _verdict(self, number: int, paper: Mapping[str, float]) -> tuple[str, list[str]]:
-        row, found = self.rows[number], self.measured[number]
-        if not found:
-            states = {self.store.run(run).state().name for run in row.evaluations.values()}
-            return "missing", [f"its evaluation is {', '.join(sorted(states))}"]
+        if not self.measured[number]:
+            return "missing", self.records.why_missing(number)
         if "Avg" not in paper:
             return "", ["the paper has no such row" if self.reported else "the paper has no such table"]
         if why := self.unlike_the_paper(number):
             return "not comparable", why
-        estimate = self._estimate(number, self._averaged(number), pooled=False)
+        estimate = self._estimates[number]["Avg"]
         inside = 100 * estimate.low <= paper["Avg"] <= 100 * estimate.high
         return "reproduced" if inside else "differs", []
 
@@ -184,9 +191,12 @@ class Table:
         found = []
         for number, other in pairs(self.records):
             like = self.reported is not None and not self.unlike_the_paper(number) and not self.unlike_the_paper(other)
-            paper = self._reported_difference(number, other)
             subsets = self._averaged(number, other)
-            found.append(comparison(self.records, number, other, subsets, paper, like_the_paper=like))
+            paper = self._reported_difference(number, other) if tuple(subsets) == self._paper_columns() else None
+            entry = comparison(self.records, number, other, subsets, paper, like_the_paper=like)
+            if any(set(self._averaged(one)) - set(subsets) for one in (number, other)) and "Avg" in entry:
+                entry["why"] = [f"over {', '.join(subsets)}, which both have"]
+            found.append(entry)
         return found
 
     def _reported_difference(self, number: int, other: int) -> float | None:

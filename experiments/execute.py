@@ -189,7 +189,9 @@ def describe(run: PlannedRun) -> dict[str, object]:
         "config": run.config.model_dump(mode="json"),
         "inputs": run.inputs,
         "data": {
-            role: [{"path": root.path, "fingerprint": root.fingerprint, "images": root.images} for root in roots]
+            role: [
+                {"root": root.name, "path": root.path, "fingerprint": root.fingerprint, "images": root.images} for root in roots
+            ]
             for role, roots in run.data.items()
         },
     }

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -266,9 +266,10 @@ def make_plan(
     *,
     precision: Callable[[], str],
     overrides: Tree,
-    seeds: list[int] | None,
+    seeds: Sequence[int] | Mapping[str, Sequence[int]] | None,
 ) -> Plan:
     """The graph of runs of some experiment files. scale: None is their own; precision: finds out what `auto` means here.
+    seeds: instead of the files' own, for all or by experiment.
 
     Raises UserError."""
     experiments = [(path, read_experiment(path)) for path in experiment_files(files)]
@@ -281,7 +282,8 @@ def make_plan(
         if path.stem in plan.experiments:
             raise UserError(f"{path}: another file named {path.stem} is given too; tables would mix, so rename one")
         plan.experiments[path.stem] = experiment
-        planner.add(path, experiment, overrides, seeds or experiment.seeds)
+        chosen = seeds.get(path.stem) if isinstance(seeds, Mapping) else seeds
+        planner.add(path, experiment, overrides, chosen or experiment.seeds)
     return plan
 
 

@@ -18,13 +18,13 @@ from results.store import Store
 class Root:
     """One LMDB root: where it lies, what is in it. `missing` says why it is not there; `images` is then what is expected."""
 
+    name: str  # as the recipe has it
     path: str
     fingerprint: str
     images: int
     rendered: Rendered | None = None
     missing: str = ""
     note: str = ""  # what is odd about it
-    unlike: str = ""  # how it differs from the data set whose name it bears
 
 
 def resolve_root(root: str, recipe: Recipe, store: Store) -> tuple[Root, ...]:
@@ -44,8 +44,8 @@ def _rendered_root(root: str, split: str, rendered: Rendered | None, store: Stor
     try:
         found = synthetic.fingerprint(rendered)
     except UserError as error:  # no font for these words
-        return Root("", f"unknown:{root}", sizes[split], missing=str(error))
-    return Root(str(store.data(found) / split), f"{found}/{split}", sizes[split], rendered)
+        return Root(root, "", f"unknown:{root}", sizes[split], missing=str(error))
+    return Root(root, str(store.data(found) / split), f"{found}/{split}", sizes[split], rendered)
 
 
 def _real_roots(root: str) -> tuple[Root, ...]:
@@ -58,22 +58,20 @@ def _real_roots(root: str) -> tuple[Root, ...]:
         missing = f"{path}: no LMDB here (data.mdb is missing)"
     if missing:
         expected = registry()[root].expected if named else 0
-        return (Root(path, f"unknown:{root}", expected, missing=absent(root) if named else missing),)
-    found = _opened(path)
-    unlike = _unlike(root, sum(one.images for one in found)) if named else ""
-    return tuple(replace(one, unlike=unlike) for one in found)
+        return (Root(root, path, f"unknown:{root}", expected, missing=absent(root) if named else missing),)
+    return tuple(replace(one, name=root) for one in _opened(path))
 
 
 @cache
 def _opened(path: str) -> tuple[Root, ...]:
-    return tuple(Root(place, *fingerprint(place), note=irregular(place)) for place in find_roots(path))
+    return tuple(Root("", place, *fingerprint(place), note=irregular(place)) for place in find_roots(path))
 
 
-def _unlike(name: str, images: int) -> str:
-    """How a named data set's size differs from what is known of it, or nothing."""
-    known, about = registry()[name].images, registry()[name].about
-    if known and images not in known:
-        return f"{name} has {images:,} images, not {' or '.join(f'{size:,}' for size in known)}"
+def different_size(name: str, images: int) -> str:
+    """How the size of a named training set differs from the paper's, or nothing. Names of no data set say nothing."""
+    known, about = (registry()[name].images, registry()[name].about) if name in registry() else ((), 0)
+    if known and images != known[0]:
+        return f"{name} has {images:,} images, not {known[0]:,}"
     if about and not 0.75 * about < images < 1.25 * about:
         return f"{name} has {images:,} images, not about {about:,}"
     return ""

@@ -1,24 +1,27 @@
 """A plan's experiments as tables: which runs fill each row, planned here or recorded in the results folder."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from analysis.load import Row, recorded_runs
 from analysis.tables import Table, table_name
-from core.config import Evaluate, StageConfig, identity
+from core.config import Finetune, StageConfig, identity
 from core.errors import UserError
-from experiments.plan import PATHS, Cell, Plan
+from experiments.datasets import registry
+from experiments.plan import Cell, Plan, PlannedRun
+from experiments.roots import different_size
+from results.records import StoredTraining, read_record
 from results.reported import find_row
-from results.store import Store
+from results.store import Run, Store
 
 
 def tables_of(plan: Plan, store: Store, *, recorded: bool) -> list[Table]:
     """One table for each experiment of a plan.
 
     recorded: where a planned evaluation is not there, the runs that made the table earlier stand for it if they followed the
-    same recipe. So a results folder can be read where its data are not, or other fonts, versions, precision."""
+    same recipe. So a results folder can be read where its data are not, or where fonts, versions or precision are others."""
     tables = []
     for name, experiment in plan.experiments.items():
         noted = recorded_runs(store, table_name(name, plan.scale, plan.overrides)) if recorded else {}
@@ -32,24 +35,29 @@ def tables_of(plan: Plan, store: Store, *, recorded: bool) -> list[Table]:
     return tables
 
 
-def recorded_seeds(plan: Plan, store: Store) -> list[int]:
-    """The seeds of these tables as they were made, with those that the experiments name; [] where there are no others."""
-    named = {seed for experiment in plan.experiments.values() for seed in experiment.seeds}
-    tables = (recorded_runs(store, table_name(name, plan.scale, plan.overrides)) for name in plan.experiments)
-    recorded = {int(seed) for rows in tables for runs in rows.values() for seed in runs}
-    return sorted(named | recorded) if recorded - named else []
+def recorded_seeds(plan: Plan, store: Store) -> dict[str, list[int]]:
+    """Experiment -> the seeds that it names, with those of its table as it was made; {} where there are no others."""
+    found = {}
+    for name, experiment in plan.experiments.items():
+        rows = recorded_runs(store, table_name(name, plan.scale, plan.overrides)).values()
+        found[name] = sorted({*experiment.seeds, *(int(seed) for runs in rows for seed in runs)})
+    return found if any(len(seeds) > len(plan.experiments[name].seeds) for name, seeds in found.items()) else {}
 
 
 def _runs(plan: Plan, cells: list[Cell], noted: Mapping[str, Any], store: Store) -> dict[str, Any]:
     """A row's runs by seed, as `Row` has them."""
     evaluations, trainings, teachers, elsewhere = {}, {}, {}, False
+    unlike: list[str] = []
     for cell in cells:
         runs, other = (cell.evaluate, cell.trainings, cell.teacher), noted.get(str(cell.seed))
-        if other and store.run(cell.evaluate).state().name != "complete" and _same_recipe(plan, cell, other, store):
+        if other and not _is_complete(store, cell.evaluate) and _same_recipe(plan, cell, other, store):
             runs, elsewhere = (other["evaluate"], tuple(other["trainings"]), other["teacher"]), True
         evaluations[cell.seed], trainings[cell.seed], teachers[cell.seed] = runs
-    trained = [run for cell in cells for run in cell.trainings]
-    unlike = dict.fromkeys(root.unlike for run in trained for roots in plan.runs[run].data.values() for root in roots)
+        if runs[0] == cell.evaluate:
+            unlike += [text for run in cell.trainings for text in _unlike_planned(plan.runs[run])]
+        elif not plan.stand_ins:
+            unlike += [text for run in runs[1] for text in _unlike_recorded(store.run(run))]
+        unlike += [text for run in cell.trainings if (text := _unlike_charset(plan.runs[run].config))]
     return {
         "evaluations": evaluations,
         "trainings": trainings,
@@ -57,27 +65,74 @@ def _runs(plan: Plan, cells: list[Cell], noted: Mapping[str, Any], store: Store)
         "teacher_images": cells[0].teacher_images,
         "encoder_file": cells[0].encoder_file,
         "elsewhere": elsewhere,
-        "unlike": tuple(filter(None, unlike)),
+        "unlike": tuple(dict.fromkeys(unlike)),
     }
 
 
+def _is_complete(store: Store, run: str) -> bool:
+    try:
+        return store.run(run).state().name == "complete"
+    except UserError:  # damaged; the table says so
+        return True
+
+
+def _unlike_planned(run: PlannedRun) -> list[str]:
+    """How the data sets that a run would train on differ from the paper's, as far as they are here."""
+    roles = [roots for role, roots in run.data.items() if role != "validation"]
+    return [text for roots in roles for text in _different([(root.name, root.images) for root in roots if not root.missing])]
+
+
+def _unlike_recorded(run: Run) -> list[str]:
+    """How the data sets that a run was trained on differ from the paper's."""
+    roles = [roots for role, roots in read_record(run, StoredTraining).data.items() if role != "validation"]
+    if not roles or not all(root.root for roots in roles for root in roots):
+        return ["the record does not name what was read"]
+    return [text for roots in roles for text in _different([(root.root, root.images) for root in roots])]
+
+
+def _different(roots: Iterable[tuple[str, int]]) -> list[str]:
+    """What is to be said of the sizes of data sets, each of one or more LMDBs: (name, images)."""
+    images: dict[str, int] = {}
+    for name, count in roots:
+        images[name] = images.get(name, 0) + count
+    return [text for name, count in images.items() if (text := different_size(name, count))]
+
+
+def _unlike_charset(config: StageConfig) -> str:
+    """How a recogniser's charset differs in size from that of its data, or nothing."""
+    if not isinstance(config, Finetune):
+        return ""
+    expected = max((registry()[root].characters or 0 for root in config.data.roots if root in registry()), default=0)
+    has = len(config.charset)
+    return f"the charset has {has:,} characters, not {expected:,}" if expected and has != expected else ""
+
+
 def _same_recipe(plan: Plan, cell: Cell, noted: Mapping[str, Any], store: Store) -> bool:
-    """Whether noted runs are complete and were told the same as the planned ones, data, charset and precision apart."""
-    planned, there = (cell.evaluate, *cell.trainings), (noted["evaluate"], *noted["trainings"])
+    """Whether noted runs are complete and were told what the planned ones are: configs, names of data, files.
+
+    The precision may be another; a charset whose file is not here is taken for the same."""
+    planned = (cell.evaluate, *cell.trainings, *_runs_alone(cell.teacher))
+    there = (noted["evaluate"], *noted["trainings"], *_runs_alone(noted["teacher"]))
     if len(planned) != len(there):
         return False
-    for ours, theirs in zip(planned, there, strict=True):
-        config = plan.runs[ours].config
+    for run, theirs in zip(map(plan.runs.__getitem__, planned), there, strict=True):
+        apart: Any = {"precision": True} | ({"charset": True} if run.lacks else {})
         try:
-            other = type(config).model_validate(store.run(theirs).record()["config"])
-        except (UserError, ValidationError, KeyError):
+            record = store.run(theirs).record()
+            if run.stage != "evaluate":
+                read_record(store.run(theirs), StoredTraining)
+            config, files = type(run.config).model_validate(record["config"]), _files(record["inputs"])
+        except (UserError, ValidationError, KeyError, TypeError, AttributeError):
             return False
-        if _recipe(config) != _recipe(other):
+        if identity(run.config, exclude=apart) != identity(config, exclude=apart) or files != _files(run.inputs):
             return False
     return True
 
 
-def _recipe(config: StageConfig) -> tuple[dict[str, Any], list[str]]:
-    """What a config says besides data, charset and precision; names of its subsets."""
-    subsets = list(config.subsets) if isinstance(config, Evaluate) else []
-    return identity(config, exclude=PATHS | {"charset": True, "precision": True}), subsets
+def _runs_alone(teacher: str) -> list[str]:
+    return [teacher] if teacher and not teacher.startswith("file:") else []
+
+
+def _files(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Role -> checkpoint, of the inputs that are files; and of the others that they are there."""
+    return {role: name if name.startswith("file:") else "a run" for role, name in inputs.items()}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -13,7 +13,7 @@ from core.errors import UserError
 
 REPORTED = Path(__file__).with_name("reported.yaml")
 METRICS = {"union14m_benchmark": "waics", "common": "waics", "chinese": "chinese"}  # benchmark -> protocol of core.metrics
-Percent = Annotated[float, Field(ge=0, le=100)]
+Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
 
 
 class ReportedRow(Closed):
@@ -61,8 +61,14 @@ class ReportedTable(Closed):
 
     title: str
     benchmark: str
-    recipe: str | None = None
+    recipe: Literal["ablation"] | None = None
     rows: Annotated[tuple[ReportedRow, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_default(self) -> "ReportedTable":
+        if sum(row.default for row in self.rows) > 1:
+            raise ValueError("more than one row is the default")
+        return self
 
     def own(self, number: int) -> bool:
         """Whether the paper's authors trained row `number`."""
@@ -97,13 +103,17 @@ class Reported(Closed):
     beside: tuple[Beside, ...] = ()
 
     @model_validator(mode="after")
-    def _as_many_values_as_columns(self) -> "Reported":
+    def _consistent(self) -> "Reported":
         for name, table in self.tables.items():
+            if table.benchmark not in self.subsets or table.benchmark not in METRICS:
+                raise ValueError(f"{name}: benchmark {table.benchmark!r} has no subsets here, or no protocol")
+            columns = len(self.subsets[table.benchmark])
             for row in table.rows:
-                if len(row.values) != len(self.subsets[table.benchmark]):
-                    raise ValueError(
-                        f"{name}: {row.name()}: {len(row.values)} values for {len(self.subsets[table.benchmark])} columns"
-                    )
+                if len(row.values) != columns:
+                    raise ValueError(f"{name}: {row.name()}: {len(row.values)} values for {columns} columns")
+        for name in (*(one.table for one in self.misprints), *(one.table for one in self.beside)):
+            if name not in self.tables:
+                raise ValueError(f"{name}: no table of that name")
         return self
 
 
@@ -113,8 +123,10 @@ def read_reported(path: Path) -> Reported:
         return Reported.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise UserError(f"{path}: {place}: {problem['msg'].removeprefix('Value error, ')}") from error
+        told = (*map(str, problem["loc"]), problem["msg"].removeprefix("Value error, "))
+        raise UserError(f"{path}: {'.'.join(told[:-1])}: {told[-1]}") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not a readable YAML file ({error})") from error
 
 
 @cache

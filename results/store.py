@@ -82,8 +82,8 @@ class Run:
     def record(self) -> dict[str, Any]:
         """The record of a complete run. Raises UserError if there is none."""
         try:
-            return json.loads((self.folder / "record.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError) as error:
+            return json.loads((self.folder / "record.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise UserError(f"{self.folder}: no readable record.json; delete the folder and run again") from error
 
     def write_predictions(self, rows: Iterable[tuple[Any, ...]]) -> None:

@@ -112,6 +112,27 @@ def test_the_averages_interval_covers_the_truth_as_often_as_it_says() -> None:
         mean_accuracy([0], [0])
 
 
+@pytest.mark.parametrize(("images", "shares"), [(16, (0.9, 0.2)), (16, (0.9, 0.5)), (100, (0.9, 0.2)), (50, (0.98, 0.95))])
+def test_intervals_of_large_differences_cover_the_truth_too(images: int, shares: tuple[float, float]) -> None:
+    random, covered = np.random.default_rng(0), []
+    for trial in range(600):
+        read = (random.random((2, 7, 1, images)) < np.array(shares)[:, None, None, None]).astype(int)
+        estimate = bootstrap(list(read[0] - read[1]), np.full(7, 1 / 7), paired=True, resamples=1000, seed=trial)[0]
+        covered.append(estimate.low <= shares[0] - shares[1] <= estimate.high)
+    assert 0.93 <= np.mean(covered) <= 0.985  # a few images are made up, to the safe side
+
+
+def test_an_interval_holds_its_value() -> None:
+    for images in (1, 16, 400):
+        estimate = bootstrap([np.ones((1, images))] * 7, np.full(7, 1 / 7), paired=True)[0]
+        assert (estimate.value, estimate.high) == pytest.approx((1, 1))
+        assert estimate.low < 1
+
+
+def test_one_subset_has_one_interval() -> None:
+    assert mean_accuracy([12], [16]) == wilson(12, 16)
+
+
 def test_drawing_counts_is_drawing_images() -> None:
     """The same interval as SciPy's bootstrap, which draws every image."""
     values = simulated(np.random.default_rng(3), 1, 400, 0)
@@ -210,10 +231,27 @@ def test_pairing_narrows_the_interval_of_a_difference() -> None:
 
 def test_the_minimum_detectable_difference_is_2_8_standard_errors_and_more_with_few_seeds() -> None:
     assert minimum_detectable_difference(Estimate(0, 0, 0, 1)) == pytest.approx(1.959964 + 0.841621, rel=1e-5)
-    several = Estimate(0, 0, 0, 1, SEEDS_TOO, freedom=2)
-    true = minimum_detectable_difference(several)
-    assert stats.nct.sf(stats.t.ppf(0.975, 2), 2, true) == pytest.approx(0.8, abs=1e-6)
-    assert true > 5
+    for seeds in (2, 3, 5):
+        alone = minimum_detectable_difference(Estimate(0, 0, 0, 1, SEEDS_TOO, seeds, of_seeds=1))
+        bound = stats.t.ppf(0.975, seeds - 1)
+        assert stats.nct.sf(bound, seeds - 1, alone) == pytest.approx(0.8, abs=0.012)
+        none = minimum_detectable_difference(Estimate(0, 0, 0, 1, SEEDS_TOO, seeds, of_seeds=0))
+        assert none == pytest.approx(2.8, rel=0.02)
+
+
+@pytest.mark.parametrize(("seeds", "share"), [(2, 0.9), (3, 0.5), (5, 0.7)])
+def test_the_detectable_difference_is_that_of_the_interval_in_use(seeds: int, share: float) -> None:
+    """Errors by images and by seeds drawn with their true sizes, the interval made of what one experiment knows of them."""
+    random, images = np.random.default_rng(0), sqrt(1 - share**2)
+    true = minimum_detectable_difference(Estimate(0, 0, 0, 1, SEEDS_TOO, seeds, of_seeds=share))
+    places = (np.arange(2000) + 0.5) / 2000
+    normal, student = random.permutation(stats.norm.ppf(places)), stats.t.ppf(places, seeds - 1)
+    found = []
+    for _ in range(2000):
+        effects = random.normal(true, share * sqrt(seeds), seeds)
+        estimate, spread = effects.mean() + random.normal(0, images), effects.std(ddof=1) / sqrt(seeds)
+        found.append(estimate > np.quantile(images * normal + spread * student, 0.975))
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
 
 
 @pytest.mark.parametrize(("seeds", "between", "advantage"), [(1, 0.0, 0.45), (3, 0.3, 1.55), (3, 0.05, 0.6), (5, 0.3, 0.72)])
@@ -226,12 +264,20 @@ def test_a_difference_as_large_as_the_detectable_one_is_found_in_80_of_100_cases
     estimates = [bootstrap(case, EVEN, paired=True, resamples=1000)[0] for case in cases]
     error = float(np.std([estimate.value for estimate in estimates]))  # over repeated experiments
     assert np.mean([estimate.error**2 for estimate in estimates]) == pytest.approx(error**2, rel=0.25)
-    detectable = minimum_detectable_difference(Estimate(0, 0, 0, error, freedom=seeds - 1 or np.inf))
+    of_seeds = float(np.sqrt(np.mean([estimate.of_seeds**2 for estimate in estimates])))
+    detectable = minimum_detectable_difference(Estimate(0, 0, 0, error, SEEDS_TOO, seeds, min(of_seeds, error)))
     assert true_difference(between, advantage) == pytest.approx(detectable, rel=0.1)
     assert np.mean([estimate.low > 0 for estimate in estimates]) == pytest.approx(0.8, abs=0.08)
 
 
-def test_empty_subsets_and_uneven_seeds_are_refused() -> None:
+def test_what_cannot_be_counted_is_refused() -> None:
     for subsets in ([np.zeros((1, 0))], [np.zeros((1, 3)), np.zeros((2, 3))]):
         with pytest.raises(ValueError, match="at least one image, and all of them the same seeds"):
             bootstrap(subsets, np.ones(len(subsets)), paired=True)
+    with pytest.raises(ValueError, match="every image needs a value"):
+        bootstrap([np.array([[1, np.nan]])], np.ones(1), paired=True)
+    for correct, images in ((0, 0), (5, 3), (-1, 3)):
+        with pytest.raises(ValueError, match=f"{correct} correct of {images} images is no share"):
+            wilson(correct, images)
+    with pytest.raises(ValueError, match="3 and 1 images cannot be paired"):
+        mcnemar_exact(np.zeros(3), np.ones(1))
