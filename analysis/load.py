@@ -60,15 +60,15 @@ class Measured:
 
     def _scored(self) -> dict[str, np.ndarray]:
         normalise = lru_cache(1 << 16)(PROTOCOLS[self.protocol].normalise)
-        found: dict[str, list[int]] = {name: [] for name in self.counts}
-        last: dict[str, int] = {}
-        for subset, index, label, prediction, _, readable in self.place.predictions():
-            number = int(index) if index.isdecimal() else -1
-            if number <= last.get(subset, -1):
+        subsets, indices, labels, readings, _, readable = self.place.predictions()
+        triples = zip(labels, readings, readable, strict=True)
+        right = [is_read == "1" and (one == two or normalise(one) == normalise(two)) for one, two, is_read in triples]
+        where, values = np.array(subsets), np.array(right, dtype=np.int8)
+        numbers = np.array([int(index) if index.isdecimal() else -1 for index in indices])
+        for name in self.counts:
+            if (np.diff(numbers[where == name], prepend=-1) <= 0).any():
                 raise UserError(f"{self.place.folder}: predictions.csv is not in the order of the images; sort it by index")
-            last[subset] = number
-            found.setdefault(subset, []).append(int(readable == "1" and normalise(prediction) == normalise(label)))
-        return {name: np.array(values, dtype=np.int8) for name, values in found.items()}
+        return {name: values[where == name] for name in dict.fromkeys((*self.counts, *subsets))}
 
 
 def load_evaluation(store: Store, run_id: str) -> Measured | None:

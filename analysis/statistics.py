@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 IMAGES, SEEDS_TOO = "test images", "test images and seeds"
-RESAMPLES = 2_000
+RESAMPLES = 1_000
 Z95 = 1.959964  # of the normal distribution, two-sided
 
 

@@ -9,6 +9,7 @@ from analysis.load import Row, recorded_runs
 from analysis.tables import Table, table_name
 from core.config import Finetune, StageConfig, identity
 from core.errors import UserError
+from core.text import make_charset
 from experiments.datasets import registry
 from experiments.plan import Cell, Plan, PlannedRun
 from experiments.roots import different_size
@@ -103,7 +104,7 @@ def _unlike_charset(config: StageConfig) -> str:
     if not isinstance(config, Finetune):
         return ""
     expected = max((registry()[root].characters or 0 for root in config.data.roots if root in registry()), default=0)
-    has = len(config.charset)
+    has = len(make_charset(config.charset).characters)
     return f"the charset has {has:,} characters, not {expected:,}" if expected and has != expected else ""
 
 

@@ -119,19 +119,19 @@ class Run:
         with (self.folder / "predictions.csv").open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def predictions(self) -> list[list[str]]:
-        """The rows of `predictions.csv`, as text, in the order of PREDICTION_COLUMNS. Raises UserError if there are none."""
+    def predictions(self) -> list[tuple[str, ...]]:
+        """The columns of `predictions.csv`, as text, in the order of PREDICTION_COLUMNS. Raises UserError if there are none."""
         try:
             with (self.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
                 head, *rows = csv.reader(file)
             if tuple(head) != PREDICTION_COLUMNS:
                 raise ValueError(f"its columns are {', '.join(head)}")
-            if not all(len(row) == len(head) for row in rows):
+            if not rows or {len(row) for row in rows} != {len(head)}:
                 raise ValueError("it is cut short")
         except (OSError, ValueError, csv.Error) as error:
             reason = f"no readable predictions.csv ({error})"
             raise UserError(f"{self.folder}: {reason}; delete the folder and run again") from error
-        return rows
+        return list(zip(*rows, strict=True))
 
 
 @dataclass(frozen=True)
