@@ -14,6 +14,7 @@ from core.config import ContrastivePretrain, Evaluate, Finetune, Mask, Pretrain
 from core.errors import UserError
 from core.fonts import cjk_faces
 from experiments.plan import Plan, make_plan
+from experiments.report import describe_plan
 from experiments.schema import HERE, experiment_files
 from results.reported import find_row, reported
 from results.store import Store
@@ -151,6 +152,16 @@ def test_beyond_the_paper_one_thing_changes_a_row(tmp_path: Path) -> None:
     alone = next(iter(found.cells_of("beyond_equal_compute", 0)))
     assert found.runs[alone.trainings[0]].inputs["encoder"].endswith("vit_small_checkpoint-19.pth")
     assert alone.teacher_images == 200_000_000
+
+
+def test_an_mae_is_trained_on_for_lmims_arithmetic(tmp_path: Path) -> None:
+    found = plan(tmp_path, [HERE / "beyond_equal_compute.yaml"])
+    petaflop = {
+        run["rows"][0]: run["petaflop"] for run in describe_plan(found, Store(tmp_path))["runs"] if run["stage"] == "pretrain"
+    }
+    assert petaflop["MAE trained on for LMIM's arithmetic"] == pytest.approx(petaflop["LMIM"], rel=0.02)
+    (lmim,) = [variant for variant in found.experiments["beyond_equal_compute"].variants if variant.name == "LMIM"]
+    assert lmim.against == ("MAE trained on for LMIM's epochs", "MAE trained on for LMIM's arithmetic")
 
 
 @pytest.mark.parametrize("scale", ["mini", "paper"])
