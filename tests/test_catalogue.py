@@ -111,6 +111,7 @@ def test_main_tables_follow_the_papers_recipe(tmp_path: Path) -> None:
     assert (finetune.optimiser.epochs, finetune.max_length, len(finetune.charset)) == (60, 40, 7934)
     assert (evaluate.protocol, list(evaluate.subsets)) == ("chinese", list(reported().subsets["chinese"]))
     assert row_of(found, "chinese_benchmark", "scratch")[0] is None
+    assert found.experiments["chinese_benchmark"].others(3) == ("MIM", "SeqCLR", "scratch")
     _, _, evaluate = row_of(found, "common_benchmarks", "LMIM (ARD), corrected")
     assert list(evaluate.subsets) == list(reported().subsets["common"])
     assert evaluate.subsets["iiit5k"].roots == ("iiit5k_corrected",)
