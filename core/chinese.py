@@ -4,13 +4,15 @@ scene: any two colours, turned or bent, at times outlined or with a shadow. web:
 light ground. handwriting: every character turned, sized and placed by itself, strokes of any thickness, all leaning."""
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from core.drawing import Random, bend, cut_to_ink, draw_text, paint, place, slant
-from core.fonts import cjk_faces, cjk_font
+from core.fonts import cjk_font
 
+Fonts = tuple[Path, ...]
 MANNERS = ("scene", "web", "document", "handwriting")
 
 
@@ -31,10 +33,9 @@ def frequent_words(count: int, letters: tuple[int, int]) -> dict[str, float]:
     return words
 
 
-def _by_hand(text: str, size: int, random: Random) -> Image.Image:
+def _by_hand(text: str, size: int, fonts: Fonts, random: Random) -> Image.Image:
     """Characters drawn one by one, none quite like the last."""
-    table = cjk_faces()
-    face = table[random.integers(len(table))]
+    face = fonts[random.integers(len(fonts))]
     mask = Image.new("L", (int((len(text) + 1) * size * 1.4), 2 * size))
     x = size * 0.4
     for character in text:
@@ -50,15 +51,14 @@ def _by_hand(text: str, size: int, random: Random) -> Image.Image:
     return slant(mask, random.uniform(-0.25, 0.25))
 
 
-def render_chinese(text: str, manner: str, image: tuple[int, int], random: Random) -> Image.Image:
-    """One word in one of the four manners, as a picture of (height, width) `image` pixels."""
+def render_chinese(text: str, manner: str, image: tuple[int, int], fonts: Fonts, random: Random) -> Image.Image:
+    """One word in one of the four manners and one of the fonts, as a picture of (height, width) `image` pixels."""
     size = int(random.integers(20, 26))
     if manner == "handwriting":
-        mask = _by_hand(text, size, random)
+        mask = _by_hand(text, size, fonts, random)
     else:
-        table = cjk_faces()
         trick = int(random.integers(5)) if manner in ("scene", "web") else 2
-        mask = draw_text(text, cjk_font(table[random.integers(len(table))], size), trick)
+        mask = draw_text(text, cjk_font(fonts[random.integers(len(fonts))], size), trick)
     angle = random.normal(0, 1.0)
     if manner == "scene":
         if random.random() < 0.3:

@@ -92,31 +92,50 @@ FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts",
 
 
 @cache
-def cjk_faces() -> tuple[Path, ...]:
-    """Font files with Chinese characters: those that LMIM_CJK_FONT names, else those of a known name that the system has.
+def cjk_faces(characters: str) -> tuple[Path, ...]:
+    """Font files that have all of some characters: those that LMIM_CJK_FONT names, else those of a known name on this system.
 
-    Raises UserError if there is none."""
+    Raises UserError if there is none, or a named one lacks some."""
     if named := os.environ.get("LMIM_CJK_FONT"):
         found = [Path(name).expanduser() for name in named.split(os.pathsep)]
         if missing := [path for path in found if not path.is_file()]:
             raise UserError(f"LMIM_CJK_FONT: {missing[0]}: no such file; name font files that have Chinese characters")
-        for path in found:
-            drawn = (bytes(cjk_font(path, 24).getmask(character)) for character in "的\uffff")
-            if len(set(drawn)) == 1:
-                raise UserError(f"LMIM_CJK_FONT: {path}: has no Chinese characters; name another font file")
-        return tuple(found)
-    folders = [Path(folder).expanduser() for folder in FOLDERS]
-    found = [path for folder in folders for pattern in CJK for path in folder.rglob(pattern)]
+    else:
+        folders = [Path(folder).expanduser() for folder in FOLDERS]
+        everywhere = {path for folder in folders for pattern in CJK for path in folder.rglob(pattern)}
+        found = sorted(everywhere, key=lambda path: (path.name, path))
     if not found:
         advice = "install one (Debian: apt-get install fonts-wqy-microhei), or name a font file in LMIM_CJK_FONT"
         raise UserError(f"no font with Chinese characters was found on this system: {advice}")
-    return tuple(sorted(set(found), key=lambda path: (path.name, path)))
+    unfit = {path: reason for path in found if (reason := _unfit(path, characters))}
+    if unfit and (named or len(unfit) == len(found)):
+        raise UserError(next(iter(unfit.values())))
+    return tuple(path for path in found if path not in unfit)
+
+
+def _unfit(path: Path, characters: str) -> str:
+    """Why a font cannot draw some characters, or nothing. What it lacks it draws as U+FFFF, which no font has."""
+
+    def drawn(character: str) -> tuple[object, bytes]:
+        mask = face.getmask(character)
+        return mask.size, bytes(mask)
+
+    try:
+        face = cjk_font(path, 24)
+    except UserError as error:
+        return str(error)
+    box = drawn("\uffff")
+    lacking = [character for character in characters if drawn(character) == box]
+    if not lacking:
+        return ""
+    told = f"lacks {len(lacking)} of {len(characters)} characters, e.g. {lacking[0]}"
+    return f"{path}: {told}; name another font in LMIM_CJK_FONT"
 
 
 @cache
-def cjk_contents() -> list[str]:
+def cjk_contents(characters: str) -> list[str]:
     """SHA-256 of each of `cjk_faces`, in their order. Raises UserError."""
-    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in cjk_faces()]
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in cjk_faces(characters)]
 
 
 @cache

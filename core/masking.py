@@ -57,12 +57,13 @@ def stroke_density(images: Tensor, patch: tuple[int, int]) -> Tensor:
 def density_mask(density: Tensor, rows: int, ratio: float, focus: float, *, generator: torch.Generator) -> Tensor:
     """Hide patches the more often, the more is written in their column; (B, V) numbers of the visible ones.
 
-    density: (B, columns), mean 1. Patches are drawn for hiding one after another, each with a weight of density^focus, but
-    0.05 at least, so that every patch is hidden at times (weighted sampling without replacement, Efraimidis and Spirakis 2006).
-    This is the future work that the LMIM paper names; the rule is ours."""
-    weight = density.pow(focus).clamp(min=0.05).repeat(1, rows)  # (B, N), patches row by row
-    noise = torch.rand(weight.shape, generator=generator).clamp(min=1e-12).log() / weight
-    return visible_from_noise(noise, visible_count(weight.shape[1], ratio))
+    density: (B, columns), mean 1. Patches are drawn for hiding one after another, each with a weight of density^focus; density
+    counts as 0.05 at least, so that ground is hidden at times (weighted sampling without replacement, Efraimidis and Spirakis
+    2006; by logarithms, for a large focus overflows). This is the future work that the LMIM paper names; the rule is ours."""
+    log_weight = focus * density.clamp(min=0.05).log().repeat(1, rows)  # (B, N), patches row by row
+    uniform = torch.rand(log_weight.shape, generator=generator).clamp(min=1e-12)
+    noise = log_weight - (-uniform.log()).log()
+    return visible_from_noise(noise, visible_count(noise.shape[1], ratio))
 
 
 def draw_visible(config: Mask, encoder: Encoder, images: Tensor, *, generator: torch.Generator) -> Tensor:

@@ -25,7 +25,7 @@ from core.chinese import frequent_words as chinese_words
 from core.config import Rendered, identity
 from core.drawing import bend, cut_to_ink, draw_text, paint, place, slant
 from core.errors import UserError
-from core.fonts import cjk_contents, faces, font, packages
+from core.fonts import cjk_contents, cjk_faces, faces, font, packages
 from core.lmdb_writer import Sample, new_lmdb, put_count, put_samples
 from core.processes import worker_pool
 from core.scene import render_scene, scene_label
@@ -56,7 +56,7 @@ def fingerprint(config: Rendered) -> str:
     libraries = sorted({*LIBRARIES, *(() if chinese else packages(*tables))})
     parts: list[object] = [identity(config), RENDERER, {name: _version(name) for name in libraries}]
     if chinese:
-        parts.append(cjk_contents())
+        parts.append(cjk_contents(characters(config)))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -68,6 +68,7 @@ def _english_words(count: int, letters: tuple[int, int]) -> dict[str, float]:
     return {word: word_frequency(word, "en") for word in islice(fitting, count)}
 
 
+@cache
 def characters(config: Rendered) -> str:
     """Every character of the vocabulary, in the order of their code points: the charset of Chinese words."""
     seen, _, unseen = vocabulary(config)
@@ -144,7 +145,8 @@ def render(config: Rendered, split: str, index: int) -> tuple[Image.Image, str]:
         return render_scene(text, random), text
     if config.language == "zh":
         text = _word(config, split, random)
-        return render_chinese(text, split if split in MANNERS else str(random.choice(MANNERS)), config.image, random), text
+        manner = split if split in MANNERS else str(random.choice(MANNERS))
+        return render_chinese(text, manner, config.image, cjk_faces(characters(config)), random), text
     manner = split
     if split not in SUBSETS:
         manner = SUBSETS[random.integers(6)] if random.random() < config.special else "general"

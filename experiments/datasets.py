@@ -11,13 +11,15 @@ from pydantic import Field, PositiveInt, ValidationError
 
 from core.config import Closed
 from core.errors import UserError
-from experiments.schema import HERE, Layer, explain, read_yaml
+from core.yaml_files import read_yaml
+from experiments.schema import HERE, Layer, explain
 
 REGISTRY, USER_FILE = HERE / "data.yaml", HERE / "data.local.yaml"
 
 
 class DataSet(Closed):
-    """What a data set is, where it may lie, how many images it has (every size it is known under), who publishes it.
+    """What a data set is, where it may lie, how many images it has (every size it is known under, the paper's first), who
+    publishes it.
 
     `about`: roughly how many images, where no size is known. `stand_in`: the rendered split read in its place. `characters`:
     how many different ones its labels have."""
@@ -100,7 +102,7 @@ def locate(name: str) -> str:
 def absent(name: str) -> str:
     """One sentence for a named data set that is not there: what it is, who publishes it, how to say where it lies."""
     one = registry()[name]
-    images = " or ".join(f"{number:,}" for number in one.images)
+    images = " or ".join(f"{number:,}" for number in sorted(one.images))
     size = f", {images} images" if images else ""
     lacks = []
     for place in places(name):

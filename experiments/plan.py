@@ -8,11 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from core.config import Evaluate, Finetune, StageConfig, identity, peak_lr, steps
+from core.config import Evaluate, Finetune, Pretrain, StageConfig, identity, peak_lr, steps
 from core.errors import UserError
 from experiments.datasets import expand
 from experiments.recipe import (
     defines,
+    is_name,
     method_delta,
     missing_charset,
     read_recipe,
@@ -21,7 +22,7 @@ from experiments.recipe import (
     row_layers,
 )
 from experiments.roots import Root, resolve_root
-from experiments.schema import Experiment, Layer, Recipe, Tree, experiment_files, read_experiment
+from experiments.schema import Experiment, Layer, Recipe, Tree, experiment_files, read_experiment, source_of
 from results.store import Store
 
 SCRATCH, TEACHER = "scratch", "teacher"  # given encoders that are no files: weights drawn anew, the teacher's
@@ -182,6 +183,9 @@ class Planner:
                 encoder = {"encoder": teacher}
             elif recipe.given.encoder == SCRATCH:
                 encoder = {}
+            elif is_name(recipe.given.encoder):
+                source = source_of(layers, ["given", "encoder"])
+                raise UserError(f"{source}: given.encoder: {recipe.given.encoder}: neither scratch, teacher nor a file")
             recognizer = self._add("finetune", finetune, encoder, recipe, row)
             trainings.append(recognizer)
         last = self._add("evaluate", evaluate, {"recognizer": recognizer}, recipe, row)
@@ -199,6 +203,10 @@ class Planner:
             return f"file:{expand(recipe.teacher.file)}"
         if recipe.teacher.method is None:
             raise UserError(f"{row}: teacher: this row needs one; give teacher.file or teacher.method")
+        trained = [name for name, delta in recipe.methods.items() if "given.encoder" not in delta]
+        if recipe.teacher.method not in trained:
+            place = f"{source_of([*below, *own], ['teacher', 'method'])}: teacher.method: {recipe.teacher.method}"
+            raise UserError(f"{place}: no method of the recipe that trains an encoder; choose from {', '.join(trained)}")
         source, delta = own[-1].source, own[-1].tree
         shared = {key: value for key, value in delta.items() if _reaches_teacher(key)}
         method = method_delta(recipe.teacher.method, recipe, source)
@@ -208,6 +216,20 @@ class Planner:
         if config.needs_teacher:
             raise UserError(f"{row}: teacher.method {recipe.teacher.method}: it needs a teacher itself; choose MIM, or a file")
         return self._add("pretrain", config, {}, made, f"teacher of {row}")
+
+    def _check_tables(self, config: StageConfig, inputs: dict[str, str], row: str) -> None:
+        """Raise UserError if a run takes over the weights of a planned one that has another position table."""
+        if isinstance(config, Evaluate):
+            return
+        for role, name in inputs.items():
+            if name not in self.plan.runs or _own_table(role, config):
+                continue
+            other = self.plan.runs[name].config
+            assert not isinstance(other, Evaluate)
+            own, theirs = config.encoder.positions, other.encoder.positions
+            if own != theirs:
+                told = f"is {own}, but the teacher, whose weights it begins with, has {theirs}; set one for both with --set"
+                raise UserError(f"{row}: encoder.positions {told}")
 
     def _check_files(self, config: StageConfig, inputs: dict[str, str]) -> None:
         """Raise UserError if a checkpoint or filter list that is there is not what it is taken for."""
@@ -220,7 +242,7 @@ class Planner:
 
         for role, path in files.items():
             if not isinstance(config, Evaluate) and path.is_file():
-                check_encoder(path, config.encoder, own_table=role == "teacher")
+                check_encoder(path, config.encoder, _own_table(role, config))
         read_filters(str(path) for path in filters if path.is_file())
 
     def _add(self, stage: str, config: StageConfig, inputs: dict[str, str], recipe: Recipe, row: str) -> str:
@@ -228,6 +250,7 @@ class Planner:
             role: tuple(found for root in names for found in resolve_root(root, recipe, self.store))
             for role, names in _roles(config).items()
         }
+        self._check_tables(config, inputs, row)
         self._check_files(config, inputs)
         name = run_id(stage, config, inputs, roots)
         if name not in self.plan.runs:
@@ -241,6 +264,11 @@ class Planner:
 def _other_file(layers: Iterable[Layer]) -> bool:
     """Whether a layer names another teacher's file and not how many images that one saw."""
     return any("teacher.file" in layer.tree and "teacher.images" not in layer.tree for layer in layers if layer.dotted)
+
+
+def _own_table(role: str, config: StageConfig) -> bool:
+    """Whether an input keeps its own position table: a teacher does whose weights are not trained on."""
+    return role == "teacher" and isinstance(config, Pretrain) and config.start != TEACHER
 
 
 def _reaches_teacher(key: str) -> bool:
@@ -259,6 +287,15 @@ def _roles(config: StageConfig) -> dict[str, tuple[str, ...]]:
     return roles
 
 
+def _common_scale(experiments: Sequence[Experiment]) -> str:
+    """The scale that experiments are made for; the default one if they differ. Raises UserError if none is made for that."""
+    scales = {experiment.scale for experiment in experiments}
+    default = Experiment.model_fields["scale"].default
+    if len(scales) > 1 and default not in scales:
+        raise UserError(f"these files are made for different scales ({', '.join(sorted(scales))}); choose one with --scale")
+    return default if len(scales) > 1 else scales.pop()
+
+
 def make_plan(
     files: Iterable[Path],
     scale: str | None,
@@ -268,15 +305,18 @@ def make_plan(
     overrides: Tree,
     seeds: Sequence[int] | Mapping[str, Sequence[int]] | None,
 ) -> Plan:
-    """The graph of runs of some experiment files. scale: None is their own; precision: finds out what `auto` means here.
-    seeds: instead of the files' own, for all or by experiment.
+    """The graph of runs of some experiment files. scale: None is their own, or if these differ the default one, for those made
+    for it. seeds: instead of the files' own, for all or by experiment. precision: finds out what `auto` means here.
 
     Raises UserError."""
     experiments = [(path, read_experiment(path)) for path in experiment_files(files)]
-    scales = {scale} if scale else {experiment.scale for _, experiment in experiments}
-    if len(scales) > 1:
-        raise UserError(f"these files are made for different scales ({', '.join(sorted(scales))}); choose one with --scale")
-    plan = Plan(scales.pop(), {}, overrides)
+    common = scale or _common_scale([experiment for _, experiment in experiments])
+    plan = Plan(common, {}, overrides)
+    for path, experiment in experiments if scale is None else []:
+        if experiment.scale != common:
+            why = f"it is made for scale {experiment.scale}; give it alone, or choose a --scale for all"
+            plan.notes.append(f"{path.stem} was left out: {why}")
+    experiments = [(path, experiment) for path, experiment in experiments if scale or experiment.scale == common]
     planner = Planner(plan, store, precision, several=len(experiments) > 1)
     for path, experiment in experiments:
         if path.stem in plan.experiments:

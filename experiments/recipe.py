@@ -1,6 +1,8 @@
 """Layers of settings -> a recipe -> each stage's config, with names of data filled in."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,19 @@ def merge(below: Any, above: Any) -> Any:
 
 
 def set_key(tree: Tree, key: str, value: Any, source: str) -> Tree:
-    """`tree` with the value at a dotted key replaced; a section that is off (null) is turned on."""
+    """`tree` with the value at a dotted key replaced; a section that is off (null) is turned on.
+
+    What follows `methods.NAME.` stays one dotted key, for a method is a delta itself."""
     head, _, rest = key.partition(".")
     if not rest:
         return tree | {head: value}
     inner = tree.get(head)
     if inner is not None and not isinstance(inner, dict):
         raise UserError(f"{source}: {key}: {head} is a single value, it has no {rest}")
+    name, _, own = rest.partition(".")
+    if head == "methods" and own:
+        inner = inner or {}
+        return tree | {head: inner | {name: (inner.get(name) or {}) | {own: value}}}
     return tree | {head: set_key(inner or {}, rest, value, source)}
 
 
@@ -103,9 +111,30 @@ def read_stage(stage: str, recipe: Recipe, precision: str, seed: int, layers: Se
         content |= {"encoder": recipe.encoder, "seed": seed}
     model = stage_model(stage, content)
     try:
-        return model.model_validate(content)
+        config = model.model_validate(content)
     except ValidationError as error:
         raise UserError(explain(error, model, layers, stage)) from error
+    for place, root in _named_roots(config.model_dump(exclude={"charset"}), stage):
+        if is_name(root) and root not in registry():
+            near = get_close_matches(root, registry())
+            advice = f"; did you mean {' or '.join(near)}?" if near else ""
+            told = f"{root}: neither a data set of experiments/data.yaml nor a folder{advice}"
+            raise UserError(f"{source_of(layers, place.split('.'))}: {place}: {told}")
+    return config
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is a bare word and no file or folder here, so that it can only be meant as a name."""
+    return re.fullmatch(r"[\w-]+", text) is not None and not Path(text).exists()
+
+
+def _named_roots(tree: Tree, place: str) -> Iterator[tuple[str, str]]:
+    """(dotted key, root) of every root in a config."""
+    for key, value in tree.items():
+        if key == "roots":
+            yield from ((f"{place}.roots", root) for root in value)
+        elif isinstance(value, dict):
+            yield from _named_roots(value, f"{place}.{key}")
 
 
 def _typed(layers: Sequence[Layer]) -> list[str]:

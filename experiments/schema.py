@@ -8,35 +8,51 @@ from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
 from core.config import Closed, ContrastivePretrain, Evaluate, Finetune, Pretrain, Rendered
 from core.errors import UserError
+from core.yaml_files import parse_yaml, read_yaml
 from results.reported import find_row
 
 HERE = Path(__file__).resolve().parent
 Tree = dict[str, Any]
 
 
+def _one_line(text: str) -> str:
+    if text.splitlines() != [text]:
+        raise ValueError("must be one line of text")
+    return text
+
+
+def _once(values: Any) -> Any:
+    if isinstance(values, tuple) and len(set(values)) < len(values):
+        raise ValueError("none may stand twice")
+    return values
+
+
+Line = Annotated[str, AfterValidator(_one_line)]  # it goes into tables
+
+
 class Variant(Closed):
     """One row of a table: its name, the method it follows, its delta on the recipe (dotted key -> value), the reported row that
     it stands beside, and the row or rows it is compared with (where no row of the file says so, the one above)."""
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Line
     method: str | None = None
     set: Tree = Field(default_factory=dict)
     reported: dict[str, str | bool | float | None] = Field(default_factory=dict)
-    against: str | tuple[str, ...] = ()
+    against: Annotated[str | tuple[str, ...], AfterValidator(_once)] = ()
 
 
 class Experiment(Closed):
     """One experiment file. `set` is the delta on the recipe that all rows share; the command line goes before it."""
 
-    title: str
+    title: Line
     table: str | None = None
     base: str = "lmim"
     scale: str = "mini"  # profile where the command line names none
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_once)] = (0,)
     set: Tree = Field(default_factory=dict)
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
 
@@ -115,21 +131,6 @@ class Layer:
     dotted: bool = False
 
 
-def read_yaml(path: Path) -> Tree:
-    """A YAML mapping. Raises UserError if the file is missing or not one."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: empty, or not a mapping of keys to values")
-    return content
-
-
 def overrides(pairs: Sequence[str]) -> Tree:
     """KEY=VALUE of the command line, values as YAML. Raises UserError."""
     found = {}
@@ -138,7 +139,7 @@ def overrides(pairs: Sequence[str]) -> Tree:
         if not equals or not key.strip():
             raise UserError(f"--set {pair}: write it as KEY=VALUE, e.g. pretrain.mask.ratio=0.7")
         try:
-            found[key.strip()] = yaml.safe_load(value)
+            found[key.strip()] = parse_yaml(value, f"--set {pair}")
         except yaml.YAMLError as error:
             raise UserError(f"--set {pair}: the value is not valid YAML") from error
     return found

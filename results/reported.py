@@ -5,11 +5,11 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from core.config import Closed
 from core.errors import UserError
+from core.yaml_files import read_yaml
 
 REPORTED = Path(__file__).with_name("reported.yaml")
 METRICS = {"union14m_benchmark": "waics", "common": "waics", "chinese": "chinese"}  # benchmark -> protocol of core.metrics
@@ -118,15 +118,13 @@ class Reported(Closed):
 
 
 def read_reported(path: Path) -> Reported:
-    """The numbers in a file. Raises UserError if it does not follow the schema."""
+    """The numbers in a file. Raises UserError if it is none, or does not follow the schema."""
     try:
-        return Reported.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Reported.model_validate(read_yaml(path))
     except ValidationError as error:
         problem = error.errors()[0]
         told = (*map(str, problem["loc"]), problem["msg"].removeprefix("Value error, "))
         raise UserError(f"{path}: {'.'.join(told[:-1])}: {told[-1]}") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not a readable YAML file ({error})") from error
 
 
 @cache

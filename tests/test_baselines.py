@@ -32,6 +32,7 @@ from core.finetune import FinetuneTask
 from core.finetune import make_model as make_recognizer
 from core.guidance import STRENGTHS, draw_view
 from core.loop import Machine, artefact
+from core.masking import density_mask, hidden_patches
 from core.pretrain import ContrastTask, make_model
 from core.randomness import generator
 from core.released import export_released
@@ -205,6 +206,18 @@ def test_a_teacher_keeps_its_own_position_table(tmp_path: Path, own: str, theirs
     images = torch.rand(2, 3, 32, 128)
     features = torch.nn.functional.layer_norm(teacher.encoder(images)[:, 1:], (32,))
     torch.testing.assert_close(student.target.eval()(images), features)
+
+
+# Masks that follow the density of strokes
+
+
+@pytest.mark.parametrize("focus", [1, 4, 30, 1000])
+def test_the_hidden_share_grows_with_density_at_every_focus(focus: float) -> None:
+    density = torch.tensor([[0.4, 0.7, 1.1, 1.8]]).expand(500, -1)
+    visible = density_mask(density, 8, 0.7, focus, generator=generator(0))
+    share = hidden_patches(visible, 32).view(500, 8, 4).float().mean((0, 1))
+    assert share.diff().min() >= 0
+    assert share[1] > share[0] + 0.1
 
 
 # Augmentation as the released code draws it

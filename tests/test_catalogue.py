@@ -14,6 +14,7 @@ from core.config import ContrastivePretrain, Evaluate, Finetune, Mask, Pretrain
 from core.errors import UserError
 from core.fonts import cjk_faces
 from experiments.plan import Plan, make_plan
+from experiments.report import describe_plan
 from experiments.schema import HERE, experiment_files
 from results.reported import find_row, reported
 from results.store import Store
@@ -110,6 +111,7 @@ def test_main_tables_follow_the_papers_recipe(tmp_path: Path) -> None:
     assert (finetune.optimiser.epochs, finetune.max_length, len(finetune.charset)) == (60, 40, 7934)
     assert (evaluate.protocol, list(evaluate.subsets)) == ("chinese", list(reported().subsets["chinese"]))
     assert row_of(found, "chinese_benchmark", "scratch")[0] is None
+    assert found.experiments["chinese_benchmark"].others(3) == ("MIM", "SeqCLR", "scratch")
     _, _, evaluate = row_of(found, "common_benchmarks", "LMIM (ARD), corrected")
     assert list(evaluate.subsets) == list(reported().subsets["common"])
     assert evaluate.subsets["iiit5k"].roots == ("iiit5k_corrected",)
@@ -153,6 +155,16 @@ def test_beyond_the_paper_one_thing_changes_a_row(tmp_path: Path) -> None:
     assert alone.teacher_images == 200_000_000
 
 
+def test_an_mae_is_trained_on_for_lmims_arithmetic(tmp_path: Path) -> None:
+    found = plan(tmp_path, [HERE / "beyond_equal_compute.yaml"])
+    petaflop = {
+        run["rows"][0]: run["petaflop"] for run in describe_plan(found, Store(tmp_path))["runs"] if run["stage"] == "pretrain"
+    }
+    assert petaflop["MAE trained on for LMIM's arithmetic"] == pytest.approx(petaflop["LMIM"], rel=0.02)
+    (lmim,) = [variant for variant in found.experiments["beyond_equal_compute"].variants if variant.name == "LMIM"]
+    assert lmim.against == ("MAE trained on for LMIM's epochs", "MAE trained on for LMIM's arithmetic")
+
+
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_rows_of_another_position_table_or_length_share_the_teacher(tmp_path: Path, scale: str) -> None:
     found = plan(tmp_path, FILES, scale)
@@ -194,7 +206,7 @@ def test_images_of_the_profiles_teacher_are_not_said_of_another(tmp_path: Path) 
 
 def test_every_file_runs_at_smoke_scale_in_one_command_and_all_tables_are_printed(tmp_path: Path) -> None:
     try:
-        cjk_faces()
+        cjk_faces("的")
     except UserError as error:
         pytest.skip(str(error))
     results = ("--scale", "smoke", "--results", str(tmp_path), "--device", "cpu")

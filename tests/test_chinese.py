@@ -1,9 +1,12 @@
 """Rendered Chinese words, their charset and their experiment."""
 
 import hashlib
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -19,12 +22,30 @@ WORDS = Rendered(language="zh", train=24, validation=4, test=3, vocabulary=60, l
 
 
 @pytest.fixture
-def font() -> None:
-    """Skips where the system has no font with Chinese characters."""
+def font() -> Path:
+    """A font with Chinese characters; skips where the system has none."""
     try:
-        fonts.cjk_faces()
+        return fonts.cjk_faces("的")[0]
     except UserError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """The only folder where fonts are looked for, still empty."""
+    monkeypatch.setattr(fonts, "FOLDERS", (str(tmp_path),))
+    monkeypatch.delenv("LMIM_CJK_FONT", raising=False)
+    for function in (fonts.cjk_faces, fonts.cjk_contents):
+        function.cache_clear()
+    yield tmp_path
+    for function in (fonts.cjk_faces, fonts.cjk_contents):
+        function.cache_clear()
+
+
+def put_latin(folder: Path) -> Path:
+    """A font without Chinese characters under the name of one that has them."""
+    latin = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return Path(shutil.copy(latin, folder / "NotoSansSC.ttf"))
 
 
 def plan(tmp_path: Path, scale: str, **overrides: Any) -> Plan:
@@ -48,7 +69,7 @@ def test_the_charset_is_that_of_all_words_seen_and_unseen() -> None:
     assert not set(seen) & set(unseen)
 
 
-def test_every_manner_is_drawn_and_equal_again(font: None) -> None:
+def test_every_manner_is_drawn_and_equal_again(font: Path) -> None:
     assert list(synthetic.splits(WORDS)) == ["train", "validation", *MANNERS]
     for split in synthetic.splits(WORDS):
         pictures = [synthetic.render(WORDS, split, 1) for _ in range(2)]
@@ -58,29 +79,21 @@ def test_every_manner_is_drawn_and_equal_again(font: None) -> None:
         assert pictures[0][1] in frequent_words(60, (1, 3))
 
 
-def test_a_character_is_drawn_and_not_a_box(font: None) -> None:
+def test_a_character_is_drawn_and_not_a_box(font: Path) -> None:
     """A font without a character draws the same box for every one."""
-    face = fonts.cjk_font(fonts.cjk_faces()[0], 24)
+    face = fonts.cjk_font(font, 24)
     assert len({hashlib.sha256(bytes(face.getmask(mark))).hexdigest() for mark in synthetic.characters(WORDS)}) > 40
 
 
-def test_without_a_font_the_package_to_install_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(fonts, "FOLDERS", (str(tmp_path),))
-    monkeypatch.delenv("LMIM_CJK_FONT", raising=False)
-    for function in (fonts.cjk_faces, fonts.cjk_contents):
-        function.cache_clear()
-    try:
-        with pytest.raises(UserError, match=r"no font with Chinese .* apt-get install fonts-wqy-microhei\), or name"):
-            synthetic.fingerprint(WORDS)
-        reasons = {run.missing() for run in plan(tmp_path, "smoke").runs.values()}
-        assert len(reasons) == 1
-        assert "fonts-wqy-microhei" in reasons.pop()
-        monkeypatch.setenv("LMIM_CJK_FONT", "/nowhere/font")
-        with pytest.raises(UserError, match="LMIM_CJK_FONT: /nowhere/font: no such file"):
-            synthetic.fingerprint(WORDS)
-    finally:
-        for function in (fonts.cjk_faces, fonts.cjk_contents):
-            function.cache_clear()
+def test_without_a_font_the_package_to_install_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"no font with Chinese .* apt-get install fonts-wqy-microhei\), or name"):
+        synthetic.fingerprint(WORDS)
+    reasons = {run.missing() for run in plan(folder, "smoke").runs.values()}
+    assert len(reasons) == 1
+    assert "fonts-wqy-microhei" in reasons.pop()
+    monkeypatch.setenv("LMIM_CJK_FONT", "/nowhere/font")
+    with pytest.raises(UserError, match="LMIM_CJK_FONT: /nowhere/font: no such file"):
+        synthetic.fingerprint(WORDS)
 
 
 def test_rendered_words_bring_their_own_charset(tmp_path: Path) -> None:
@@ -125,14 +138,20 @@ def test_wrong_roots_are_told_and_not_the_charset(tmp_path: Path, wrong: object)
         plan(tmp_path, "mini", **{"finetune.data.roots": wrong})
 
 
-def test_a_font_without_chinese_characters_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    import matplotlib
-
-    latin = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+def test_a_font_that_lacks_characters_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    latin = put_latin(folder)
+    assert fonts.cjk_faces("ab") == (latin,)
+    with pytest.raises(UserError, match=rf"{latin}: lacks 2 of 4 characters, e\.g\. 的; name another font in LMIM_CJK_FONT"):
+        fonts.cjk_faces("ab的一")
+    assert any("lacks" in run.missing() for run in plan(folder, "smoke").runs.values())
     monkeypatch.setenv("LMIM_CJK_FONT", str(latin))
-    fonts.cjk_faces.cache_clear()
-    try:
-        with pytest.raises(UserError, match=r"DejaVuSans\.ttf: has no Chinese characters; name another font file"):
-            fonts.cjk_faces()
-    finally:
-        fonts.cjk_faces.cache_clear()
+    with pytest.raises(UserError, match=rf"{latin}: lacks (\d+) of \1 characters"):
+        synthetic.fingerprint(WORDS)
+
+
+def test_a_found_font_that_lacks_characters_gives_way_to_one_that_has_them(font: Path, folder: Path) -> None:
+    put_latin(folder)
+    (folder / "PingFang.ttc").write_text("no font")
+    (folder / "wqy-other.ttc").symlink_to(font)
+    synthetic.fingerprint(WORDS)
+    assert fonts.cjk_faces(synthetic.characters(WORDS)) == (folder / "wqy-other.ttc",)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import run as command_line
-from core.config import Pretrain
+from core.config import ContrastivePretrain, Pretrain
 from core.errors import UserError
 from core.metrics import PROTOCOLS
 from experiments.datasets import REGISTRY, registry
@@ -125,7 +125,19 @@ def test_several_seeds_multiply_the_rows(tmp_path: Path) -> None:
         ({"finetune.charset": "file:/nowhere"}, r"finetune\.charset: /nowhere: no such file"),
         ({"finetune.optimiser.base_lr": float("inf")}, r"--set: finetune\.optimiser\.base_lr: .*finite"),
         ({"teacher.method": None}, r"this row needs one; give teacher\.file or teacher\.method"),
-        ({"teacher.method": "LMIM2"}, r"method LMIM2: the recipe has none of that name; choose from MIM, SeqCLR, scratch"),
+        *(
+            ({"teacher.method": name}, rf"--set: teacher\.method: {name}: no method .* encoder; choose from MIM, SeqCLR$")
+            for name in ("DINO", "scratch")
+        ),
+        ({"given.encoder": "scrach"}, r"--set: given\.encoder: scrach: neither scratch, teacher nor a file"),
+        (
+            {"finetune.data.roots": ["union14m-l"]},
+            r"--set: finetune\.data\.roots: union14m-l: neither a data set of .* nor a folder; did you mean union14m_l",
+        ),
+        (
+            {"evaluate.subsets": {"a": {"roots": ["xyzzy"]}}},
+            r"--set: evaluate\.subsets\.a\.roots: xyzzy: neither a data set of experiments/data\.yaml nor a folder$",
+        ),
         ({"teacher.method": "SeqCLR", "pretrain.start": "teach"}, r"pretrain\.start: input should be 'random' or 'teacher'"),
         ({"pretrain.mask": {"kind": "random", "ratio": 0.6, "focus": 2}}, r"focus belongs to kind: density"),
         (
@@ -155,6 +167,11 @@ def test_a_wrong_setting_is_told_with_its_place_and_what_is_allowed(
         ),
         ("title: x\nvariants: []", r"variants: tuple should have at least 1 item"),
         ("title: x\nvariants: [{name: a}, {name: a}]", r"two have the same name"),
+        ("title: x\nseeds: [0, 0]\nvariants: [{name: a}]", r"seeds: none may stand twice \(given: \[0, 0\]\)"),
+        ("title: x\nvariants: [{name: a}, {name: b, against: [a, a]}]", r"variants\.1\.against: none may stand twice"),
+        ('title: "x\\ny"\nvariants: [{name: a}]', r"title: must be one line of text \(given: 'x\\ny'\)"),
+        ('title: x\nvariants: [{name: "a\\nb"}]', r"variants\.0\.name: must be one line of text"),
+        ("title: x\nvariants:\n  - name: a\n    set: {}\n    name: b", r"mine\.yaml: line 5: name stands twice"),
         ("title: x\nseeds: [-1]\nvariants: [{name: a}]", r"seeds\.0: input should be greater than or equal to 0"),
         ("variants: [{name: a}]", r"title: missing; it must be given"),
         ("title: [", r"not valid YAML"),
@@ -186,6 +203,54 @@ def test_a_wrong_experiment_file_is_told_in_one_line_with_its_name(tmp_path: Pat
     assert "mine" in str(caught.value) or "base" in str(caught.value)
 
 
+@pytest.mark.parametrize("settings", ["pretrain.start: teacher", "given.encoder: teacher"])
+def test_a_row_that_begins_with_its_teacher_needs_the_teachers_position_table(tmp_path: Path, settings: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"title: x\nvariants: [{{name: a, set: {{{settings}, encoder.positions: released}}}}]")
+    with pytest.raises(UserError, match=r"a: encoder\.positions is released, but the teacher, .* has grid"):
+        plan(tmp_path, file=file)
+    assert plan(tmp_path, file=file, overrides={"encoder.patch": [8, 8], "encoder.positions": "released"}).cells
+
+
+def test_a_paths_root_need_not_be_there_to_plan(tmp_path: Path) -> None:
+    found = plan(tmp_path, overrides={"finetune.data.roots": ["mine/words"]})
+    assert any("mine/words: no LMDB here" in run.missing() for run in found.runs.values())
+
+
+def test_begun_with_the_teacher_is_said_of_rows_and_not_of_the_teacher(tmp_path: Path) -> None:
+    found = plan(tmp_path, overrides={"pretrain.start": "teacher"})
+    trained = {name: run.config for name, run in found.runs.items() if isinstance(run.config, Pretrain)}
+    teachers = {cell.teacher for cell in found.cells}
+    assert [config.start for name, config in trained.items() if name in teachers] == ["random"]
+    assert {config.start for name, config in trained.items() if name not in teachers} == {"teacher"}
+
+
+def test_a_method_is_set_by_its_own_dotted_keys(tmp_path: Path) -> None:
+    file = HERE / "union14m_benchmark.yaml"
+    base = plan(tmp_path, file=file)
+    found = plan(tmp_path, file=file, overrides={"methods.SeqCLR.pretrain.contrast.temperature": 0.2})
+    (changed,) = [name for name in found.runs if name.startswith("pretrain") and name not in base.runs]
+    config = found.runs[changed].config
+    assert isinstance(config, ContrastivePretrain)
+    assert (config.contrast.temperature, config.contrast.windows) == (0.2, 5)
+    assert found.runs[changed].rows == ["SeqCLR"]
+
+
+def test_files_of_another_scale_are_left_out_and_named_unless_a_scale_is_given(tmp_path: Path) -> None:
+    def planned(files: list[Path], scale: str | None = None) -> Plan:
+        return make_plan(files, scale, Store(tmp_path), precision=lambda: "fp32", overrides={}, seeds=None)
+
+    real = HERE / "real_words.yaml"
+    both = planned([real, TABLE1])
+    assert (both.scale, list(both.experiments), len(both.cells)) == ("mini", ["ablation_alignment"], 3)
+    assert both.notes == ["real_words was left out: it is made for scale real; give it alone, or choose a --scale for all"]
+    assert (planned([real]).scale, list(planned([real, TABLE1], "real").experiments)) == ("real", [real.stem, TABLE1.stem])
+    other = tmp_path / "other.yaml"
+    other.write_text("title: x\nscale: small\nvariants: [{name: a}]")
+    with pytest.raises(UserError, match=r"different scales \(real, small\); choose one with --scale"):
+        planned([real, other])
+
+
 def test_a_missing_filter_list_is_told_before_anything_runs(tmp_path: Path) -> None:
     found = plan(tmp_path, overrides={"finetune.data.filters": ["nowhere.tsv"]})
     assert {run.missing() for run in found.runs.values() if run.stage == "finetune"} == {"nowhere.tsv: no such file"}
@@ -207,6 +272,9 @@ def test_the_registry_and_the_protocols_name_the_same_sizes() -> None:
         for subset, size in protocol.sizes.items():
             name = subset if subset in sets else f"chinese_{subset}"
             assert size in sets[name].images, (protocol.name, subset)
+    for name in ("waics", "chinese"):
+        for subset, size in PROTOCOLS[name].sizes.items():
+            assert sets[subset if subset in sets else f"chinese_{subset}"].expected == size, "the paper's size comes first"
     assert set(sets["union14m_l"].images) == {3230742, 3224143}
     assert {"union14m_u_book32", "union14m_u_openvino", "union14m_u_cc", "ucti_11m", "ard"} <= sets.keys()
     assert all(one.published and one.what for one in sets.values())
@@ -254,6 +322,7 @@ def test_a_run_that_lost_its_process_is_preempted_not_running(tmp_path: Path) ->
         (["nowhere.yaml"], "nowhere.yaml: no such file"),
         ([str(TABLE1), "--scale", "huge"], "scales 'huge': there is none of that name; choose from mini"),
         ([str(TABLE1), "--set", "pretrain.mask.ratio"], "write it as KEY=VALUE"),
+        ([str(TABLE1), "--set", "encoder={width: 32, width: 64}"], "line 1: width stands twice"),
         ([str(TABLE1), str(TABLE1)], "another file named ablation_alignment is given too"),
         (["plan", str(TABLE1), "--results", str(TABLE1)], "a file, not a folder"),
         (["plan", str(TABLE1), "--set", "pretrain.optimiser={base_lr: 1, epochs: 0.0001, warmup_epochs: 0}"], "not one step"),

@@ -1,0 +1,46 @@
+"""YAML as this project reads it: safe, and no key stands twice."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from core.errors import UserError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's own loader takes the last of repeated keys and says nothing."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise UserError(f"{self.name}: line {key.start_mark.line + 1}: {key.value} stands twice")
+            seen.add(str(key.value))
+        return node
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """What a YAML text says; source: what errors name. Raises UserError for a repeated key, YAMLError if it is no YAML."""
+    loader = _Loader(text)
+    loader.name = source
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping. Raises UserError if the file is missing or not one."""
+    try:
+        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: empty, or not a mapping of keys to values")
+    return content
