@@ -90,7 +90,7 @@ def _plan(arguments: argparse.Namespace, recorded: "Mapping[str, Sequence[int]] 
 
     recorded: by experiment the seeds of a plan that was made, and its notes told, before."""
     from experiments.device import default_precision, find_device
-    from experiments.plan import make_plan
+    from experiments.planner import make_plan
     from experiments.schema import overrides
     from results.store import Store
 

@@ -16,6 +16,7 @@ from core.yaml_files import parse_yaml, read_yaml
 from results.reported import find_row
 
 HERE = Path(__file__).resolve().parent
+EXAMPLE = "experiments/ablation_alignment.yaml"
 Tree = dict[str, Any]
 
 
@@ -152,13 +153,15 @@ def experiment_files(paths: Iterable[Path]) -> list[Path]:
     paths = list(paths)
     files = [path for path in paths if path.name not in SETTINGS or path.resolve().parent != HERE]
     if not files:
-        raise UserError(f"{paths[0]}: settings, not an experiment; name a file like experiments/ablation_alignment.yaml")
+        raise UserError(f"{paths[0]}: settings, not an experiment; name a file like {EXAMPLE}")
     return files
 
 
 def read_experiment(path: Path) -> Experiment:
     """An experiment file, checked. Raises UserError."""
     tree = read_yaml(path)
+    if not {"title", "variants"} & tree.keys():
+        raise UserError(f"{path}: not an experiment (no title, no variants); name a file like {EXAMPLE}")
     try:
         experiment = Experiment.model_validate(tree)
     except ValidationError as error:
@@ -170,9 +173,8 @@ def read_experiment(path: Path) -> Experiment:
     for number, variant in enumerate(experiment.variants):
         others = [name for name in names if name != variant.name]
         if wrong := [name for name in experiment.others(number) if name not in others]:
-            raise UserError(
-                f"{path}: {variant.name}: against: {wrong[0]}: no other row of that name; choose from {', '.join(others)}"
-            )
+            choice = f"choose from {', '.join(others)}" if others else "there is only this one"
+            raise UserError(f"{path}: {variant.name}: against: {wrong[0]}: no other row of that name; {choice}")
         if variant.reported and experiment.table is None:
             raise UserError(f"{path}: {variant.name}: reported: say in which table, e.g. table: table1")
         if experiment.table is not None:

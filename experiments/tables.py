@@ -19,7 +19,7 @@ from results.store import Run, Store
 
 
 def tables_of(plan: Plan, store: Store, *, recorded: bool) -> list[Table]:
-    """One table for each experiment of a plan.
+    """One table for each experiment of a plan, the paper's first and in its order.
 
     recorded: where a planned evaluation is not there, the runs that made the table earlier stand for it if they followed the
     same recipe. So a results folder can be read where its data are not, or where fonts, versions or precision are others."""
@@ -33,7 +33,7 @@ def tables_of(plan: Plan, store: Store, *, recorded: bool) -> list[Table]:
             rows.append(Row(variant.name, twin, experiment.others(number), **found))
         about = (experiment.title, plan.scale, plan.about, experiment.table)
         tables.append(Table(name, *about, rows, store, plan.overrides, plan.stand_ins))
-    return tables
+    return sorted(tables, key=lambda table: table.reported or "tables of our own")
 
 
 def recorded_seeds(plan: Plan, store: Store) -> dict[str, list[int]]:

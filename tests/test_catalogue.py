@@ -13,7 +13,8 @@ from conftest import call
 from core.config import ContrastivePretrain, Evaluate, Finetune, Mask, Pretrain
 from core.errors import UserError
 from core.fonts import cjk_faces
-from experiments.plan import Plan, make_plan
+from experiments.plan import Plan
+from experiments.planner import make_plan
 from experiments.report import describe_plan
 from experiments.schema import HERE, experiment_files
 from results.reported import find_row, reported

@@ -23,7 +23,7 @@ from core.metrics import PROTOCOLS, Reading
 from core.recognizer import Recognizer, reading_loss
 from core.released import export_released, from_released, read_recognizer, read_released, to_released
 from core.vit import position_table
-from experiments.plan import make_plan
+from experiments.planner import make_plan
 from results.store import Store
 
 Files = dict[str, Path]

@@ -14,7 +14,8 @@ from core import fonts, synthetic
 from core.chinese import MANNERS, frequent_words
 from core.config import Finetune, Rendered
 from core.errors import UserError
-from experiments.plan import Plan, make_plan
+from experiments.plan import Plan
+from experiments.planner import make_plan
 from experiments.schema import HERE
 from results.store import Store
 

@@ -11,7 +11,8 @@ from core.config import ContrastivePretrain, Pretrain
 from core.errors import UserError
 from core.metrics import PROTOCOLS
 from experiments.datasets import REGISTRY, registry
-from experiments.plan import Plan, effective, make_plan
+from experiments.plan import Plan, effective
+from experiments.planner import make_plan
 from experiments.recipe import merge, set_key
 from experiments.schema import HERE
 from results.store import Store

@@ -16,7 +16,7 @@ import pytest
 from conftest import jpeg, write_lmdb
 
 from core.roots import fingerprint
-from experiments.plan import make_plan
+from experiments.planner import make_plan
 from experiments.report import describe_status
 from results.store import Store
 

@@ -17,7 +17,7 @@ from analysis.tables import Table
 from core.errors import UserError
 from core.metrics import PROTOCOLS
 from experiments.execute import describe
-from experiments.plan import make_plan
+from experiments.planner import make_plan
 from experiments.tables import tables_of
 from results.reported import REPORTED, find_row, read_reported, reported, reported_values
 from results.store import Store
@@ -101,9 +101,25 @@ def test_the_reported_file_follows_a_closed_schema(tmp_path: Path) -> None:
         (lambda rows: rows[0].update(acuracy=3), r"tables\.table1\.rows\.0\.acuracy: Extra inputs are not permitted"),
         (lambda rows: rows[0].update(avg=177.7), r"tables\.table1\.rows\.0\.avg: Input should be less than or equal to 100"),
         (lambda rows: rows[0]["values"].pop(), r"table1: guidance False, alignment False: 6 values for 7 columns"),
+        (lambda rows: rows[0].update(avg="79.5"), r"tables\.table1\.rows\.0\.avg: Input should be a valid number"),
+        (lambda rows: rows[0].update(default=True), r"tables\.table1: more than one row is the default"),
     ):
         wrong = json.loads(json.dumps(content))
         change(wrong["tables"]["table1"]["rows"])
+        (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong))
+        with pytest.raises(UserError, match=message):
+            read_reported(tmp_path / "wrong.yaml")
+    for section, change, message in (
+        (
+            "tables",
+            lambda tables: tables["table1"].update(recipe="ablaton"),
+            r"tables\.table1\.recipe: Input should be 'ablation'",
+        ),
+        ("tables", lambda tables: tables["table1"].update(benchmark="foo"), "table1: benchmark 'foo' has no subsets here"),
+        ("misprints", lambda misprints: misprints[0].update(table="table77"), "table77: no table of that name"),
+    ):
+        wrong = json.loads(json.dumps(content))
+        change(wrong[section])
         (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong))
         with pytest.raises(UserError, match=message):
             read_reported(tmp_path / "wrong.yaml")
@@ -507,6 +523,92 @@ def test_a_damaged_table_notes_nothing(tmp_path: Path, capsys: pytest.CaptureFix
         (tmp_path / "tables").mkdir(exist_ok=True)
         (tmp_path / "tables" / "ablation_decoder.smoke.json").write_text(text)
         assert [entry["verdict"] for entry in compared(capsys, tmp_path)["rows"]] == ["missing", "missing"]
+
+
+def test_runs_of_another_machine_are_judged_by_what_they_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The paper's data are not here, so the records say whether they were the paper's."""
+    monkeypatch.delenv("LMIM_DATA", raising=False)
+    store, file = Store(tmp_path), Path("experiments/ablation_decoder.yaml")
+    plan = make_plan([file], "paper", store, precision=lambda: "bf16", overrides={}, seeds=None)
+    (cell,) = plan.cells_of("ablation_decoder", 1)
+    last = {key: describe(plan.runs[cell.evaluate])[key] for key in ("config", "inputs")}
+    write_evaluation(store, "evaluate-there", whole(0.812), **last)
+
+    def recorded(images: dict[str, int]) -> dict[str, Any]:
+        for run in cell.trainings:
+            roots = [
+                {"root": root.name, "fingerprint": "f", "images": images[root.name]} for root in plan.runs[run].data["train"]
+            ]
+            told = {key: describe(plan.runs[run])[key] for key in TOLD} | {"data": {"train": roots}}
+            write_training(store, f"{run}-there", 5, 1, **told)
+        trainings = {0: tuple(f"{run}-there" for run in cell.trainings)}
+        noted = Row("SA-CA-FFN (LMIM)", 1, (), {0: "evaluate-there"}, trainings, {0: cell.teacher})
+        Table("ablation_decoder", "t", "paper", "", "table3", [noted], store).write()
+        return tables_of(plan, store, recorded=True)[0].content["rows"][1]
+
+    sizes = {"union14m_l": 3_230_742, "union14m_u_book32": 2_400_000, "union14m_u_openvino": 2_600_000}
+    assert recorded(sizes)["verdict"] == "reproduced"
+    entry = recorded(sizes | {"union14m_l": 3})
+    assert (entry["verdict"], entry["why"]) == ("not comparable", ["data: union14m_l has 3 images, not 3,230,742"])
+
+
+DAMAGES = {
+    "record.json": ("", "{}", "[]", "null", b"\xff\xfe", '{"metrics": 3}', "correct 99", "correct -1", "images 0", "no counts"),
+    "predictions.csv": ("", "subset,index\n", "shuffled"),
+    "state.json": ("{", "[]"),
+}
+
+
+@pytest.mark.parametrize(("name", "damage"), [(name, damage) for name, many in DAMAGES.items() for damage in many])
+def test_a_damaged_record_is_told_and_the_other_rows_are_shown(tmp_path: Path, name: str, damage: str | bytes) -> None:
+    store = Store(tmp_path)
+    for run in ("evaluate-a", "evaluate-b"):
+        write_evaluation(store, run, {"curve": [1, 1, 0, 0, 1, 0, 1, 1]})
+    path = store.run("evaluate-b").folder / name
+    record = json.loads((store.run("evaluate-b").folder / "record.json").read_text())
+    if damage == "shuffled":
+        head, *lines = path.read_text().splitlines()
+        path.write_text("\n".join([head, *reversed(lines)]) + "\n")
+    elif damage == "no counts":
+        record["metrics"]["counts"] = {}
+        path.write_text(json.dumps(record))
+    elif isinstance(damage, str) and damage.partition(" ")[0] in ("correct", "images"):
+        key, _, value = damage.partition(" ")
+        record["metrics"]["counts"]["curve"][key] = int(value)
+        path.write_text(json.dumps(record))
+    else:
+        path.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
+    content = table(store, [row("a", "evaluate-a"), row("b", "evaluate-b", against=("a",))]).content
+    assert [entry["verdict"] for entry in content["rows"]] == ["", "missing"]
+    assert content["rows"][0]["measured"]["Avg"]["accuracy"] == 62.5
+    (why,) = content["rows"][1]["why"]
+    assert why.startswith("damaged: ")
+    assert str(store.run("evaluate-b").folder) in why
+    assert content["comparisons"][0]["verdict"] == "missing"
+    assert sum(note.startswith("Damaged, and taken for missing") for note in content["notes"]) == 1
+    assert "missing (damaged)" in FORMATS["md"]([content])
+
+
+def test_seeds_without_a_run_and_trainings_without_a_record_are_told(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-a", {"curve": [1, 1, 0, 0]})
+    content = table(store, [row("a", "evaluate-a", "evaluate-never", trainings={0: ("finetune-lost",), 1: ()})]).content
+    assert content["rows"][0]["missing_seeds"] == [1]
+    assert "Seeds without a complete evaluation: a: 1." in content["notes"]
+    text = FORMATS["md"]([content])
+    assert "without seed 1 |" in text
+    assert "| a   | missing     | missing |" in text
+    (line, *_) = [line for line in csv.DictReader(io.StringIO(FORMATS["csv"]([content]))) if line["source"] == "measured"]
+    assert (line["seeds"], line["missing_seeds"]) == ("0", "1")
+
+
+def test_a_comparison_over_fewer_subsets_says_over_which(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-a", {"curve": [0, 0, 0, 0], "general": [1, 1, 1, 1]})
+    write_evaluation(store, "evaluate-b", {"curve": [1, 1, 1, 1]})
+    content = table(store, [row("a", "evaluate-a"), row("b", "evaluate-b", against=("a",))]).content
+    assert content["comparisons"][0]["why"] == ["over curve, which both have"]
+    assert "images (of seed 0)" in FORMATS["md"]([content])
 
 
 def test_predictions_cut_short_are_told(tmp_path: Path) -> None:
