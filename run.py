@@ -25,8 +25,9 @@ from experiments.model_commands import add_model_commands
 COMMANDS = ("run", "plan", "status", "compare", "data", "score", "import", "export", "predict", "grid")
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from analysis.tables import Table
     from experiments.plan import Plan
     from results.store import Store
 
@@ -133,8 +134,17 @@ def compare_command(arguments: argparse.Namespace) -> int:
     if arguments.seeds is None and (seeds := recorded_seeds(plan, store)):
         plan, store = _plan(arguments, recorded=seeds)
     form = arguments.format or ("json" if arguments.json else "md")
-    print(FORMATS[form]([table.content for table in tables_of(plan, store, recorded=True)]), end="")
-    return 0
+    tables = tables_of(plan, store, recorded=True)
+    print(FORMATS[form]([table.content for table in tables]), end="")
+    return _tell_damages(tables)
+
+
+def _tell_damages(tables: "Iterable[Table]") -> int:
+    """Name the records that could not be read; the exit code."""
+    damages = dict.fromkeys(what for table in tables for what in table.records.damaged.values())
+    for what in damages:
+        print(f"error: {what}", file=sys.stderr)
+    return 2 if damages else 0
 
 
 def run_command(arguments: argparse.Namespace) -> int:
@@ -170,13 +180,14 @@ def run_command(arguments: argparse.Namespace) -> int:
     from analysis.formats import markdown
     from experiments.tables import tables_of
 
-    for table in tables_of(plan, store, recorded=False):
+    tables = tables_of(plan, store, recorded=False)
+    for table in tables:
         if any(table.measured):
             print(markdown([table.content]))
             table.write()
     for name, missing in lacking.items():
         print(f"error: {name} was left out: {missing}", file=sys.stderr)
-    return ending(plan, store, how) or (2 if lacking else 0)
+    return ending(plan, store, how) or _tell_damages(tables) or (2 if lacking else 0)
 
 
 def main(argv: list[str]) -> int:

@@ -1,15 +1,18 @@
 """What is planned and how it stands, for people and as JSON."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from core.config import RecognizerModel
 from core.cost import cost
+from core.errors import UserError
 from core.released import read_recognizer
 from experiments.launch import Ending, progress_text
 from experiments.plan import Plan, PlannedRun, effective
 from experiments.schema import STAGES
+from results.records import StoredTraining, read_record
 from results.reported import find_row, reported_table
 from results.store import State, Store
 
@@ -52,9 +55,10 @@ def measured_rates(plan: Plan, store: Store) -> dict[str, float]:
     rates = {}
     for run in plan.runs.values():
         if run.stage != "evaluate" and store.run(run.id).state().name == "complete":
-            metrics = store.run(run.id).record()["metrics"]
-            if metrics["train_seconds"]:
-                rates[run.stage] = cost(run.config)[1] * metrics["images_seen"] / metrics["train_seconds"]
+            with suppress(UserError):  # a damaged record tells nothing here; tables name it
+                metrics = read_record(store.run(run.id), StoredTraining).metrics
+                if metrics.train_seconds:
+                    rates[run.stage] = cost(run.config)[1] * metrics.images_seen / metrics.train_seconds
     return rates
 
 

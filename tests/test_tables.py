@@ -25,6 +25,7 @@ from results.store import Store
 SUBSETS = ["curve", "multi_oriented", "artistic", "contextless", "salient", "multi_words", "general"]
 SIZES = PROTOCOLS["waics"].sizes
 LMIM, GUIDANCE, NEITHER = 2, 1, 0  # rows of Table 1
+DECODER = Path("experiments/ablation_decoder.yaml")
 
 
 def write_evaluation(
@@ -447,8 +448,7 @@ def test_compare_prints_tables_of_what_is_there_and_runs_nothing(tmp_path: Path,
 
 def recorded_elsewhere(store: Store, seeds: tuple[int, ...] = (0,), **changes: Any) -> None:
     """Records of Table 3's default row under ids that are not planned here, and the table that notes them."""
-    file = Path("experiments/ablation_decoder.yaml")
-    plan = make_plan([file], "smoke", store, precision=lambda: "fp32", overrides=changes, seeds=seeds)
+    plan = make_plan([DECODER], "smoke", store, precision=lambda: "fp32", overrides=changes, seeds=seeds)
     evaluations, trainings, teachers = {}, {}, {}
     for cell in plan.cells_of("ablation_decoder", 1):
         runs = {
@@ -528,8 +528,8 @@ def test_a_damaged_table_notes_nothing(tmp_path: Path, capsys: pytest.CaptureFix
 def test_runs_of_another_machine_are_judged_by_what_they_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The paper's data are not here, so the records say whether they were the paper's."""
     monkeypatch.delenv("LMIM_DATA", raising=False)
-    store, file = Store(tmp_path), Path("experiments/ablation_decoder.yaml")
-    plan = make_plan([file], "paper", store, precision=lambda: "bf16", overrides={}, seeds=None)
+    store = Store(tmp_path)
+    plan = make_plan([DECODER], "paper", store, precision=lambda: "bf16", overrides={}, seeds=None)
     (cell,) = plan.cells_of("ablation_decoder", 1)
     last = {key: describe(plan.runs[cell.evaluate])[key] for key in ("config", "inputs")}
     write_evaluation(store, "evaluate-there", whole(0.812), **last)
@@ -587,6 +587,22 @@ def test_a_damaged_record_is_told_and_the_other_rows_are_shown(tmp_path: Path, n
     assert content["comparisons"][0]["verdict"] == "missing"
     assert sum(note.startswith("Damaged, and taken for missing") for note in content["notes"]) == 1
     assert "missing (damaged)" in FORMATS["md"]([content])
+
+
+def test_commands_go_on_beside_a_damaged_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path)
+    plan = make_plan([DECODER], "smoke", store, precision=lambda: "fp32", overrides={}, seeds=None)
+    for cell in plan.cells:
+        for run in (cell.teacher, *cell.trainings):
+            store.run(run).write_json("record.json", {})
+        write_evaluation(store, cell.evaluate, {name: [1, 0, 1] for name in SUBSETS})
+    store.run(plan.cells[0].evaluate).write_json("record.json", {})
+    common = [DECODER, "--scale", "smoke", "--results", tmp_path]
+    for command, expected in (("plan", 0), ("status", 0), ("compare", 2), ("run", 2)):
+        code, out, err = call(capsys, command, *common)
+        assert code == expected, err
+        assert ("delete the folder and run again" in err) == (expected == 2)
+        assert ("66.7" in out) == (expected == 2)
 
 
 def test_seeds_without_a_run_and_trainings_without_a_record_are_told(tmp_path: Path) -> None:
@@ -654,8 +670,7 @@ def test_a_named_set_of_another_size_is_not_the_papers(tmp_path: Path, monkeypat
     for name, images in (("union14m_l", 3), ("union14m_u_book32", 2)):
         monkeypatch.setenv(f"LMIM_ROOT_{name.upper()}", write_lmdb(tmp_path / name, [(jpeg(n), "ab") for n in range(images)]))
     store = Store(tmp_path / "results")
-    file = Path("experiments/ablation_decoder.yaml")
-    plan = make_plan([file], "paper", store, precision=lambda: "fp32", overrides={}, seeds=None)
+    plan = make_plan([DECODER], "paper", store, precision=lambda: "fp32", overrides={}, seeds=None)
     (made,) = tables_of(plan, store, recorded=False)
     assert set(made.rows[0].unlike) == {
         "union14m_l has 3 images, not 3,230,742",
