@@ -89,7 +89,7 @@ def _numbers(text: str) -> list[int]:
 def _plan(arguments: argparse.Namespace, recorded: "Mapping[str, Sequence[int]] | None" = None) -> tuple["Plan", "Store"]:
     """The plan that the arguments ask for, and its results folder.
 
-    recorded: by experiment the seeds of a plan that was made, and its notes told, before."""
+    recorded: by experiment the seeds instead, of a plan that was made, and its notes told, before."""
     from experiments.device import default_precision, find_device
     from experiments.planner import make_plan
     from experiments.schema import overrides
@@ -101,7 +101,7 @@ def _plan(arguments: argparse.Namespace, recorded: "Mapping[str, Sequence[int]] 
     def automatic() -> str:
         return default_precision(find_device(arguments.device))
 
-    seeds = arguments.seeds or recorded
+    seeds = recorded or arguments.seeds
     plan = make_plan(arguments.files, arguments.scale, store, precision=automatic, overrides=settings, seeds=seeds)
     for note in () if recorded else plan.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -178,9 +178,12 @@ def run_command(arguments: argparse.Namespace) -> int:
         )
         how = launch(plan.runs.values(), store, options, console)
     from analysis.formats import markdown
-    from experiments.tables import tables_of
+    from experiments.tables import recorded_seeds, tables_of, with_complete
 
-    tables = tables_of(plan, store, recorded=False)
+    told = plan
+    if seeds := recorded_seeds(plan, store):  # a table keeps the seeds that were run before
+        told = with_complete(plan, _plan(arguments, recorded=seeds)[0], store)
+    tables = tables_of(told, store, recorded=False)
     for table in tables:
         if any(table.measured):
             print(markdown([table.content]))

@@ -200,7 +200,7 @@ def _json(contents: Sequence[Content]) -> str:
 
 def latex(contents: Sequence[Content]) -> str:
     """Tables for a LaTeX document; needs \\usepackage{booktabs, graphicx} and a font with the rows' characters."""
-    parts = []
+    parts = ["% needs \\usepackage{booktabs, graphicx}\n"]
     for content in contents:
         for title, grid in GRIDS:
             head, lines = grid(content)
@@ -208,8 +208,10 @@ def latex(contents: Sequence[Content]) -> str:
                 continue
             body = [[_tex(cell) for cell in line] for line in lines]
             table = pd.DataFrame(body, columns=[_tex(cell) for cell in head]).style.hide(axis="index")
-            inner = table.to_latex(hrules=True, column_format="l" * 2 + "r" * (len(head) - 2)).strip()
-            caption = _tex(f"Reproduction of {heading(content)}. {f'{title}. ' if title else ''}Scale {content['scale']}.")
+            sides = "".join("r" if right else "l" for right in _numeric(head, lines))
+            inner = table.to_latex(hrules=True, column_format=sides).strip()
+            about = " ".join(content["notes"][:2])  # scale, seeds, and what intervals cover
+            caption = _tex(f"Reproduction of {heading(content)}. {f'{title}. ' if title else ''}{about}")
             scaled = f"\\resizebox{{\\linewidth}}{{!}}{{%\n{inner}}}"
             parts.append(f"\\begin{{table}}\n\\centering\n{scaled}\n\\caption{{{caption}}}\n\\end{{table}}\n")
     return "\n".join(parts)
@@ -227,9 +229,10 @@ def _tex(text: str) -> str:
 
 
 STYLE = (
-    "body{font:14px/1.45 system-ui,sans-serif;margin:2em auto;max-width:100em;padding:0 1em}.wide{overflow-x:auto}"
-    "table{border-collapse:collapse;margin:1em 0}th,td{padding:.25em .6em;text-align:left;white-space:nowrap;"
+    "body{font:14px/1.45 system-ui,sans-serif;margin:2em;}.wide{overflow-x:auto}ul{max-width:70em}"
+    "table{border-collapse:collapse;margin:1em 0}th,td{padding:.25em .5em;text-align:left;white-space:nowrap;"
     "border-bottom:1px solid #ddd}thead th{border-bottom:2px solid #444}.n{text-align:right}"
+    "th:first-child,td:first-child{position:sticky;left:0;background:#fff}td:last-child{white-space:normal;min-width:10em}"
 )
 
 
@@ -242,15 +245,24 @@ def html(contents: Sequence[Content]) -> str:
             head, lines = grid(content)
             if lines:
                 parts.append(f"{f'<h2>{title}</h2>' if title else ''}<div class=wide>{_html_table(head, lines)}</div>")
-        notes = "".join(f"<li>{escapes.escape(text)}</li>" for text in (*content["notes"], *content["rules"]))
+        notes = "".join(f"<li>{_html_text(text)}</li>" for text in (*content["notes"], *content["rules"]))
         parts.append(f"<ul>{notes}</ul>")
-    title = escapes.escape(", ".join(heading(content) for content in contents))
+    title = escapes.escape(heading(contents[0]) if len(contents) == 1 else f"{len(contents)} tables of the reproduction")
     head_tags = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     return f"<!doctype html>\n<html lang=en>{head_tags}\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
 
 
+def _html_text(text: str) -> str:
+    return re.sub("`(.+?)`", r"<code>\1</code>", escapes.escape(text))
+
+
+def _numeric(head: list[str], lines: list[list[str]]) -> list[bool]:
+    """Which columns are of numbers, and go to the right."""
+    return [column > 0 and any(re.match(r"[+-]?\d", line[column]) for line in lines) for column in range(len(head))]
+
+
 def _html_table(head: list[str], lines: list[list[str]]) -> str:
-    numeric = [column > 0 and any(re.match(r"[+-]?\d", line[column]) for line in lines) for column in range(len(head))]
+    numeric = _numeric(head, lines)
 
     def row(cells: list[str], tag: str) -> str:
         marks = [" class=n" if right else "" for right in numeric]

@@ -12,7 +12,7 @@ REASONS = {
     "unreadable": "{} images missing or undecodable",
     "unlabelled": "{} without a label",
     "over_long": "{} labels too long for the decoder",
-    "unknown_characters": "{} labels with a character outside the charset",
+    "unknown_characters": "{} labels with a character outside the charset, white space included",
     "replaced": "{} samples replaced by a later one",
     "filtered": "{} left out by a filter list",
 }

@@ -192,7 +192,8 @@ class Table:
         for number, other in pairs(self.records):
             like = self.reported is not None and not self.unlike_the_paper(number) and not self.unlike_the_paper(other)
             subsets = self._averaged(number, other)
-            paper = self._reported_difference(number, other) if tuple(subsets) == self._paper_columns() else None
+            fewer = bool(subsets) and tuple(subsets) != self._paper_columns()
+            paper = None if fewer else self._reported_difference(number, other)
             entry = comparison(self.records, number, other, subsets, paper, like_the_paper=like)
             if any(set(self._averaged(one)) - set(subsets) for one in (number, other)) and "Avg" in entry:
                 entry["why"] = [f"over {', '.join(subsets)}, which both have"]

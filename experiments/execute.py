@@ -51,7 +51,7 @@ def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
         (place.folder / TRACEBACK).unlink(missing_ok=True)
         place.write_json("config.json", describe(run))
         if missing := run.missing():
-            raise UserError(f"{missing}; the run needs these data")
+            raise UserError(f"{missing[0]}; the run needs these data")
         for roots in run.data.values():
             for root in roots:
                 ensure_rendered(root, store, machine)
@@ -177,7 +177,11 @@ def find_model(name: str, results: Path) -> Path:
     if name.startswith("evaluate-"):
         return input_file(store.run(name).record()["inputs"]["recognizer"], store)
     if not (folder / MODEL).is_file():
-        raise UserError(f"{name}: this run has no weights yet; it is {store.run(name).state().name}")
+        state = store.run(name).state().name
+        lacks = (
+            "no weights are kept beside its record; run its experiment for them" if state == "complete" else f"it is {state}"
+        )
+        raise UserError(f"{name}: this run has no weights here: {lacks}")
     return folder / MODEL
 
 

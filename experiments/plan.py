@@ -34,13 +34,13 @@ class PlannedRun:
         trained = [counts[role] for role in ("train", "mixed") if role in counts]
         return self.config.data.epoch(trained, self.config.optimiser.batch)
 
-    def missing(self) -> str:
-        """Why the run cannot start here, or nothing."""
+    def missing(self) -> list[str]:
+        """Why the run cannot start here: everything that it needs and that is not there."""
         files = [name.removeprefix("file:") for name in self.inputs.values() if name.startswith("file:")]
         absences = [root.missing for roots in self.data.values() for root in roots if root.missing]
         files += [expand(path) for paths in filters_of(self.config).values() for path in paths]
         absences += [f"{file}: no such file" for file in files if not Path(file).is_file()]
-        return next(iter([*absences, *([self.lacks] if self.lacks else [])]), "")
+        return list(dict.fromkeys([*absences, *([self.lacks] if self.lacks else [])]))
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Plan:
         for cell in self.cells:
             for run in self._runs_of(cell):
                 if missing := self.runs[run].missing():
-                    found.setdefault(cell.experiment, missing)
+                    found.setdefault(cell.experiment, missing[0])
         return found
 
     def without(self, experiments: Collection[str]) -> "Plan":

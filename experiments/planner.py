@@ -19,7 +19,7 @@ from experiments.recipe import (
     row_layers,
 )
 from experiments.roots import resolve_root
-from experiments.schema import Experiment, Layer, Recipe, Tree, experiment_files, read_experiment, source_of
+from experiments.schema import Experiment, Layer, Recipe, Tree, delta, experiment_files, read_experiment, source_of
 from results.store import Store
 
 SCRATCH, TEACHER = "scratch", "teacher"  # given encoders that are no files: weights drawn anew, the teacher's
@@ -89,14 +89,14 @@ class Planner:
             return f"file:{expand(recipe.teacher.file)}"
         if recipe.teacher.method is None:
             raise UserError(f"{row}: teacher: this row needs one; give teacher.file or teacher.method")
-        trained = [name for name, delta in recipe.methods.items() if "given.encoder" not in delta]
+        trained = [name for name, changes in recipe.methods.items() if "given.encoder" not in changes]
         if recipe.teacher.method not in trained:
             place = f"{source_of([*below, *own], ['teacher', 'method'])}: teacher.method: {recipe.teacher.method}"
             raise UserError(f"{place}: no method of the recipe that trains an encoder; choose from {', '.join(trained)}")
-        source, delta = own[-1].source, own[-1].tree
-        shared = {key: value for key, value in delta.items() if _reaches_teacher(key)}
+        source, changes = own[-1].source, own[-1].tree
+        shared = {key: value for key, value in changes.items() if _reaches_teacher(key)}
         method = method_delta(recipe.teacher.method, recipe, source)
-        layers = [*below, replace(own[-1], tree=shared), Layer(f"teacher of {source}", method, dotted=True)]
+        layers = [*below, replace(own[-1], tree=shared), delta(f"teacher of {source}", method)]
         made = read_recipe(layers)
         config = read_stage("pretrain", made, self._precision(made), seed, layers)
         if config.needs_teacher:

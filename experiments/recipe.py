@@ -12,7 +12,7 @@ from core import synthetic
 from core.config import Finetune, StageConfig
 from core.errors import UserError
 from experiments.datasets import expand, registry
-from experiments.schema import Experiment, Layer, Recipe, Tree, Variant, explain, file_layer, source_of, stage_model
+from experiments.schema import Experiment, Layer, Recipe, Tree, Variant, delta, explain, file_layer, source_of, stage_model
 
 RENDERED = {"rendered": "rendered:", "rendered_chinese": "rendered_chinese:"}  # section of a recipe -> prefix of its splits
 FIRST_CHARACTER = 0x4E00  # with it placeholders begin for characters that are not known here
@@ -71,8 +71,8 @@ def recipe_layers(path: Path, experiment: Experiment, scale: str, overrides: Tre
     return [
         file_layer("base", experiment.base),
         file_layer("scales", scale),
-        Layer(str(path), experiment.set, dotted=True),
-        Layer("--set", overrides, dotted=True),
+        delta(str(path), experiment.set),
+        delta("--set", overrides),
     ]
 
 
@@ -80,8 +80,8 @@ def row_layers(path: Path, variant: Variant, below: Sequence[Layer]) -> list[Lay
     """A row's method, then its own delta. Raises UserError if the recipe has no such method."""
     source = f"{path}: {variant.name}"
     return [
-        Layer(source, method_delta(variant.method, read_recipe(below), source), dotted=True),
-        Layer(source, variant.set, dotted=True),
+        delta(source, method_delta(variant.method, read_recipe(below), source)),
+        delta(source, variant.set),
     ]
 
 

@@ -12,9 +12,9 @@ from core.released import read_recognizer
 from experiments.launch import Ending, progress_text
 from experiments.plan import Plan, PlannedRun, effective
 from experiments.schema import STAGES
-from results.records import StoredTraining, read_record
+from results.records import StoredRun, StoredTraining, read_record
 from results.reported import find_row, reported_table
-from results.store import State, Store
+from results.store import Run, State, Store
 
 # Sustained arithmetic assumed where no run of the same stage has finished here yet: one core of a CPU, one GPU.
 ASSUMED_FLOPS = {"fp32": 4e10, "bf16": 8e10}
@@ -43,7 +43,7 @@ def describe_run(run: PlannedRun, plan: Plan, store: Store) -> dict[str, Any]:
         "state": store.run(run.id).state().name,
         "inputs": run.inputs,
         "data": {role: [root.path for root in roots] for role, roots in run.data.items()},
-        "missing": run.missing() or None,
+        "missing": run.missing(),
         **values,
         "parameters": parameters,
         "petaflop": round(flops * values["images"] / 1e15, 3),
@@ -70,7 +70,8 @@ def describe_plan(plan: Plan, store: Store) -> dict[str, Any]:
     for run in runs:
         precision = plan.runs[run["id"]].config.precision
         rate = ASSUMED_GPU_FLOPS if on_gpu else rates.get(run["stage"], ASSUMED_FLOPS[precision])
-        run["estimated_hours"] = round(run["petaflop"] * 1e15 / rate / 3600, 4)
+        run["estimated_hours"] = round(run["petaflop"] * 1e15 / rate / 3600, 6)
+        run["hours"] = _hours_taken(store.run(run["id"])) if run["state"] == "complete" else None
     stages = [run["stage"] for run in runs]
     one_by_one = "one run at a time, as measured here" if rates else "one CPU core"
     assumed = "one GPU that sustains 100 TFLOP/s" if on_gpu else one_by_one
@@ -84,8 +85,20 @@ def describe_plan(plan: Plan, store: Store) -> dict[str, Any]:
         "without_sharing": sum(len(run["rows"]) for run in runs),
         "reported": filled_rows(plan),
         "images_seen": sum(run["images"] for run in runs if run["stage"] != "evaluate"),
-        "estimate": {"hours": round(sum(run["estimated_hours"] for run in runs), 3), "of": assumed},
+        "hours_taken": round(sum(run["hours"] or 0 for run in runs), 3),
+        "estimate": {
+            "hours": round(sum(run["estimated_hours"] for run in runs), 4),
+            "hours_left": round(sum(run["estimated_hours"] for run in runs if run["state"] != "complete"), 4),
+            "of": assumed,
+        },
     }
+
+
+def _hours_taken(run: Run) -> float | None:
+    """Of a complete run, start-up and all; None if its record does not tell."""
+    with suppress(UserError):
+        return round(read_record(run, StoredRun).seconds / 3600, 4)
+    return None
 
 
 def filled_rows(plan: Plan) -> dict[str, list[dict[str, Any]]]:
@@ -112,21 +125,29 @@ def plan_text(description: dict[str, Any]) -> str:
     for run in description["runs"]:
         lr = f"{run['peak_lr']:.2g}" if "peak_lr" in run else ""
         numbers = [lr, str(run.get("batch", "")), f"{run['steps']:,}" if "steps" in run else ""]
-        size = [f"{run['images']:,}", f"{run['parameters']:,}", f"{run['estimated_hours']:.2f}"]
+        hours = run["estimated_hours"] if run["hours"] is None else run["hours"]
+        size = [f"{run['images']:,}", f"{run['parameters']:,}", f"{hours:.2f}"]
         rows = run["rows"][0] + (f" (+{len(run['rows']) - 1} more)" if run["shared"] else "")
         lines.append((run["id"], run["state"], rows, *numbers, *size))
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     table = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     summary, estimate = description["summary"], description["estimate"]
     counted = ", ".join(f"{number} {stage}" for stage, number in summary.items())
-    table.append(
-        f"{counted}; {description['shared']} shared ({description['without_sharing']} runs without sharing), "
-        f"{description['complete']} complete; "
-        f"about {estimate['hours']:.2f} hours of {estimate['of']} for all of them"
-    )
-    table += sorted({f"missing: {run['missing']}" for run in description["runs"] if run["missing"]})
+    complete = f"{description['complete']} complete"
+    if description["complete"]:
+        complete += f" ({_time(description['hours_taken'])} one after another)"
+    left = f"about {_time(estimate['hours_left'])} of {estimate['of']} left"
+    if description["complete"] == len(description["runs"]):
+        left = "nothing left"
+    shared = f"{description['shared']} shared ({description['without_sharing']} runs without sharing)"
+    table.append(f"{counted}; {shared}, {complete}; {left}")
+    table += sorted({f"missing: {missing}" for run in description["runs"] for missing in run["missing"]})
     titles = [f"{name}: {title} (scale {description['scale']})" for name, title in description["experiments"].items()]
     return "\n".join([*titles, *table])
+
+
+def _time(hours: float) -> str:
+    return f"{hours:.2f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
 
 
 def describe_status(plan: Plan, store: Store) -> dict[str, Any]:

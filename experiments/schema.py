@@ -132,6 +132,17 @@ class Layer:
     dotted: bool = False
 
 
+def delta(source: str, tree: Tree) -> Layer:
+    """A layer of dotted keys. A section stands for the values it names; one that says its kind, or subsets, for all of it."""
+
+    def flat(key: str, value: Any) -> Tree:
+        if not isinstance(value, dict) or not value or "kind" in value or key.endswith("subsets"):
+            return {key: value}
+        return {path: one for name, inner in value.items() for path, one in flat(f"{key}.{name}", inner).items()}
+
+    return Layer(source, {path: one for key, value in tree.items() for path, one in flat(key, value).items()}, dotted=True)
+
+
 def overrides(pairs: Sequence[str]) -> Tree:
     """KEY=VALUE of the command line, values as YAML. Raises UserError."""
     found = {}
@@ -205,8 +216,8 @@ def file_layer(kind: str, name: str) -> Layer:
 
 
 def explain(error: ValidationError, model: type[BaseModel], layers: Sequence[Layer], prefix: str = "") -> str:
-    """The first problem in one line: file, key, what is wrong, what is allowed."""
-    problem = error.errors()[0]
+    """The first problem in one line: file, key, what is wrong, what is allowed. Unknown keys go first."""
+    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     location = [str(part) for part in problem["loc"]]
     if location[:1] != ["encoder"] and prefix:
         location = [prefix, *location]

@@ -1,6 +1,7 @@
 """A plan's experiments as tables: which runs fill each row, planned here or recorded in the results folder."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -37,12 +38,25 @@ def tables_of(plan: Plan, store: Store, *, recorded: bool) -> list[Table]:
 
 
 def recorded_seeds(plan: Plan, store: Store) -> dict[str, list[int]]:
-    """Experiment -> the seeds that it names, with those of its table as it was made; {} where there are no others."""
-    found = {}
-    for name, experiment in plan.experiments.items():
+    """Experiment -> the plan's seeds, with those of its table as it was made; {} where there are no others."""
+    found, more = {}, False
+    for name in plan.experiments:
+        planned = {cell.seed for cell in plan.cells if cell.experiment == name}
         rows = recorded_runs(store, table_name(name, plan.scale, plan.overrides)).values()
-        found[name] = sorted({*experiment.seeds, *(int(seed) for runs in rows for seed in runs)})
-    return found if any(len(seeds) > len(plan.experiments[name].seeds) for name, seeds in found.items()) else {}
+        found[name] = sorted({*planned, *(int(seed) for runs in rows for seed in runs)})
+        more = more or len(found[name]) > len(planned)
+    return found if more else {}
+
+
+def with_complete(plan: Plan, wider: Plan, store: Store) -> Plan:
+    """A plan with the complete cells of a wider one, of more seeds."""
+    asked = {(cell.experiment, cell.variant, cell.seed) for cell in plan.cells}
+    kept = [
+        cell
+        for cell in wider.cells
+        if (cell.experiment, cell.variant, cell.seed) in asked or _is_complete(store, cell.evaluate)
+    ]
+    return replace(wider.without(wider.experiments.keys() - plan.experiments.keys()), cells=kept)
 
 
 def _runs(plan: Plan, cells: list[Cell], noted: Mapping[str, Any], store: Store) -> dict[str, Any]:

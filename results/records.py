@@ -66,6 +66,10 @@ class StoredEvaluation(Stored):
         return self
 
 
+class StoredRun(Stored):
+    seconds: Annotated[float, Field(ge=0)]
+
+
 class StoredHardware(Stored):
     accelerator: str | None
     threads: Annotated[Whole, Field(gt=0)]

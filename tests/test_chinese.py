@@ -89,7 +89,7 @@ def test_a_character_is_drawn_and_not_a_box(font: Path) -> None:
 def test_without_a_font_the_package_to_install_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"no font with Chinese .* apt-get install fonts-wqy-microhei\), or name"):
         synthetic.fingerprint(WORDS)
-    reasons = {run.missing() for run in plan(folder, "smoke").runs.values()}
+    reasons = {text for run in plan(folder, "smoke").runs.values() for text in run.missing()}
     assert len(reasons) == 1
     assert "fonts-wqy-microhei" in reasons.pop()
     monkeypatch.setenv("LMIM_CJK_FONT", "/nowhere/font")
@@ -144,7 +144,7 @@ def test_a_font_that_lacks_characters_is_refused(folder: Path, monkeypatch: pyte
     assert fonts.cjk_faces("ab") == (latin,)
     with pytest.raises(UserError, match=rf"{latin}: lacks 2 of 4 characters, e\.g\. 的; name another font in LMIM_CJK_FONT"):
         fonts.cjk_faces("ab的一")
-    assert any("lacks" in run.missing() for run in plan(folder, "smoke").runs.values())
+    assert any("lacks" in text for run in plan(folder, "smoke").runs.values() for text in run.missing())
     monkeypatch.setenv("LMIM_CJK_FONT", str(latin))
     with pytest.raises(UserError, match=rf"{latin}: lacks (\d+) of \1 characters"):
         synthetic.fingerprint(WORDS)

@@ -204,6 +204,23 @@ def test_a_wrong_experiment_file_is_told_in_one_line_with_its_name(tmp_path: Pat
     assert "mine" in str(caught.value) or "base" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ({"encoder": {"depth": 3}}, {"encoder.depth": 3}),
+        ({"finetune.decoder": {"layers": 3}}, {"finetune.decoder.layers": 3}),
+        ({"pretrain": {"mask": {"ratio": 0.7}}}, {"pretrain.mask.ratio": 0.7}),
+        ({"pretrain.mask": {"kind": "block", "ratio": 0.7}}, {"pretrain.mask.kind": "block", "pretrain.mask.ratio": 0.7}),
+    ],
+)
+def test_a_section_goes_over_the_one_below_value_by_value(
+    tmp_path: Path, section: dict[str, Any], values: dict[str, Any]
+) -> None:
+    """As it does in a scale's file; what it does not name stays as it was, and not as the code's default has it."""
+    whole, dotted = (plan(tmp_path, overrides=settings).runs.keys() for settings in (section, values))
+    assert whole == dotted != plan(tmp_path).runs.keys()
+
+
 @pytest.mark.parametrize("settings", ["pretrain.start: teacher", "given.encoder: teacher"])
 def test_a_row_that_begins_with_its_teacher_needs_the_teachers_position_table(tmp_path: Path, settings: str) -> None:
     file = tmp_path / "mine.yaml"
@@ -215,7 +232,7 @@ def test_a_row_that_begins_with_its_teacher_needs_the_teachers_position_table(tm
 
 def test_a_paths_root_need_not_be_there_to_plan(tmp_path: Path) -> None:
     found = plan(tmp_path, overrides={"finetune.data.roots": ["mine/words"]})
-    assert any("mine/words: no LMDB here" in run.missing() for run in found.runs.values())
+    assert any("mine/words: no LMDB here" in text for run in found.runs.values() for text in run.missing())
 
 
 def test_begun_with_the_teacher_is_said_of_rows_and_not_of_the_teacher(tmp_path: Path) -> None:
@@ -254,7 +271,7 @@ def test_files_of_another_scale_are_left_out_and_named_unless_a_scale_is_given(t
 
 def test_a_missing_filter_list_is_told_before_anything_runs(tmp_path: Path) -> None:
     found = plan(tmp_path, overrides={"finetune.data.filters": ["nowhere.tsv"]})
-    assert {run.missing() for run in found.runs.values() if run.stage == "finetune"} == {"nowhere.tsv: no such file"}
+    assert [run.missing() for run in found.runs.values() if run.stage == "finetune"] == [["nowhere.tsv: no such file"]] * 3
 
 
 def test_a_file_that_is_no_filter_list_or_encoder_is_told_by_the_plan(tmp_path: Path) -> None:

@@ -605,6 +605,22 @@ def test_commands_go_on_beside_a_damaged_record(tmp_path: Path, capsys: pytest.C
         assert ("66.7" in out) == (expected == 2)
 
 
+def test_a_run_of_another_seed_adds_to_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is trained here: all is complete, one seed at a time."""
+    store = Store(tmp_path)
+    for seed in (0, 1):
+        plan = make_plan([DECODER], "smoke", store, precision=lambda: "fp32", overrides={}, seeds=[seed])
+        for cell in plan.cells:
+            for run in (cell.teacher, *cell.trainings):
+                write_training(store, run, 5, 1)
+            write_evaluation(store, cell.evaluate, {name: [1, 0, 1] for name in SUBSETS})
+        code, out, err = call(capsys, DECODER, "--scale", "smoke", "--results", tmp_path, "--seeds", seed)
+        assert code == 0, err
+    assert "images, seeds 0 1" in out
+    assert "Seeds: 0, 1." in (tmp_path / "tables" / "ablation_decoder.smoke.md").read_text()
+    assert "Seeds without" not in out
+
+
 def test_seeds_without_a_run_and_trainings_without_a_record_are_told(tmp_path: Path) -> None:
     store = Store(tmp_path)
     write_evaluation(store, "evaluate-a", {"curve": [1, 1, 0, 0]})
