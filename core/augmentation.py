@@ -65,18 +65,19 @@ def _rescale(images: Tensor, factor: int) -> Tensor:
     return functional.interpolate(functional.interpolate(images, small_size, mode="area"), images.shape[-2:], mode="bilinear")
 
 
-def augment(images: Tensor, draws: Draws | None = None, *, generator: torch.Generator) -> Tensor:
-    """(B, 3, H, W) in [0, 1] -> augmented, in [0, 1].
+def augment(images: Tensor, places: Tensor, batch: int, draws: Draws | None = None, *, generator: torch.Generator) -> Tensor:
+    """(B, 3, H, W) in [0, 1], at the given places (B,) of a batch -> augmented, in [0, 1].
 
-    draws: those of the whole run, which the images take in turn; None draws for each image. `generator` is a CPU generator;
-    draws are equal on every device."""
-    batch, size = len(images), (images.shape[-2], images.shape[-1])
-    one = draw(batch, size, generator=generator) if draws is None else draws.of(torch.arange(batch) % len(draws.sigma))
-    turned = torch.rand(batch, generator=generator) < 0.5
-    images = warp.apply_warp(images, torch.where(turned[:, None, None], one.matrix, warp.identity(batch)))
+    draws: those of the whole run, which the places take in turn; None draws for each place. `generator` is a CPU generator;
+    draws are equal on every device, and an image's depend on no other image."""
+    size = (images.shape[-2], images.shape[-1])
+    one = draw(batch, size, generator=generator).of(places) if draws is None else draws.of(places % len(draws.sigma))
+    turned = torch.rand(batch, generator=generator)[places] < 0.5
+    images = warp.apply_warp(images, torch.where(turned[:, None, None], one.matrix, warp.identity(len(places))))
 
-    deteriorated = torch.rand(batch, generator=generator) < 0.25
-    grain = torch.randn(images.shape, generator=generator) * (one.deviation * deteriorated).view(-1, 1, 1, 1)
+    deteriorated = torch.rand(batch, generator=generator)[places] < 0.25
+    grain = torch.randn(batch, *images.shape[1:], generator=generator)[places]
+    grain = grain * (one.deviation * deteriorated).view(-1, 1, 1, 1)
     images = (images + grain.to(images)).clamp(0, 1)
     sigma, factors = one.sigma * deteriorated, one.factor * deteriorated
     if (rows := sigma.nonzero()[:, 0]).numel():
@@ -85,7 +86,7 @@ def augment(images: Tensor, draws: Draws | None = None, *, generator: torch.Gene
         if (rows := (factors == factor).nonzero()[:, 0]).numel():
             images[rows] = _rescale(images[rows], factor)
 
-    coloured = torch.rand(batch, generator=generator) < 0.25
-    half = [torch.where(coloured, warp.uniform(0.5, 1.5, batch, generator=generator), torch.ones(batch)) for _ in range(3)]
-    hue = torch.where(coloured, warp.uniform(-0.1, 0.1, batch, generator=generator) * 2 * math.pi, torch.zeros(batch))
+    coloured = torch.rand(batch, generator=generator)[places] < 0.25
+    half = [torch.where(coloured, warp.uniform(0.5, 1.5, batch, generator=generator)[places], torch.ones(())) for _ in range(3)]
+    hue = warp.uniform(-0.1, 0.1, batch, generator=generator)[places] * 2 * math.pi * coloured
     return warp.apply_colour(images, warp.saturation_and_hue(half[0], hue), half[1], half[2])

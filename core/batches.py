@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -19,12 +20,15 @@ PART = 1 << 20  # images shuffled at a time
 class Batch:
     """Images of one step: those that could be read, their numbers in the data set, their labels ("" where none).
 
-    unreadable: numbers of those that could not; under policy `released` another sample stands for them all the same."""
+    unreadable: numbers of those that could not; under policy `released` another sample stands for them all the same.
+    places: where the images stood in the step's batch of `size`, of which this may be one process's share."""
 
     images: Tensor  # (B, 3, H, W) uint8
     indices: list[int]
     labels: list[str]
     unreadable: list[int]
+    places: list[int]
+    size: int
 
 
 _Sample = tuple[int, Tensor | None, str, bool]  # number, image, label, whether the number's own image could be read
@@ -51,13 +55,15 @@ class _Read(Dataset[_Sample]):
         return index, None, "", False
 
 
-def _collate(samples: list[_Sample]) -> Batch:
-    whole = [(index, image, label) for index, image, label, _ in samples if image is not None]
+def _collate(samples: list[_Sample], first: int, size: int | None) -> Batch:
+    whole = [(place, *sample) for place, sample in enumerate(samples, first) if sample[1] is not None]
     return Batch(
-        images=torch.stack([image for _, image, _ in whole]) if whole else torch.empty(0),
-        indices=[index for index, _, _ in whole],
-        labels=[label for _, _, label in whole],
+        images=torch.stack([image for _, _, image, _, _ in whole if image is not None]) if whole else torch.empty(0),
+        indices=[index for _, index, _, _, _ in whole],
+        labels=[label for _, _, _, label, _ in whole],
         unreadable=[index for index, _, _, readable in samples if not readable],
+        places=[place for place, *_ in whole],
+        size=len(samples) if size is None else size,
     )
 
 
@@ -100,15 +106,27 @@ class Shuffled:
 
 
 class ShuffledBatches(Sampler[list[int]]):
-    """The batches of steps `start` to `stop`. Each takes `sizes[i]` images of `groups[i]`, which walks on by itself."""
+    """The batches of steps `start` to `stop`. Each takes `sizes[i]` images of `groups[i]`, which walks on by itself.
 
-    def __init__(self, groups: Sequence[Selection], sizes: Sequence[int], start: int, stop: int, seed: int) -> None:
+    share: the places of a batch that this process takes; None stands for all."""
+
+    def __init__(
+        self,
+        groups: Sequence[Selection],
+        sizes: Sequence[int],
+        start: int,
+        stop: int,
+        seed: int,
+        share: slice | None = None,
+    ) -> None:
         self.groups, self.sizes, self.start, self.stop, self.seed = groups, sizes, start, stop, seed
+        self.share = share or slice(0, sum(sizes))
 
     def __iter__(self) -> Iterator[list[int]]:
         walks = [Shuffled(group, self.seed, f"order {number}") for number, group in enumerate(self.groups)]
         for step in range(self.start, self.stop):
-            yield [image for walk, size in zip(walks, self.sizes, strict=True) for image in walk.take(step * size, size)]
+            whole = [image for walk, size in zip(walks, self.sizes, strict=True) for image in walk.take(step * size, size)]
+            yield whole[self.share]
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -126,10 +144,13 @@ def load_batches(
     """Read the batches named by `batches`, in order, decoded to `size`, with `workers` processes (0: this one).
 
     limit: policy `released`: a broken image, or a label of so many characters, gives way to the next sample that fits."""
+    collate = partial(_collate, first=0, size=None)
+    if isinstance(batches, ShuffledBatches):
+        collate = partial(_collate, first=batches.share.start, size=sum(batches.sizes))
     return DataLoader(
         _Read(images, size, labelled, limit),  # type: ignore[arg-type]  # indexed by the sampler, it needs no length
         batch_sampler=batches,
-        collate_fn=_collate,
+        collate_fn=collate,
         num_workers=workers,
     )
 

@@ -176,6 +176,16 @@ class Dropped:
     replaced: int = 0  # policy `released`: another sample took the place
     filtered: int = 0  # left out by a filter list
 
+    @classmethod
+    def total(cls, parts: "Iterable[Dropped]") -> "Dropped":
+        """What all parts dropped together."""
+        whole = cls()
+        for part in parts:
+            for name, value in vars(part).items():
+                mine = getattr(whole, name)
+                setattr(whole, name, mine | value if isinstance(value, set) else mine + value)
+        return whole
+
     def counts(self) -> dict[str, int]:
         return {
             "unreadable": len(self.unreadable),

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from core.config import Encoder, ReconstructionDecoder
+from core.dropout import Dropout, by_chunk
 from core.vit import initialise, position_table, table_columns
 
 
@@ -24,10 +25,10 @@ class DecoderBlock(nn.Module):
         self.feedforward = nn.Sequential(
             nn.Linear(config.width, config.feedforward),
             nn.GELU(),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             nn.Linear(config.feedforward, config.width),
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(config.width, eps=1e-6) for _ in self.order)
 
     def forward(self, sequence: Tensor, guidance: Tensor | None) -> Tensor:
@@ -40,10 +41,20 @@ class DecoderBlock(nn.Module):
         if step == "FFN":
             return self.feedforward(sequence)
         if step == "SA":
-            return self.self_attention(sequence, sequence, sequence, need_weights=False)[0]
+            return attend(self.self_attention, sequence, sequence)
         if self.cross_attention is None or guidance is None:
             raise ValueError("a block with cross-attention needs guidance features")
-        return self.cross_attention(sequence, guidance, guidance, need_weights=False)[0]
+        return attend(self.cross_attention, sequence, guidance)
+
+
+def attend(attention: nn.MultiheadAttention, queries: Tensor, source: Tensor) -> Tensor:
+    """Multi-head attention (B, T, D) over (B, S, D) -> (B, T, D)."""
+
+    def one(queries: Tensor, source: Tensor) -> Tensor:
+        return attention(queries, source, source, need_weights=False)[0]
+
+    drops = attention.training and attention.dropout > 0
+    return by_chunk(one, queries, source) if drops else one(queries, source)
 
 
 class GuidedDecoder(nn.Module):

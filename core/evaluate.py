@@ -28,17 +28,19 @@ def read_batch(model: Recognizer, images: torch.Tensor) -> list[tuple[str, float
 def read_images(
     model: Recognizer, images: WordImages, batch: int, precision: Precision, machine: Machine, name: str
 ) -> tuple[list[Reading], Dropped]:
-    """Greedy readings of every image, in order, and what could not be read or labelled. Raises Interrupted."""
+    """Greedy readings of every image, in order, and what could not be read or labelled. Raises Interrupted.
+
+    Each process reads its own share of the batches; all return the whole."""
     model.eval()
     readings: list[Reading] = []
     dropped = Dropped()
     charset, max_length = model.charset, model.config.max_length
     chosen = images.selection()
-    order = [chosen[np.arange(start, min(start + batch, len(chosen)))].tolist() for start in range(0, len(chosen), batch)]
-    dropped.filtered = len(images) - len(chosen)
+    starts = range(0, len(chosen), batch)[machine.team.rank :: machine.team.size]  # batches as they are with one process
+    order = [chosen[np.arange(start, min(start + batch, len(chosen)))].tolist() for start in starts]
     started = time.monotonic()
     for part in load_batches(images, model.config.encoder.image, order, labelled=True, workers=machine.workers):
-        if machine.should_stop():
+        if machine.team.leads and machine.should_stop():
             raise Interrupted(f"stopped while reading {name}; evaluation starts again from its first image")
         read: list[tuple[str, float]] = []
         if part.indices:
@@ -53,9 +55,13 @@ def read_images(
             dropped.unreadable.add(index)
             readings.append(Reading(index, images.label(index) or "", "", 0.0, readable=False))
         rate = len(readings) / (time.monotonic() - started)
-        left = (len(chosen) - len(readings)) / rate
-        machine.on_progress(Progress(len(readings), len(chosen), "images", rate, left, name))
-    return sorted(readings, key=lambda reading: reading.index), dropped
+        mine = sum(map(len, order))
+        machine.on_progress(Progress(len(readings), mine, "images", rate, (mine - len(readings)) / rate, name))
+    shares = machine.team.gather((readings, dropped))
+    readings = sorted((reading for share, _ in shares for reading in share), key=lambda reading: reading.index)
+    whole = Dropped.total([dropped for _, dropped in shares])
+    whole.filtered = len(images) - len(chosen)
+    return readings, whole
 
 
 def load_recognizer(path: Path, device: torch.device) -> Recognizer:

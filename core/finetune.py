@@ -64,6 +64,7 @@ class FinetuneTask:
     def __init__(self, config: Finetune, model: Recognizer, validation: WordImages | None, machine: Machine) -> None:
         self.config, self.validation, self.machine = config, validation, machine
         self.model = model.to(machine.device).train()
+        self.network = machine.team.distribute(self.model)
         self.validated: dict[str, float] = {}
         self.draws = None
         if config.augmentation_draws is not None:
@@ -75,12 +76,13 @@ class FinetuneTask:
         tokens, lengths = self.model.charset.encode(batch.labels, self.config.max_length)
         images = to_unit(batch.images, device)
         if self.config.augmentation == "abinet":
-            images = augment(images, self.draws, generator=generator(self.config.seed, "augmentation", step))
+            source = generator(self.config.seed, "augmentation", step)
+            images = augment(images, torch.tensor(batch.places), batch.size, self.draws, generator=source)
         images = normalise(images)
 
         def losses(part: slice) -> Losses:
             target, length = tokens[part].to(device), lengths[part].to(device)
-            return {"loss": reading_loss(self.model(images[part], target, length), target, length)}
+            return {"loss": reading_loss(self.network(images[part], target, length), target, length)}
 
         return losses
 
@@ -114,6 +116,7 @@ def finetune(
     limit = length_limit(config) if config.labels == "released" else None
     size, workers = config.encoder.image, machine.workers
     training.run(load_batches(images, size, training.order(), labelled=True, workers=workers, limit=limit))
-    checkpoint.save(folder / MODEL, artefact(model), {"stage": "finetune", "config": config.model_dump(mode="json")})
+    if machine.team.leads:
+        checkpoint.save(folder / MODEL, artefact(model), {"stage": "finetune", "config": config.model_dump(mode="json")})
     dropped.unreadable = training.unreadable
     return training.metrics() | {"dropped": dropped.counts()} | task.validated

@@ -53,7 +53,7 @@ class View:
     jitter_contrast: Tensor  # (B,) factor about the mean grey
     brightness: Tensor  # (B,)
 
-    def __getitem__(self, part: slice) -> "View":
+    def __getitem__(self, part: slice | Tensor) -> "View":
         return View(*(getattr(self, field.name)[part] for field in fields(self)))
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +15,12 @@ from core import checkpoint
 from core.batches import Batch, ShuffledBatches
 from core.config import Precision, TrainingRun, steps
 from core.data import Selection, WordImages
+from core.dropout import chunks_of, drawn_for
 from core.errors import UserError
 from core.files import write_text
 from core.optim import learning_rate, make_optimiser, set_rate
 from core.randomness import derive_seed
+from core.team import ALONE, Team, synchronised
 
 CHECKPOINT, METRICS, TENSORBOARD = "checkpoint.safetensors", "metrics.jsonl", "tensorboard"
 Losses = dict[str, Tensor]
@@ -46,13 +48,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class Machine:
-    """How a run is computed; no part of its identity. It may change the last bits, and `micro_batch` the draws of dropout."""
+    """How a run is computed; no part of its identity. It may change the last bits, no more."""
 
     device: torch.device
-    micro_batch: int | None = None  # images at a time; gradients accumulate to the config's batch
+    micro_batch: int | None = None  # images at a time (whole chunks: core/dropout.py); gradients add up to the batch's
     workers: int = 0  # processes that read images
     checkpoint_seconds: float = 60.0  # between checkpoints; longer where writing one takes over 1 % of it
     should_stop: Callable[[], bool] = lambda: False
+    should_save: Callable[[], bool] = lambda: False  # a checkpoint is wanted now, for what may come
+    team: Team = ALONE
     on_progress: Callable[[Progress], None] = lambda progress: None
 
 
@@ -63,8 +67,12 @@ class Task(Protocol):
     def model(self) -> nn.Module:
         """Its trainable parameters are trained, its others left alone."""
 
+    @property
+    def network(self) -> nn.Module:
+        """The model as the losses call it (`Team.distribute`)."""
+
     def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
-        """Draw all that is random for the whole batch; return the losses of any slice of it, as means over its images.
+        """Draw all that is random for the whole batch; return the losses of any slice of the images, as means over these.
 
         `loss` is the one minimised."""
 
@@ -111,19 +119,22 @@ class Training:
         """groups: the images of `config.data`, and of its mix. Raises UserError if the schedule has not one step."""
         self.task, self.folder, self.machine, self.groups = task, folder, machine, groups
         self.config, self.seed, self.precision = config.optimiser, config.seed, config.precision
+        self.image_size = config.encoder.image
         self.sizes = config.data.sizes(self.config.batch)
         epoch = config.data.epoch([len(group) for group in groups], self.config.batch)
         self.per_epoch, self.total = steps(epoch, self.config.batch, self.config.epochs)
         self.optimiser = make_optimiser(task.model, self.config, config.encoder.depth)
         self.step, self.images, self.seconds = 0, 0, 0.0
         self.latest: Losses = {}
+        self.stopping = False
         self.unreadable: set[int] = set()
         self._restore()
-        self.log = MetricLog(folder, self.step)
+        self.log = MetricLog(folder, self.step) if machine.team.leads else None
 
     def order(self) -> ShuffledBatches:
         """The batches of the steps still to be done."""
-        return ShuffledBatches(self.groups, self.sizes, self.step, self.total, self.seed)
+        share = self.machine.team.share(self.config.batch)
+        return ShuffledBatches(self.groups, self.sizes, self.step, self.total, self.seed, share)
 
     def run(self, batches: Iterable[Batch]) -> None:
         """Train on the batches of the steps from `self.step` on. Raises Interrupted (after a checkpoint), NonFiniteLoss."""
@@ -134,10 +145,10 @@ class Training:
                 self._one_step(batch)
                 now = time.monotonic()
                 going_on = self.step < self.total  # the last step's checkpoint would skip what follows that step
-                if going_on and self.machine.should_stop():
+                if going_on and self.stopping:
                     self.save()
                     raise Interrupted(f"stopped after step {self.step} of {self.total}; its checkpoint is kept")
-                if going_on and now - saved >= interval:
+                if going_on and (now - saved >= interval or self.machine.should_save()):
                     self.save()
                     saved = time.monotonic()
                     interval = max(self.machine.checkpoint_seconds, 100 * (saved - now))
@@ -147,40 +158,55 @@ class Training:
                     self.machine.on_progress(Progress(self.step, self.total, "steps", rate, left))
                     shown, images_shown = now, self.images
         finally:
-            self.log.close()
+            if self.log is not None:
+                self.log.close()
         if not self.images:
             raise UserError(f"none of the {len(self.unreadable)} images could be decoded; check the data")
 
     def _one_step(self, batch: Batch) -> None:
-        started, step = time.monotonic(), self.step
+        started, step, team = time.monotonic(), self.step, self.machine.team
         rate = learning_rate(self.config, step / self.per_epoch)
-        losses = self.latest = self.update(batch, rate) if batch.indices else {}
-        self.step, self.images = step + 1, self.images + len(batch.indices)
-        self.unreadable.update(batch.unreadable)
+        asked = team.leads and self.machine.should_stop()  # the leader's word counts, so that all stop after the same step
+        images, unreadable, stopping = team.totals(len(batch.indices), len(batch.unreadable), int(asked))
+        losses = self.latest = self.update(batch, images, rate) if images else {}
+        self.step, self.images, self.stopping = step + 1, self.images + images, bool(stopping)
+        if unreadable:
+            self.unreadable.update(*team.gather(batch.unreadable))
         if losses and (step % 10 == 0 or self.step == self.total):
             check_finite(losses, step)
             values = {name: float(value) for name, value in losses.items()}
-            self.log.write(step, values | {"learning_rate": rate, "images": self.images})
+            self._log(step, values | {"learning_rate": rate, "images": self.images})
         if self.step % self.per_epoch == 0 or self.step == self.total:
-            self.log.write(step, self.task.after_epoch(-(-self.step // self.per_epoch)))
+            self._log(step, self.task.after_epoch(-(-self.step // self.per_epoch)))
         self.seconds += time.monotonic() - started
 
-    def update(self, batch: Batch, rate: float) -> Losses:
-        """One optimiser step on a batch, in as many parts as the machine needs; returns the batch's mean losses."""
-        torch.manual_seed(derive_seed(self.seed, "dropout", self.step))
-        size = len(batch.indices)
-        part_size = self.machine.micro_batch or size
-        losses_of = self.task.begin(batch, self.step)
+    def _log(self, step: int, values: dict[str, float]) -> None:
+        if self.log is not None:
+            self.log.write(step, values)
+
+    def update(self, batch: Batch, images: int, rate: float) -> Losses:
+        """One optimiser step on a batch, in as many parts as the machine needs; returns the batch's mean losses.
+
+        images: those of the batch that could be read, by all processes."""
+        team, device = self.machine.team, self.machine.device
+        seed = derive_seed(self.seed, "dropout", self.step)
+        mine = batch if batch.indices else _blank(batch, team, self.image_size)
+        losses_of = self.task.begin(mine, self.step)
         means: Losses = {}
-        for start in range(0, size, part_size):
-            part = slice(start, min(start + part_size, size))
-            share = (part.stop - part.start) / size
-            with autocast(self.machine.device, self.precision):
+        parts = _parts(mine, self.machine.micro_batch)
+        for part in parts:
+            share = len(batch.indices[part]) / images
+            with (
+                synchronised(self.task.network, part is parts[-1]),
+                autocast(device, self.precision),
+                drawn_for(seed, mine.places[part], mine.size),
+            ):
                 losses = losses_of(part)
-            (losses["loss"] * share).backward()
+                (losses["loss"] * (share * team.size)).backward()  # DistributedDataParallel will divide by the team's size
             for name, value in losses.items():
                 means[name] = means.get(name, torch.zeros((), device=value.device)) + value.detach() * share
-        if self.machine.device.type == "cpu":  # elsewhere reading it every step would stall the device
+        means = team.summed(means)
+        if device.type == "cpu":  # elsewhere reading it every step would stall the device
             check_finite(means, self.step)
         if self.config.clip is not None:
             nn.utils.clip_grad_norm_(trainable(self.task.model).values(), self.config.clip)
@@ -201,6 +227,8 @@ class Training:
     def save(self) -> None:
         """Write the checkpoint: trained weights, optimiser state, counters. Raises NonFiniteLoss rather than keep a wreck."""
         check_finite(self.latest, self.step - 1)
+        if not self.machine.team.leads:
+            return
         tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in trainable(self.task.model).items()}
         for number, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
@@ -226,6 +254,30 @@ class Training:
         self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
         self.step, self.images, self.seconds = counters["step"], counters["images"], counters["seconds"]
         self.unreadable = set(counters["unreadable"])
+
+
+def _parts(batch: Batch, micro_batch: int | None) -> list[slice]:
+    """The images of a batch in parts of whole chunks, each of at most `micro_batch` images where a chunk is no more."""
+    if micro_batch is None:
+        return [slice(0, len(batch.places))]
+    parts: list[slice] = []
+    for _, rows in chunks_of(batch.places, batch.size):
+        if parts and rows.stop - parts[-1].start <= micro_batch:
+            parts[-1] = slice(parts[-1].start, rows.stop)
+        else:
+            parts.append(rows)
+    return parts
+
+
+def _blank(batch: Batch, team: Team, size: tuple[int, int]) -> Batch:
+    """A black image of no weight, for a process none of whose images could be read: the others wait for its gradients."""
+    return replace(
+        batch,
+        images=torch.zeros(1, 3, *size, dtype=torch.uint8),
+        indices=[-1],
+        labels=[""],
+        places=[team.share(batch.size).start],
+    )
 
 
 def check_finite(losses: Losses, step: int) -> None:

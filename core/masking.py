@@ -66,15 +66,19 @@ def density_mask(density: Tensor, rows: int, ratio: float, focus: float, *, gene
     return visible_from_noise(noise, visible_count(noise.shape[1], ratio))
 
 
-def draw_visible(config: Mask, encoder: Encoder, images: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Visible patches of the images (B, 3, H, W) as the config asks; (B, V)."""
-    batch, (rows, columns) = len(images), encoder.grid
+def draw_visible(
+    config: Mask, encoder: Encoder, images: Tensor, places: Tensor, batch: int, *, generator: torch.Generator
+) -> Tensor:
+    """Visible patches of the images (B, 3, H, W) at the given places (B,) of a batch, as the config asks; (B, V).
+
+    What is drawn is drawn for every place, so that an image's mask depends on no other image."""
+    rows, columns = encoder.grid
     if config.kind == "block":
-        return block_mask(batch, encoder.grid, config.ratio, generator=generator)
+        return block_mask(batch, encoder.grid, config.ratio, generator=generator)[places]
     if config.kind == "density":
-        density = stroke_density(images, encoder.patch)
-        return density_mask(density, rows, config.ratio, config.focus, generator=generator)
-    return random_mask(batch, rows * columns, config.ratio, generator=generator)
+        density = torch.ones(batch, columns).index_copy(0, places, stroke_density(images, encoder.patch))
+        return density_mask(density, rows, config.ratio, config.focus, generator=generator)[places]
+    return random_mask(batch, rows * columns, config.ratio, generator=generator)[places]
 
 
 def hidden_patches(visible: Tensor, patches: int) -> Tensor:

@@ -51,23 +51,25 @@ def make_model(config: Pretrain, teacher: Path | None) -> LMIM:
 class PretrainTask:
     """Masks, guidance views and losses of one batch."""
 
-    def __init__(self, config: Pretrain, model: LMIM, device: torch.device) -> None:
-        self.config, self.device = config, device
-        self.model = model.to(device).train()
+    def __init__(self, config: Pretrain, model: LMIM, machine: Machine) -> None:
+        self.config, self.device = config, machine.device
+        self.model = model.to(machine.device).train()
         self.model.target.eval()
+        self.network = machine.team.distribute(self.model)
 
     def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
         seed, encoder = self.config.seed, self.config.encoder
-        visible = draw_visible(self.config.mask, encoder, batch.images, generator=generator(seed, "mask", step))
+        places, source = torch.tensor(batch.places), generator(seed, "mask", step)
+        visible = draw_visible(self.config.mask, encoder, batch.images, places, batch.size, generator=source)
         view = None
         if self.config.guidance is not None:
             strength = STRENGTHS[self.config.guidance.strength]
-            view = draw_view(strength, len(batch.indices), encoder.image, generator=generator(seed, "guidance", step))
+            view = draw_view(strength, batch.size, encoder.image, generator=generator(seed, "guidance", step))[places]
 
         def losses(part: slice) -> Losses:
             images = to_unit(batch.images[part], self.device)
             views = None if view is None else look(images, view[part])
-            output = self.model(normalise(images), views, visible[part].to(self.device))
+            output = self.network(normalise(images), views, visible[part].to(self.device))
             named = {"loss": output.loss, "reconstruction": output.reconstruction}
             return named if output.alignment is None else named | {"alignment": output.alignment}
 
@@ -86,18 +88,21 @@ class ContrastTask:
             raise UserError("SeqCLR compares all images of a batch with one another: run it without --micro-batch")
         torch.manual_seed(derive_seed(config.seed, "pretrain", "weights"))
         self.config, self.device = config, machine.device
-        self.model = SeqCLR(config.encoder, config.contrast).to(machine.device).train()
+        self.model = SeqCLR(config.encoder, config.contrast, machine.team).to(machine.device).train()
+        self.network = machine.team.distribute(self.model)
 
     def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
+        places = torch.tensor(batch.places)
+
         def draw(name: str) -> View:
             source = generator(self.config.seed, "guidance", name, step)
-            return draw_view(STRENGTHS["steady"], len(batch.indices), self.config.encoder.image, generator=source)
+            return draw_view(STRENGTHS["steady"], batch.size, self.config.encoder.image, generator=source)[places]
 
         views = draw("first"), draw("second")
 
         def losses(part: slice) -> Losses:
             images = to_unit(batch.images[part], self.device)
-            output = self.model(*(look(images, view[part]) for view in views))
+            output = self.network(*(look(images, view[part]) for view in views), places, batch.size)
             return {"loss": output.loss, "matched": output.matched}
 
         return losses
@@ -122,9 +127,10 @@ def pretrain(
     if isinstance(config, ContrastivePretrain):
         task = ContrastTask(config, machine)
     else:
-        task = PretrainTask(config, make_model(config, teacher), machine.device)
+        task = PretrainTask(config, make_model(config, teacher), machine)
     training = Training(task, config, training_groups(config, images, ()), folder, machine)
     training.run(load_batches(images, config.encoder.image, training.order(), labelled=False, workers=machine.workers))
-    checkpoint.save(folder / MODEL, artefact(task.model), {"stage": "pretrain", "config": config.model_dump(mode="json")})
+    if machine.team.leads:
+        checkpoint.save(folder / MODEL, artefact(task.model), {"stage": "pretrain", "config": config.model_dump(mode="json")})
     dropped = {"unreadable": len(training.unreadable), "filtered": len(images.left_out)}
     return training.metrics() | {"dropped": dropped}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from core.config import RecognizerModel, TextDecoder
+from core.dropout import Dropout, attention
 from core.text import make_charset
 from core.vit import VisionTransformer, initialise
 
@@ -39,7 +40,7 @@ class Attention(nn.Module):
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, T, D) over keys and values (B, H, S, K) -> (B, T, D). mask: true where a key may be seen."""
         dropout = self.dropout if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(self._split(self.query(queries)), keys, values, mask, dropout)
+        mixed = attention(self._split(self.query(queries)), keys, values, mask, dropout)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
@@ -56,7 +57,7 @@ class TextDecoderLayer(nn.Module):
             nn.Linear(config.feedforward, config.width),
         )
         self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(3))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, text: Tensor, image: tuple[Tensor, Tensor], past: "Cache | None", mask: Tensor | None) -> Tensor:
         """(B, T, D) text; image keys and values (B, H, M, K); with `past`, T is 1 and earlier positions come from it."""
@@ -101,7 +102,7 @@ class Recognizer(nn.Module):
         self.layers = nn.ModuleList(TextDecoderLayer(config.decoder) for _ in range(config.decoder.layers))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.classify = nn.Linear(width, self.charset.classes)
-        self.dropout = nn.Dropout(config.decoder.dropout)
+        self.dropout = Dropout(config.decoder.dropout)
         for part in (self.bridge, self.layers, self.norm, self.classify):
             initialise(part)
 

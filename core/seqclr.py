@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from core.config import Contrast, Encoder
+from core.team import ALONE, Team
 from core.vit import VisionTransformer, initialise
 
 
@@ -21,21 +22,23 @@ def window_features(features: Tensor, grid: tuple[int, int], windows: int) -> Te
     return functional.adaptive_avg_pool1d(columns.transpose(1, 2), windows).transpose(1, 2)
 
 
-def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+def nt_xent(first: Tensor, second: Tensor, temperature: float, own: Tensor | None = None) -> Tensor:
     """Normalised, temperature-scaled cross-entropy over the instances of two views; scalar, in nats.
 
     first, second: (K, P), row k of both from the same window of the same image. Each of the 2 K instances must find its other
-    view among the 2 K - 1 others. Raises ValueError if shapes differ or there is nothing to tell apart."""
+    view among the 2 K - 1 others; the mean is over all of them, or over the rows `own` of both views. Raises ValueError if
+    shapes differ or there is nothing to tell apart."""
     if first.shape != second.shape or len(first) < 2:
         raise ValueError(
             f"two views of at least two instances each are needed, not {tuple(first.shape)}, {tuple(second.shape)}"
         )
     with torch.autocast(first.device.type, enabled=False):  # similarities as near as these need all their digits
         instances = functional.normalize(torch.cat([first, second]).float(), dim=1)
-        similarity = instances @ instances.T / temperature  # (2 K, 2 K)
-        similarity = similarity.masked_fill(torch.eye(len(instances), dtype=torch.bool, device=similarity.device), -torch.inf)
-        partner = torch.arange(len(instances), device=similarity.device).roll(len(first))
-        return functional.cross_entropy(similarity, partner)
+        numbers = torch.arange(len(instances), device=instances.device)
+        rows = numbers if own is None else torch.cat([own, own + len(first)])
+        similarity = instances[rows] @ instances.T / temperature  # (2 K, 2 K), or those rows of it
+        similarity = similarity.masked_fill(rows[:, None] == numbers, -torch.inf)
+        return functional.cross_entropy(similarity, numbers.roll(len(first))[rows])
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ class Output:
 class SeqCLR(nn.Module):
     """Encoder and projection head. The head serves pre-training only."""
 
-    def __init__(self, encoder: Encoder, contrast: Contrast) -> None:
+    def __init__(self, encoder: Encoder, contrast: Contrast, team: Team = ALONE) -> None:
         super().__init__()
-        self.contrast = contrast
+        self.contrast, self.team = contrast, team
         self.encoder = VisionTransformer(encoder)
         self.head = nn.Sequential(
             nn.Linear(encoder.width, encoder.width), nn.GELU(), nn.Linear(encoder.width, contrast.projection)
@@ -59,14 +62,22 @@ class SeqCLR(nn.Module):
         initialise(self.head)
 
     def instances(self, views: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> (K, P), an image's windows one after another."""
-        windows = window_features(self.encoder(views), self.encoder.config.grid, self.contrast.windows)
-        return self.head(windows).flatten(0, 1)
+        """(B, 3, H, W) in [-1, 1] -> (B, W, P)."""
+        return self.head(window_features(self.encoder(views), self.encoder.config.grid, self.contrast.windows))
 
-    def forward(self, first: Tensor, second: Tensor) -> Output:
-        """Two views (B, 3, H, W) of the same images, in [-1, 1]."""
-        one, other = self.instances(first), self.instances(second)
+    def forward(self, first: Tensor, second: Tensor, places: Tensor, batch: int) -> Output:
+        """Two views (B, 3, H, W) of the same images, in [-1, 1], and the images' places in a batch of so many.
+
+        The loss is these images' own; they are compared with all images of the batch, whichever process has them."""
+        both = torch.stack([self.instances(first), self.instances(second)], dim=1).float()  # (B, 2, W, P)
+        marked = torch.cat([both, torch.ones_like(both[..., :1])], dim=-1)  # to tell rows that are there
+        whole = self.team.gather_rows(marked, places, batch)
+        there = whole[:, 0, 0, -1].detach() > 0  # (batch,)
+        own = (there.cumsum(0) - 1)[places.to(there.device)]  # of the images that are there, these
+        one, other = whole[there, ..., :-1].transpose(0, 1).flatten(1, 2)  # (K, P) each, an image's windows one after another
+        windows = torch.arange(self.contrast.windows, device=own.device)
+        rows = (own[:, None] * self.contrast.windows + windows).flatten()
         with torch.no_grad():
-            similarity = functional.normalize(one.float(), dim=1) @ functional.normalize(other.float(), dim=1).T
-            matched = (similarity.argmax(1) == torch.arange(len(one), device=one.device)).float().mean()
-        return Output(nt_xent(one, other, self.contrast.temperature), matched)
+            similarity = functional.normalize(one[rows], dim=1) @ functional.normalize(other, dim=1).T
+            matched = (similarity.argmax(1) == rows).float().mean()
+        return Output(nt_xent(one, other, self.contrast.temperature, rows), matched)

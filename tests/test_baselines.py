@@ -59,7 +59,7 @@ def seqclr_config(**changes: Any) -> ContrastivePretrain:
 
 def batch(images: int) -> Batch:
     pixels = torch.randint(0, 256, (images, 3, 32, 128), dtype=torch.uint8, generator=generator(5))
-    return Batch(pixels, list(range(images)), ["ab"] * images, [])
+    return Batch(pixels, list(range(images)), ["ab"] * images, [], list(range(images)), images)
 
 
 # SeqCLR
@@ -123,7 +123,7 @@ def test_seqclr_learns_to_tell_windows_apart(machine: Machine) -> None:
     optimiser = torch.optim.AdamW(task.model.parameters(), lr=1e-3)
     seen, matched = [], []
     for step in range(60):
-        losses = task.begin(Batch(pixels, list(range(16)), [""] * 16, []), step)(slice(0, 16))
+        losses = task.begin(Batch(pixels, list(range(16)), [""] * 16, [], list(range(16)), 16), step)(slice(0, 16))
         losses["loss"].backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -229,12 +229,12 @@ def test_draws_of_the_run_are_the_same_at_every_step_and_others_are_not() -> Non
     draws = replace(draws, deviation=torch.zeros(1), sigma=torch.zeros(1), factor=torch.zeros(1, dtype=torch.long))
     warped = warp.apply_warp(images, draws.matrix.expand(64, -1, -1))
     for step in range(2):
-        seen = augmentation.augment(images, draws, generator=generator(2, step))
+        seen = augmentation.augment(images, torch.arange(64), 64, draws, generator=generator(2, step))
         as_drawn = (seen - warped).flatten(1).abs().amax(1) < 1e-3
         unchanged = (seen - images).flatten(1).abs().amax(1) < 1e-3
         assert 0.2 < as_drawn.float().mean() < 0.55, "geometry half of the time, of which a quarter is coloured"
         assert 0.2 < unchanged.float().mean() < 0.55
-    free = augmentation.augment(images, generator=generator(2, 0))
+    free = augmentation.augment(images, torch.arange(64), 64, generator=generator(2, 0))
     assert ((free - warped).flatten(1).abs().amax(1) > 1e-3).all()
 
 

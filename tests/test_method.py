@@ -19,6 +19,7 @@ from core.config import (
 )
 from core.guidance import OPERATIONS, STRENGTHS, choose_operations, draw_view, guidance_view
 from core.lmim import LMIM, alignment_loss, reconstruction_loss, total_loss
+from core.loop import Machine
 from core.masking import block_mask, draw_visible, hidden_patches, random_mask, stroke_density
 from core.pretrain import PretrainTask, make_model
 from core.randomness import generator
@@ -44,10 +45,13 @@ def pretrain_config(**changes: Any) -> Pretrain:
 @pytest.mark.parametrize("kind", ["random", "block", "density"])
 @pytest.mark.parametrize("ratio", [0.6, 0.8, 0.9])
 def test_a_mask_hides_the_same_number_of_patches_in_every_image(kind: str, ratio: float) -> None:
-    visible = draw_visible(Mask(kind=kind, ratio=ratio), Encoder(), torch.rand(16, 3, 32, 128), generator=generator(0))
+    images, places = torch.rand(16, 3, 32, 128), torch.arange(16)
+    visible = draw_visible(Mask(kind=kind, ratio=ratio), Encoder(), images, places, 16, generator=generator(0))
     assert visible.shape == (16, visible_count(256, ratio))
     assert all(len(set(row)) == len(row) for row in visible.tolist())
     assert (hidden_patches(visible, 256).sum(1) == 256 - visible.shape[1]).all()
+    some = draw_visible(Mask(kind=kind, ratio=ratio), Encoder(), images[5:9], places[5:9], 16, generator=generator(0))
+    assert torch.equal(some, visible[5:9]), "an image's mask follows from its place, whatever else is in the batch"
 
 
 def test_the_paper_leaves_51_of_256_patches_visible() -> None:
@@ -89,7 +93,8 @@ def test_density_masks_hide_strokes_more_often_and_ground_at_times() -> None:
     images = word_in_the_left_half()
 
     def hidden_share(mask: Mask) -> tuple[float, float]:
-        hidden = hidden_patches(draw_visible(mask, Encoder(), images, generator=generator(0)), 256).view(-1, 8, 32).float()
+        visible = draw_visible(mask, Encoder(), images, torch.arange(len(images)), len(images), generator=generator(0))
+        hidden = hidden_patches(visible, 256).view(-1, 8, 32).float()
         return hidden[..., :16].mean().item(), hidden[..., 16:].mean().item()
 
     left, right = hidden_share(Mask(kind="density", ratio=0.6))
@@ -243,12 +248,13 @@ def test_between_three_and_all_operations_are_chosen_evenly() -> None:
     torch.testing.assert_close(chosen.float().mean(1), torch.full((10,), 0.65), atol=0.02, rtol=0)
 
 
-def test_losses_do_not_depend_on_how_a_batch_is_split() -> None:
+def test_losses_do_not_depend_on_how_a_batch_is_split(machine: Machine) -> None:
     from core.batches import Batch
 
     config = pretrain_config()
-    task = PretrainTask(config, make_model(config, None), torch.device("cpu"))
-    batch = Batch(torch.randint(0, 256, (6, 3, 32, 128), dtype=torch.uint8), list(range(6)), [""] * 6, [])
+    task = PretrainTask(config, make_model(config, None), machine)
+    images = torch.randint(0, 256, (6, 3, 32, 128), dtype=torch.uint8)
+    batch = Batch(images, list(range(6)), [""] * 6, [], list(range(6)), 6)
     whole = task.begin(batch, 7)(slice(0, 6))
     parts = [task.begin(batch, 7)(part) for part in (slice(0, 2), slice(2, 6))]
     for name, value in whole.items():

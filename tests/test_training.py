@@ -28,7 +28,7 @@ class LineTask:
 
     def __init__(self, blow_up_at: int = -1) -> None:
         torch.manual_seed(0)
-        self.model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+        self.model = self.network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
         self.blow_up_at = blow_up_at
 
     def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
@@ -47,7 +47,7 @@ class LineTask:
 def batches(start: int, stop: int) -> Iterator[Batch]:
     for step in range(start, stop):
         images = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
-        yield Batch(images, list(range(8)), [""] * 8, [])
+        yield Batch(images, list(range(8)), [""] * 8, [], list(range(8)), 8)
 
 
 def start(folder: Path, machine: Machine, task: LineTask | None = None, config: Optimiser = OPTIMISER) -> Training:
@@ -145,7 +145,7 @@ def test_a_batch_without_a_readable_image_changes_nothing(tmp_path: Path, machin
     training = start(tmp_path, machine)
     before = weights(training)
     with pytest.raises(UserError, match="none of the 2 images could be decoded"):
-        training.run([Batch(torch.empty(0), [], [], [7, 9])])
+        training.run([Batch(torch.empty(0), [], [], [7, 9], [], 2)])
     assert torch.equal(weights(training), before)
     assert (training.step, training.images, training.unreadable) == (1, 0, {7, 9})
 

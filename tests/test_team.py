@@ -1,0 +1,139 @@
+"""Two processes that share a run: the same losses and the same readings as one."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+from conftest import STAGE, jpeg, write_lmdb
+
+from core import checkpoint
+from core.config import (
+    Alignment,
+    Contrast,
+    ContrastivePretrain,
+    Data,
+    Encoder,
+    Evaluate,
+    Finetune,
+    Guidance,
+    Optimiser,
+    Pretrain,
+    ReconstructionDecoder,
+    TextDecoder,
+)
+from core.data import WordImages
+from core.dropout import Dropout, attention, chunk_size, drawn_for
+from core.errors import UserError
+from core.evaluate import evaluate
+from core.finetune import finetune
+from core.loop import Machine
+from core.pretrain import pretrain
+from core.team import Team, join_team
+
+ENCODER = Encoder(patch=(16, 8), width=32, depth=1, heads=2, positions="grid")
+TRAINING = STAGE | {"encoder": ENCODER, "optimiser": Optimiser(base_lr=4e-3, batch=32, epochs=10)}
+STAGES: dict[str, Any] = {
+    "lmim": Pretrain(
+        decoder=ReconstructionDecoder(width=32, heads=2, feedforward=32, dropout=0.1),
+        guidance=Guidance(),
+        alignment=Alignment(),
+        target={"kind": "random_feature"},
+        mask={"kind": "density"},
+        **TRAINING,
+    ),
+    "seqclr": ContrastivePretrain(contrast=Contrast(projection=16), **TRAINING),
+    "recognizer": Finetune(decoder=TextDecoder(width=32, layers=1, heads=2, dropout=0.1), max_length=9, **TRAINING),
+}
+
+
+def run_stages(rank: int, size: int, root: str, folder: Path) -> None:
+    """All stages on a data set with broken images; the leader leaves what came out."""
+    torch.set_num_threads(1)
+    variables = {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29000 + os.getppid() % 20000}
+    os.environ.update({name: str(value) for name, value in variables.items()})
+    images = WordImages([root])
+    with join_team(torch.device("cpu")) as team:
+        machine = Machine(torch.device("cpu"), team=team, micro_batch=None)
+        metrics = {}
+        for name, config in STAGES.items():
+            if isinstance(config, Finetune):
+                metrics[name] = finetune(config, images, images, None, folder / name, machine)
+            else:
+                metrics[name] = pretrain(config, images, None, folder / name, machine)
+        team.gather("the leader has written the recogniser")
+        whole = Evaluate(subsets={"mine": Data(roots=(root,))}, batch=8, precision="fp32")
+        counts, readings = evaluate(whole, {"mine": images}, folder / "recognizer" / "model.safetensors", machine)
+        if team.leads:
+            rows = [[row.index, row.label, row.readable] for row in readings["mine"]]
+            for stage in metrics.values():
+                del stage["train_seconds"]
+            (folder / "told.json").write_text(json.dumps({"metrics": metrics, "counts": counts, "rows": rows}))
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    folder = tmp_path_factory.mktemp("team")
+    samples: list[Any] = [(jpeg(3 * number), f"W{number % 5}x") for number in range(70)]
+    samples[20:22] = [(b"broken", "lost"), (None, "gone")]
+    root = write_lmdb(folder / "words", samples)
+    found = {}
+    for size in (1, 2):
+        found[size] = folder / str(size)
+        multiprocessing.spawn(run_stages, (size, root, found[size]), size, join=True)
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_losses_of_two_processes_are_those_of_one(outcomes: dict[int, Path], stage: str) -> None:
+    one, two = (
+        [json.loads(line) for line in (folder / stage / "metrics.jsonl").read_text().splitlines()]
+        for folder in outcomes.values()
+    )
+    losses = [[line["loss"] for line in lines if "loss" in line] for lines in (one, two)]
+    assert len(losses[0]) == 3, "steps 0, 10 and 19 of 20"
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    weights = [checkpoint.load(folder / stage / "model.safetensors")[0] for folder in outcomes.values()]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, atol=2e-4, rtol=1e-3)
+
+
+def test_two_processes_count_and_read_every_image_once(outcomes: dict[int, Path]) -> None:
+    one, two = (json.loads((folder / "told.json").read_text()) for folder in outcomes.values())
+    assert two["rows"] == one["rows"]
+    assert [row[0] for row in two["rows"]] == list(range(70))
+    assert two["counts"] == one["counts"]
+    assert two["counts"]["dropped"]["mine"]["unreadable"] == 2
+    for stage in STAGES:
+        assert two["metrics"][stage]["images_seen"] == one["metrics"][stage]["images_seen"]
+        assert two["metrics"][stage]["dropped"]["unreadable"] == 2
+
+
+def test_dropout_draws_the_same_for_an_image_however_its_batch_is_divided() -> None:
+    values, drop = torch.ones(64, 7), Dropout(0.5)
+    heads = torch.randn(3, 64, 2, 5, 4, generator=torch.Generator().manual_seed(0))
+    assert chunk_size(64) == 4
+
+    def both(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        with drawn_for(3, range(64)[rows], 64):
+            return drop(values[rows]), attention(*(one[rows] for one in heads), None, 0.5)
+
+    whole, parts = both(slice(0, 64)), [both(slice(0, 24)), both(slice(24, 64))]
+    for number in range(2):
+        assert torch.equal(torch.cat([part[number] for part in parts]), whole[number])
+    assert (whole[0] == 0).float().mean().item() == pytest.approx(0.5, abs=0.1)
+    assert not torch.equal(whole[0][:4], whole[0][4:8]), "chunks draw differently"
+    with drawn_for(4, range(64), 64):
+        assert not torch.equal(drop(values), whole[0]), "and so does another step"
+
+
+def test_shares_are_whole_chunks_that_cover_the_batch() -> None:
+    for batch, size in ((512, 8), (512, 3), (64, 16), (100, 7), (5, 5)):
+        shares = [Team(rank, size).share(batch) for rank in range(size)]
+        assert [place for share in shares for place in range(batch)[share]] == list(range(batch))
+        assert all(share.start % chunk_size(batch) == 0 for share in shares)
+    with pytest.raises(UserError, match="a batch of 64 images can be divided among 16 processes, not 17"):
+        Team(0, 17).share(64)
