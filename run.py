@@ -3,6 +3,7 @@
 python run.py experiments/ablation_alignment.yaml            run an experiment, or go on with it, and print its table
 python run.py plan experiments/ablation_alignment.yaml       what would run, at what cost; nothing is run
 python run.py status experiments/ablation_alignment.yaml     the state of every run
+python run.py experiments/ablation_alignment.yaml --launcher slurm   the same on a cluster (experiments/cluster.yaml)
 python run.py compare experiments/ablation_*.yaml            reported beside measured: intervals, differences, verdicts
 python run.py data check iiit5k svt                          counts, broken images, labels, duplicates of data sets
 python run.py score predictions.csv --protocol waics         score stored predictions, without a model
@@ -20,16 +21,20 @@ from core.errors import UserError
 from core.files import OUT_OF_REACH
 from experiments.command_line import positive
 from experiments.data_commands import add_data_commands
+from experiments.job_commands import add_job_commands
 from experiments.model_commands import add_model_commands
 
-COMMANDS = ("run", "plan", "status", "compare", "data", "score", "import", "export", "predict", "grid")
+COMMANDS = ("run", "plan", "status", "compare", "logs", "cancel", "data", "score", "import", "export", "predict", "grid")
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from rich.console import Console
+
     from analysis.tables import Table
+    from experiments.launch import Ending
     from experiments.plan import Plan
-    from results.store import Store
+    from results.store import State, Store
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -42,12 +47,14 @@ def make_parser() -> argparse.ArgumentParser:
         ("plan", plan_command, "what would run, at what cost; nothing is run"),
         ("status", status_command, "the state of every run"),
         ("compare", compare_command, "tables of what is there: reported, measured, intervals, verdicts; nothing is run"),
+        ("cancel", cancel_command, "end the cluster's queued and running jobs of these runs; what they did is kept"),
     ):
         one = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         one.set_defaults(command=command)
         _add_options(one)
         if command is compare_command:
             one.add_argument("--format", choices=("md", "csv", "latex", "html", "json"), help="default: md")
+    add_job_commands(commands)
     add_data_commands(commands)
     add_model_commands(commands)
     return parser
@@ -66,7 +73,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--jobs", type=positive, help="runs at a time (default: on CPU one for each core, else 1)")
     how.add_argument("--workers", type=_not_negative, help="processes that read images, per run (default: 0 on CPU, 8 on GPU)")
     how.add_argument("--micro-batch", type=positive, help="images at a time; gradients accumulate to the config's batch")
-    how.add_argument("--checkpoint-seconds", type=float, default=60.0, help="between checkpoints (default 60)")
+    how.add_argument("--checkpoint-minutes", type=float, metavar="M", help="between checkpoints (default: 1 here, 10 in jobs)")
+    how.add_argument("--launcher", choices=("local", "slurm"), default="local", help="this machine (default), or jobs of SLURM")
+    how.add_argument("--cluster", type=Path, metavar="FILE", help="what jobs ask for (default experiments/cluster.yaml)")
+    how.add_argument("--no-wait", action="store_true", help="slurm: return once the jobs are submitted")
+    how.add_argument("--dry-run", action="store_true", help="slurm: say what would be submitted, submit nothing")
     how.add_argument("--json", action="store_true", help="plan and status: JSON on standard output")
 
 
@@ -99,6 +110,8 @@ def _plan(arguments: argparse.Namespace, recorded: "Mapping[str, Sequence[int]] 
     settings = overrides(arguments.set) | ({"precision": arguments.precision} if arguments.precision else {})
 
     def automatic() -> str:
+        if arguments.launcher == "slurm":
+            raise UserError("precision: auto would be this machine's, not that of the jobs; say --precision bf16, or fp32")
         return default_precision(find_device(arguments.device))
 
     seeds = recorded or arguments.seeds
@@ -126,6 +139,12 @@ def status_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def cancel_command(arguments: argparse.Namespace) -> int:
+    from experiments.job_commands import cancel_runs
+
+    return cancel_runs(*_plan(arguments))
+
+
 def compare_command(arguments: argparse.Namespace) -> int:
     from analysis.formats import FORMATS
     from experiments.tables import recorded_seeds, tables_of
@@ -150,10 +169,7 @@ def _tell_damages(tables: "Iterable[Table]") -> int:
 def run_command(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from experiments.device import find_device
-    from experiments.launch import Ending, Options, launch
     from experiments.report import describe_plan, ending, plan_text
-    from results.provenance import cores
 
     plan, store = _plan(arguments)
     store.check_writable()
@@ -164,19 +180,9 @@ def run_command(arguments: argparse.Namespace) -> int:
         needs = f"experiments/scales/{plan.scale}.yaml names what scale {plan.scale} needs"
         raise UserError(f"{next(iter(lacking.values()))}; {needs}")
     plan = plan.without(lacking)
-    how = Ending()
-    if any(store.run(name).state().name != "complete" for name in plan.runs):
-        device = find_device(arguments.device)
-        jobs = arguments.jobs or (min(cores(), len(plan.cells)) if device == "cpu" else 1)
-        options = Options(
-            jobs=jobs,
-            threads=max(1, cores() // jobs),
-            device=device,
-            workers=arguments.workers if arguments.workers is not None else (0 if device == "cpu" else 8),
-            micro_batch=arguments.micro_batch,
-            checkpoint_seconds=arguments.checkpoint_seconds,
-        )
-        how = launch(plan.runs.values(), store, options, console)
+    how, states = _launch(plan, store, arguments, console)
+    if arguments.launcher == "slurm" and (arguments.dry_run or arguments.no_wait):
+        return 0
     from analysis.formats import markdown
     from experiments.tables import recorded_seeds, tables_of, with_complete
 
@@ -190,7 +196,46 @@ def run_command(arguments: argparse.Namespace) -> int:
             table.write()
     for name, missing in lacking.items():
         print(f"error: {name} was left out: {missing}", file=sys.stderr)
-    return ending(plan, store, how) or _tell_damages(tables) or (2 if lacking else 0)
+    return ending(plan, store, states, how) or _tell_damages(tables) or (2 if lacking else 0)
+
+
+def _launch(
+    plan: "Plan", store: "Store", arguments: argparse.Namespace, console: "Console"
+) -> tuple["Ending", "Mapping[str, State]"]:
+    """Compute what is not complete, here or on a cluster; how that ended, and how the runs stand."""
+    from experiments.launch import Ending, Options, launch
+
+    every = arguments.checkpoint_minutes
+    if arguments.launcher == "slurm":
+        from experiments.launch_slurm import SlurmOptions, launch_slurm
+
+        slurm = SlurmOptions(
+            cluster=arguments.cluster,
+            device=arguments.device,
+            workers=arguments.workers,
+            micro_batch=arguments.micro_batch,
+            checkpoint_seconds=600 if every is None else 60 * every,
+            dry=arguments.dry_run,
+            wait=not arguments.no_wait,
+        )
+        return launch_slurm(plan, store, slurm, console)
+    from experiments.device import find_device
+    from results.provenance import cores
+
+    how = Ending()
+    if any(store.run(name).state().name != "complete" for name in plan.runs):
+        device = find_device(arguments.device)
+        jobs = arguments.jobs or (min(cores(), len(plan.cells)) if device == "cpu" else 1)
+        options = Options(
+            jobs=jobs,
+            threads=max(1, cores() // jobs),
+            device=device,
+            workers=arguments.workers if arguments.workers is not None else (0 if device == "cpu" else 8),
+            micro_batch=arguments.micro_batch,
+            checkpoint_seconds=60 if every is None else 60 * every,
+        )
+        how = launch(plan.runs.values(), store, options, console)
+    return how, {name: store.run(name).state() for name in plan.runs}
 
 
 def main(argv: list[str]) -> int:

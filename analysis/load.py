@@ -114,7 +114,7 @@ def load_training(store: Store, run_id: str) -> Training | None:
         stage=record.stage,
         images=metrics.images_seen,
         parameters=metrics.parameters,
-        hours=metrics.train_seconds * (1 if on_gpu else record.hardware.threads) / 3600,
+        hours=metrics.train_seconds * record.hardware.processes * (1 if on_gpu else record.hardware.threads) / 3600,
         unit="GPU-hours" if on_gpu else "CPU-hours",
         dropped=metrics.dropped,
     )

@@ -39,8 +39,12 @@ class Outcome:
 
 
 def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
-    """Compute a run whose lock is held. States, record and traceback are written here; nothing is raised."""
+    """Compute a run whose lock is held. States, record and traceback are written here; nothing is raised.
+
+    Of several processes the first one writes; the others follow it."""
     place = store.run(run.id)
+    if not machine.team.leads:
+        return _follow(run, store, machine)
     reporter = Reporter(place)
     machine = replace(machine, on_progress=reporter)
     started = time.time()
@@ -52,9 +56,8 @@ def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
         place.write_json("config.json", describe(run))
         if missing := run.missing():
             raise UserError(f"{missing[0]}; the run needs these data")
-        for roots in run.data.values():
-            for root in roots:
-                ensure_rendered(root, store, machine)
+        for name, state in run.waiting_for(store).items():
+            raise UserError(f"its input {name} is not complete ({state.name})")
         metrics = run_stage(run, store, place.folder, machine)
         place.write_json("record.json", record(run, metrics, machine, started))
         place.set_state("complete")
@@ -66,14 +69,31 @@ def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
         return _end(place, "failed", str(reason), user_error=isinstance(reason, UserError))
     except OSError as reason:
         if reason.errno not in OUT_OF_REACH:
-            return _fail(place)
+            return _fail(place, started)
         advice = "make room or choose another folder with --results; the same command then goes on"
         return _end(place, "failed", f"{place.folder}: {reason.strerror}; {advice}", user_error=True)
     except Exception:
-        return _fail(place)
+        return _fail(place, started)
 
 
-def _fail(place: Run) -> Outcome:
+def _follow(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
+    """The part of a process that does not lead. What all of them meet alike is told by the leader."""
+    place, started = store.run(run.id), time.time()
+    try:
+        run_stage(run, store, place.folder, replace(machine, should_stop=lambda: False, should_save=lambda: False))
+        return Outcome("complete")
+    except Interrupted as reason:
+        return Outcome("preempted", str(reason))
+    except (UserError, NonFiniteLoss) as reason:
+        return Outcome("failed", str(reason))
+    except Exception:
+        return _fail(place, started)
+
+
+def _fail(place: Run, started: float) -> Outcome:
+    state = place.told()
+    if state.name == "failed" and state.updated > started:  # another process of the run failed first, and took this one along
+        return Outcome("failed", state.message)
     last = traceback.format_exc().strip().splitlines()[-1]
     return _end(place, "failed", f"{last} (traceback in {place.folder / TRACEBACK})")
 
@@ -136,6 +156,9 @@ def _render(config: Rendered, folder: Path, machine: Machine) -> None:
 
 def run_stage(run: PlannedRun, store: Store, folder: Path, machine: Machine) -> dict[str, object]:
     """Call the stage with its inputs as files; returns its metrics."""
+    for value in run.data.values():
+        for root in value:
+            ensure_rendered(root, store, machine)
     roots = {role: [root.path for root in value] for role, value in run.data.items()}
     inputs = {role: input_file(name, store) for role, name in run.inputs.items()}
     if not isinstance(run.config, Evaluate):
@@ -149,6 +172,8 @@ def run_stage(run: PlannedRun, store: Store, folder: Path, machine: Machine) -> 
         name: WordImages(roots[name], [expand(path) for path in data.filters]) for name, data in run.config.subsets.items()
     }
     metrics, readings = evaluate(run.config, subsets, inputs["recognizer"], machine)
+    if not machine.team.leads:
+        return metrics
     place, protocol = store.run(run.id), PROTOCOLS[run.config.protocol]
     place.write_predictions(
         (subset, row.index, row.label, row.prediction, row.confidence, int(row.readable))
@@ -209,7 +234,7 @@ def record(run: PlannedRun, metrics: dict[str, object], machine: Machine, starte
         "metrics": metrics,
         "code": provenance.commit(),
         "versions": provenance.versions(),
-        "hardware": provenance.hardware(accelerator) | {"threads": torch.get_num_threads()},
+        "hardware": provenance.hardware(accelerator) | {"threads": torch.get_num_threads(), "processes": machine.team.size},
         "started": time.strftime(TIME, time.gmtime(started)),
         "ended": time.strftime(TIME, time.gmtime()),
         "seconds": round(time.time() - started, 3),

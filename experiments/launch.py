@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -119,10 +119,11 @@ class Interrupt:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a command's workers ended: interrupted by the user, or unable to write their runs' states."""
+    """How a command ended: interrupted by the user, unable to write its runs' states, or with its jobs left to themselves."""
 
     interrupted: bool = False
     unwritable: bool = False
+    left: bool = False
 
 
 def launch(runs: Iterable[PlannedRun], store: Store, options: Options, console: Console) -> Ending:
@@ -135,29 +136,33 @@ def launch(runs: Iterable[PlannedRun], store: Store, options: Options, console: 
     for worker in workers:
         worker.start()
     interrupt = Interrupt(workers)
-    watch = Watch(runs, store, console)
+    watch = Watch(runs, console)
+
+    def states() -> dict[str, State]:
+        return {run.id: store.run(run.id).state() for run in runs}
+
     with watch.live:
         while any(worker.is_alive() for worker in workers):
             time.sleep(0.2)
-            watch.update()
-        watch.update()
+            watch.update(states())
+        watch.update(states())
     return Ending(bool(interrupt.asked), any(worker.exitcode == UNTOLD for worker in workers))
 
 
 class Watch:
     """What the runs are doing: a live table in a terminal, lines elsewhere."""
 
-    def __init__(self, runs: list[PlannedRun], store: Store, console: Console) -> None:
-        self.runs, self.store, self.console = runs, store, console
+    def __init__(self, runs: list[PlannedRun], console: Console) -> None:
+        self.runs, self.console = runs, console
         self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else _NoLive()
         self.last: dict[str, str] = {}
         self.told = {run.id: 0.0 for run in runs}
 
-    def update(self) -> None:
-        states = {run.id: self.store.run(run.id).state() for run in self.runs}
+    def update(self, states: Mapping[str, State]) -> None:
+        """Show how the runs stand now."""
         for run in self.runs:
             state = states[run.id]
-            changed = self.last.get(run.id, "planned") != state.name and state.updated > 0
+            changed = self.last.get(run.id, "planned") != state.name and (state.updated > 0 or state.name == "queued")
             due = state.name == "running" and not self.console.is_terminal and time.monotonic() - self.told[run.id] > 30
             if changed or due:
                 self._tell(run, state)
@@ -172,7 +177,7 @@ class Watch:
             f"{clock} {state.name:9} {run.id}  {run.rows[0]}  {progress_text(state)}", highlight=False, markup=False
         )
 
-    def _table(self, states: dict[str, State]) -> Table:
+    def _table(self, states: Mapping[str, State]) -> Table:
         table = Table(box=None, show_header=False)
         for run in self.runs:
             state = states[run.id]

@@ -12,6 +12,7 @@ from core.config import Evaluate, StageConfig, identity, peak_lr, steps
 from experiments.datasets import expand
 from experiments.roots import Root
 from experiments.schema import Experiment, Tree
+from results.store import State, Store
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class PlannedRun:
         files += [expand(path) for paths in filters_of(self.config).values() for path in paths]
         absences += [f"{file}: no such file" for file in files if not Path(file).is_file()]
         return list(dict.fromkeys([*absences, *([self.lacks] if self.lacks else [])]))
+
+    def waiting_for(self, store: Store) -> dict[str, State]:
+        """The inputs that are not complete, as they stand."""
+        inputs = [name for name in self.inputs.values() if not name.startswith("file:")]
+        return {name: state for name in inputs if (state := store.run(name).state()).name != "complete"}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What is planned and how it stands, for people and as JSON."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ from core.config import RecognizerModel
 from core.cost import cost
 from core.errors import UserError
 from core.released import read_recognizer
+from experiments.job_commands import last_words
 from experiments.launch import Ending, progress_text
 from experiments.plan import Plan, PlannedRun, effective
+from experiments.scheduler import Scheduler
 from experiments.schema import STAGES
+from experiments.standing import standing
 from results.records import StoredRun, StoredTraining, read_record
 from results.reported import find_row, reported_table
 from results.store import Run, State, Store
@@ -151,7 +155,8 @@ def _time(hours: float) -> str:
 
 
 def describe_status(plan: Plan, store: Store) -> dict[str, Any]:
-    """Every run's state, as its own files tell it."""
+    """Every run's state, as its own files tell it, and where jobs were submitted the scheduler too."""
+    now = standing(plan.runs.values(), store, Scheduler(0), now=True)
 
     def entry(run: PlannedRun, state: State) -> dict[str, Any]:
         progress = {"done": state.done, "total": state.total, "unit": state.unit} if state.total else None
@@ -162,10 +167,12 @@ def describe_status(plan: Plan, store: Store) -> dict[str, Any]:
             "state": state.name,
             "detail": progress_text(state),
             "progress": progress,
+            "job": now.jobs.get(run.id),
             "folder": str(store.run(run.id).folder),
         }
 
-    return {"scale": plan.scale, "runs": [entry(run, store.run(run.id).state()) for run in plan.runs.values()]}
+    runs = [entry(run, now.states[run.id]) for run in plan.runs.values()]
+    return {"scale": plan.scale, "source": now.source, "runs": runs}
 
 
 def status_text(description: dict[str, Any]) -> str:
@@ -174,12 +181,13 @@ def status_text(description: dict[str, Any]) -> str:
     lines = [
         f"{run['state']:9}  {run['id']:{width}}  {run['rows'][0]}  {run['detail']}".rstrip() for run in description["runs"]
     ]
-    return "\n".join(lines)
+    states = [run["state"] for run in description["runs"]]
+    counted = ", ".join(f"{states.count(name)} {name}" for name in dict.fromkeys(sorted(states)))
+    return "\n".join([*lines, f"{counted} (source: {description['source']})"])
 
 
-def ending(plan: Plan, store: Store, how: Ending) -> int:
+def ending(plan: Plan, store: Store, states: Mapping[str, State], how: Ending) -> int:
     """Say what is not complete, and why; the command's exit code: 0, 130 interrupted, 2 a user's mistake, 1 otherwise."""
-    states = {run.id: store.run(run.id).state() for run in plan.runs.values()}
     unfinished = [(run, states[run.id]) for run in plan.runs.values() if states[run.id].name != "complete"]
     if not unfinished:
         return 0
@@ -187,9 +195,14 @@ def ending(plan: Plan, store: Store, how: Ending) -> int:
     for run, state in unfinished:
         reason = state.message or "its inputs are not complete"
         print(f"  {state.name:9} {run.id}  {run.rows[0]}: {reason}", file=sys.stderr)
+        if state.name == "failed" and not state.user_error:
+            print(*(f"      {line}" for line in last_words(run.id, store)), sep="\n", file=sys.stderr)
     failed = [state for _, state in unfinished if state.name == "failed"]
     if how.unwritable or (failed and all(state.user_error for state in failed)):
         return 2
+    if how.left:
+        print("the jobs go on; the same command watches them again", file=sys.stderr)
+        return 130
     if how.interrupted and not failed:
         print("the same command goes on from here", file=sys.stderr)
         return 130

@@ -113,7 +113,7 @@ class Recipe(Closed):
 
 
 STAGES = ("pretrain", "finetune", "evaluate")
-SETTINGS = ("data.yaml", "data.local.yaml")  # files beside the experiments that are none
+SETTINGS = ("data.yaml", "data.local.yaml", "cluster.yaml")  # files beside the experiments that are none
 
 
 def stage_model(stage: str, content: Tree) -> type[Pretrain] | type[ContrastivePretrain] | type[Finetune] | type[Evaluate]:

@@ -73,6 +73,7 @@ class StoredRun(Stored):
 class StoredHardware(Stored):
     accelerator: str | None
     threads: Annotated[Whole, Field(gt=0)]
+    processes: Annotated[Whole, Field(gt=0)] = 1
 
 
 class StoredSteps(Stored):

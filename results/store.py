@@ -21,7 +21,7 @@ import numpy as np
 from core.errors import UserError
 from core.files import atomic_path, try_lock, write_text
 
-StateName = Literal["planned", "queued", "running", "preempted", "failed", "complete"]
+StateName = Literal["planned", "queued", "running", "preempted", "failed", "lost", "complete"]
 PREDICTION_COLUMNS = ("subset", "index", "label", "prediction", "confidence", "readable")
 
 
@@ -51,23 +51,30 @@ class Run:
         """Context manager: whether this process may compute the run now."""
         return try_lock(self.folder / ".lock")
 
+    def held(self) -> bool:
+        """Whether a process computes the run now, as far as locks reach (one machine, or a file system that shares them)."""
+        with try_lock(self.folder / ".lock", shared=True) as free:
+            return not free
+
     def state(self) -> State:
-        """The run's state. A run that says it is running while nobody holds its lock was killed: it is preempted.
+        """The run's state. A run that says it is running while nobody holds its lock was killed: it is preempted."""
+        state = self.told()
+        if state.name == "running" and not self.held():
+            message = f"{state.process} is gone; the same command goes on from the last checkpoint"
+            return replace(state, name="preempted", message=message)
+        return state
+
+    def told(self) -> State:
+        """The state as the run's process wrote it at last.
 
         A record without a state was published: it is complete, although its weights may not be there."""
         path = self.folder / "state.json"
         try:
-            state = State(**json.loads(path.read_text()))
+            return State(**json.loads(path.read_text()))
         except FileNotFoundError:
             return State("complete" if (self.folder / "record.json").exists() else "planned")
         except (ValueError, TypeError) as error:
             raise UserError(f"{path}: not a state file of this suite; delete it and run again") from error
-        if state.name == "running":
-            with try_lock(self.folder / ".lock", shared=True) as free:
-                if free:
-                    message = f"{state.process} is gone; the same command goes on from the last checkpoint"
-                    return replace(state, name="preempted", message=message)
-        return state
 
     def set_state(self, name: StateName, **values: Any) -> None:
         """Write the state; atomically, with time and process."""

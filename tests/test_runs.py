@@ -133,7 +133,7 @@ def test_a_killed_experiment_ends_with_the_same_bits(
     """kill -9 in the middle of every stage, and the same command again each time."""
     results = with_data_of(finished[0], tmp_path)
     runs = status(experiment, results)
-    options = ("--checkpoint-seconds", "0")
+    options = ("--checkpoint-minutes", "0")
     for stage in ("teacher", "pretrain", "finetune"):
         checkpoint = Path(runs[stage]["folder"]) / "checkpoint.safetensors"
         kill_when(command(experiment, results, *options), checkpoint.exists)

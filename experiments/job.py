@@ -1,0 +1,185 @@
+"""What one job of a cluster does: one run, gone on with after every requeue."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from submitit.core.job_environment import JobEnvironment
+from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
+
+from experiments.plan import PlannedRun
+from results import provenance
+from results.store import Run, Store
+
+SIGNAL = getattr(signal, f"SIG{JobEnvironment.USR_SIG}")  # before the time limit, and before preemption
+INPUTS_SECONDS = 60  # that another node's files may take to be seen here
+
+
+class RunFailed(Exception):
+    """The run did not complete: the scheduler is to take its job for failed. Its traceback is in the run's folder."""
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How a job computes its run; no part of the run's identity."""
+
+    device: str
+    threads: int
+    workers: int | None
+    micro_batch: int | None
+    checkpoint_seconds: float
+    warning_seconds: int
+    stops: int  # so often in a row a run may be stopped without a checkpoint between
+
+
+class Warned:
+    """Signals that were sent to this job: SIGTERM asks for a checkpoint, for what may come; SIGNAL to stop as well."""
+
+    def __init__(self) -> None:
+        self.to_stop = self.to_save = False
+        self.requeue: Any = signal.getsignal(SIGNAL)  # submitit's: it calls `checkpoint` and requeues the job
+        signal.signal(SIGNAL, self._stop)
+        signal.signal(signal.SIGTERM, self._save)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.to_stop = True
+
+    def _save(self, number: int, frame: FrameType | None) -> None:
+        self.to_save = True
+
+    def should_save(self) -> bool:
+        """Whether a checkpoint was asked for since the last time this was asked."""
+        asked, self.to_save = self.to_save, False
+        return asked
+
+
+class RunJob:
+    """A run as submitit's jobs carry it: called on the cluster, and again after each requeue."""
+
+    def __init__(self, run: PlannedRun, results: Path, options: JobOptions) -> None:
+        self.run, self.results, self.options = run, results.resolve(), options
+        self.idle_stops = 0
+
+    def checkpoint(self) -> DelayedSubmission:
+        """What is requeued: this run, which goes on from its own checkpoint."""
+        return DelayedSubmission(self)
+
+    def __call__(self) -> str:
+        """Compute the run, or what is left of it. Raises RunFailed; ends by a requeue where the job was warned."""
+        warned, started = Warned(), time.time()
+        provenance.commit()  # of the code as it was imported, whatever is edited while it runs
+        import torch
+
+        from core.loop import Machine
+        from core.team import join_team
+        from experiments.execute import Outcome, execute
+
+        if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+            TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        device = _device(self.options.device)
+        torch.set_num_threads(self.options.threads)
+        store = Store(self.results)
+        place = store.run(self.run.id)
+        with join_team(device) as team:
+            machine = Machine(
+                device=device,
+                micro_batch=self.options.micro_batch,
+                workers=_workers(self.options, device),
+                checkpoint_seconds=self.options.checkpoint_seconds,
+                should_stop=lambda: warned.to_stop,
+                should_save=warned.should_save,
+                team=team,
+            )
+            with _held(place, warned) if team.leads else nullcontext("") as mine:
+                begin = team.gather(mine)[0]
+                if begin == "open":
+                    _wait_for_inputs(self.run, store)
+                    outcome = execute(self.run, store, machine)
+                else:
+                    outcome = Outcome(begin, "stopped before it began")
+                outcome = self._count_stop(outcome, place, started) if team.leads else outcome
+        if outcome.state == "preempted" and team.leads:
+            _requeue(warned, self.options.warning_seconds)
+        signal.signal(SIGNAL, signal.SIG_IGN)  # from here on it would kill the interpreter that ends
+        if outcome.state == "failed":
+            raise RunFailed(f"{self.run.id}: {outcome.message}")
+        return outcome.state
+
+    def _count_stop(self, outcome: Any, place: Run, started: float) -> Any:
+        """The outcome; failed where the run was stopped again and again and has not come any further."""
+        from core.loop import CHECKPOINT
+
+        if outcome.state != "preempted":
+            return outcome
+        checkpoint = place.folder / CHECKPOINT
+        further = checkpoint.exists() and checkpoint.stat().st_mtime > started
+        self.idle_stops = 0 if further else self.idle_stops + 1
+        if self.idle_stops < self.options.stops:
+            return outcome
+        message = f"stopped {self.idle_stops} times in a row before anything was kept; raise time in the cluster's file"
+        place.set_state("failed", message=message, user_error=True)
+        return replace(outcome, state="failed", message=message)
+
+
+def _device(wanted: str) -> Any:
+    """This process's device: with several GPUs in sight, that of its place on the node."""
+    import torch
+
+    from experiments.device import find_device
+
+    name = find_device(wanted)
+    if name == "cpu" and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        print("this job was given GPUs, but PyTorch sees none: it computes on the CPU", file=sys.stderr)
+    if name != "cuda":
+        return torch.device(name)
+    device = torch.device("cuda", int(os.environ.get("SLURM_LOCALID", "0")) % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+def _workers(options: JobOptions, device: Any) -> int:
+    if options.workers is not None:
+        return options.workers
+    return 0 if device.type == "cpu" else max(1, options.threads - 1)
+
+
+@contextmanager
+def _held(place: Run, warned: Warned) -> Iterator[str]:
+    """Hold a run's lock, waiting while another process computes the run; yields whether it is open, complete, or preempted
+    because this job was to stop before it could begin."""
+    while not warned.to_stop:
+        with place.lock() as free:
+            if free:
+                yield "complete" if place.told().name == "complete" else "open"
+                return
+        time.sleep(2)
+    yield "preempted"
+
+
+def _wait_for_inputs(run: PlannedRun, store: Store) -> None:
+    """Let another node's files come into sight; `execute` tells it if they do not."""
+    deadline = time.monotonic() + INPUTS_SECONDS
+    while run.waiting_for(store) and time.monotonic() < deadline:
+        time.sleep(1)
+
+
+def _requeue(warned: Warned, seconds: int) -> None:
+    """Have submitit requeue the job; again, while the controller does not answer. Ends the process."""
+    deadline = time.monotonic() + 0.8 * seconds
+    while True:
+        try:
+            warned.requeue(SIGNAL, None)
+            return
+        except subprocess.SubprocessError as error:
+            if time.monotonic() > deadline:
+                raise
+            print(f"not requeued yet: {error}", file=sys.stderr)
+            time.sleep(2)

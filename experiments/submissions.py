@@ -1,0 +1,74 @@
+"""What was handed to the cluster: one file for each array of jobs, beside their logs.
+
+RESULTS/jobs/NAME/submission.json   runs of the array, in order; its number at the scheduler once it is known
+RESULTS/jobs/NAME/NUMBER_log.out    what a job prints (submitit's names)
+"""
+
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from core.errors import UserError
+from core.files import write_text
+from results.store import Store
+
+FILE = "submission.json"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """An array of jobs, or one job. Its name is the jobs' name too, so that they are found if its number was never told."""
+
+    name: str
+    stage: str
+    runs: tuple[str, ...]
+    submitted: float  # seconds since 1970, before sbatch was called
+    number: str = ""
+    after: tuple[str, ...] = field(default=())  # numbers that these jobs wait for
+
+    def job(self, run: str, number: str = "") -> str:
+        """The job that computes a run, or "" where no number is known."""
+        number = self.number or number
+        return f"{number}_{self.runs.index(run)}" if number and len(self.runs) > 1 else number
+
+
+def jobs_folder(store: Store) -> Path:
+    return store.root / "jobs"
+
+
+def new_submission(stage: str, runs: Iterable[str], after: Iterable[str]) -> Submission:
+    return Submission(f"lmim-{stage}-{uuid.uuid4().hex[:10]}", stage, tuple(runs), time.time(), after=tuple(after))
+
+
+def write_submission(store: Store, submission: Submission) -> Submission:
+    """Keep it, before its jobs are handed over and again with their number."""
+    write_text(jobs_folder(store) / submission.name / FILE, json.dumps(asdict(submission)))
+    return submission
+
+
+def with_number(submission: Submission, number: str) -> Submission:
+    return replace(submission, number=number)
+
+
+def latest_submissions(store: Store) -> dict[str, Submission]:
+    """Run -> the last submission it was in. Raises UserError for a damaged file."""
+    found: dict[str, Submission] = {}
+    for path in jobs_folder(store).glob(f"*/{FILE}"):
+        try:
+            content = json.loads(path.read_text())
+            submission = Submission(**content | {"runs": tuple(content["runs"]), "after": tuple(content["after"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path}: not a file of this suite; delete its folder, and `scancel` its jobs") from error
+        for run in submission.runs:
+            if run not in found or found[run].submitted < submission.submitted:
+                found[run] = submission
+    return found
+
+
+def forget(store: Store, submission: Submission) -> None:
+    """Its jobs were never taken."""
+    shutil.rmtree(jobs_folder(store) / submission.name, ignore_errors=True)

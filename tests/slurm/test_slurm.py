@@ -1,0 +1,291 @@
+"""Whole experiments on a real SLURM, which `tests/slurm/up` starts on this machine. Nothing here is simulated.
+
+They run where LMIM_SLURM is set, as root on Debian (the scripts install its packages): never on somebody's own cluster."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+LONG = "title: long\nvariants: [{name: MIM, method: MIM, set: {pretrain.optimiser.epochs: 40}}]\n"  # half a minute of steps
+CLUSTER = {"partition": "cpu", "cpus_per_task": 1, "mem": "1500M", "time": 60, "poll_seconds": 1, "warning_seconds": 30}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slurm() -> Iterator[None]:
+    """A SLURM of our own for these tests; what was up before is left up."""
+    if not os.environ.get("LMIM_SLURM"):
+        pytest.skip("LMIM_SLURM is not set: as root on Debian, it lets these tests start a SLURM on this machine")
+    was_up = subprocess.run(["scontrol", "ping"], capture_output=True).returncode == 0 if shutil.which("scontrol") else False
+    configuration = Path("/etc/slurm/slurm.conf")
+    if was_up and "# slurm-ci" not in configuration.read_text():
+        pytest.skip("this machine belongs to a cluster that is not these tests'")
+    subprocess.run([HERE / "up"], check=True)
+    yield
+    if not was_up:
+        subprocess.run([HERE / "down"], check=True)
+
+
+def words(*arguments: Any) -> str:
+    """What a command of SLURM's says."""
+    return subprocess.run([str(one) for one in arguments], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def command(file: Path, results: Path, *options: str, verb: str = "run") -> list[str]:
+    """Of run.py on the smoke scale, with one thread a run, so that it ends with the same bits here and there."""
+    common = ("--scale", "smoke", "--device", "cpu") if verb != "logs" else ()
+    return [sys.executable, "run.py", verb, str(file), "--results", str(results), *common, *options]
+
+
+def call(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments, **options), cwd=REPOSITORY, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
+    )
+
+
+def cluster(folder: Path, **changes: Any) -> tuple[str, ...]:
+    """Options for a run on this SLURM."""
+    file = folder / "cluster.yaml"
+    file.write_text(json.dumps(CLUSTER | changes))
+    return "--launcher", "slurm", "--cluster", str(file)
+
+
+def status(file: Path, results: Path, *options: str) -> dict[str, Any]:
+    return json.loads(call(file, results, "--json", *options, verb="status").stdout)
+
+
+def state_of(file: Path, results: Path, stage: str = "pretrain", *options: str) -> dict[str, Any]:
+    return next(run for run in status(file, results, *options)["runs"] if run["stage"] == stage)
+
+
+def until(reached: Callable[[], Any], seconds: float = 120) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := reached()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.3)
+    return found
+
+
+def artefacts(results: Path) -> dict[str, bytes]:
+    names = ("model.safetensors", "predictions.csv")
+    return {f"{path.parent.name}/{path.name}": path.read_bytes() for name in names for path in results.glob(f"runs/*/{name}")}
+
+
+def table(output: str) -> list[str]:
+    """The accuracies of a printed table."""
+    return re.findall(r"^\|[^|]*\| measured .*$", output, re.MULTILINE)
+
+
+def accounting(results: Path) -> dict[str, str]:
+    """Job -> state, of the jobs submitted for these results."""
+    numbers = [json.loads(path.read_text())["number"] for path in results.glob("jobs/*/submission.json")]
+
+    def ended() -> dict[str, str]:
+        lines = words("sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", ",".join(numbers)).split()
+        found = dict(line.split("|") for line in lines if "|" in line)
+        return {} if any(state in ("RUNNING", "PENDING", "COMPLETING") for state in found.values()) else found
+
+    return until(ended, 20)
+
+
+@pytest.fixture(scope="module")
+def plain(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """Table 1 on this machine, without SLURM: file, results, output."""
+    results, file = tmp_path_factory.mktemp("plain"), REPOSITORY / "experiments" / "ablation_alignment.yaml"
+    output = call(file, results, "--jobs", "2")
+    assert output.returncode == 0, output.stderr
+    return file, results, output.stdout
+
+
+@pytest.fixture(scope="module")
+def long(slurm: None, plain: tuple[Path, Path, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A long pre-training that nothing disturbed: file, results."""
+    folder = tmp_path_factory.mktemp("long")
+    (folder / "long.yaml").write_text(LONG)
+    shutil.copytree(plain[1] / "data", folder / "results" / "data")
+    assert call(folder / "long.yaml", folder / "results", "--jobs", "2").returncode == 0
+    return folder / "long.yaml", folder / "results"
+
+
+def fresh(data_of: Path, folder: Path) -> Path:
+    """Results that have the rendered words already."""
+    shutil.copytree(data_of / "data", folder / "results" / "data")
+    return folder / "results"
+
+
+def test_table_1_by_slurm_is_the_local_one(plain: tuple[Path, Path, str], tmp_path: Path) -> None:
+    file, local, printed = plain
+    results = fresh(local, tmp_path)
+    output = call(file, results, *cluster(tmp_path))
+    assert output.returncode == 0, output.stderr
+    assert artefacts(results) == artefacts(local)
+    assert table(output.stdout) == table(printed)
+    assert len(table(printed)) == 3
+    assert "submitted 10 jobs in 4 arrays" in output.stderr
+    states = accounting(results)
+    assert sorted(states.values()) == ["COMPLETED"] * 10
+    assert sum("_" in job for job in states) == 9, "three stages of three rows are arrays"
+    scripts = {path.read_text() for path in results.glob("jobs/*/*_submission.sh")}
+    dependencies = [match[1] for script in scripts if (match := re.search(r"--dependency=(\w+)", script))]
+    assert sorted(dependencies) == ["aftercorr", "aftercorr", "afterok"]
+    again = call(file, results, *cluster(tmp_path))
+    assert (again.returncode, again.stdout) == (0, output.stdout)
+    assert "submitted 0 jobs" in again.stderr
+
+
+def test_submitting_again_submits_nothing_twice_and_cancel_ends_it(long: tuple[Path, Path], tmp_path: Path) -> None:
+    file, reference = long
+    results, options = fresh(reference, tmp_path), cluster(tmp_path)
+    assert call(file, results, *options, "--no-wait").returncode == 0
+    until(lambda: state_of(file, results)["progress"])
+    again = call(file, results, *options, "--no-wait")
+    assert "submitted 0 jobs" in again.stderr
+    assert "3 runs have a job that is queued or running" in again.stderr
+    found = status(file, results)
+    assert [run["state"] for run in found["runs"]] == ["running", "queued", "queued"]
+    assert found["source"] == "state files and squeue"
+    cancelled = call(file, results, verb="cancel")
+    assert cancelled.returncode == 0
+    assert "cancelled 3 jobs" in cancelled.stdout
+    states = until(lambda: (found := [run["state"] for run in status(file, results)["runs"]])[0] == "preempted" and found)
+    assert states == ["preempted", "planned", "planned"]
+    assert list(results.glob("runs/pretrain-*/checkpoint.safetensors")), "SIGTERM lets it write a checkpoint"
+    assert "no job of these runs" in call(file, results, verb="cancel").stdout
+
+
+@pytest.mark.parametrize("cause", ["time-out", "preemption"])
+def test_a_requeued_run_ends_with_the_same_bits(long: tuple[Path, Path], tmp_path: Path, cause: str) -> None:
+    file, reference = long
+    results = fresh(reference, tmp_path)
+    options = cluster(tmp_path, **({"partition": "low"} if cause == "preemption" else {"time": 1}))
+    watched = subprocess.Popen(
+        command(file, results, *options), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    if cause == "preemption":
+        until(lambda: (progress := state_of(file, results)["progress"]) and progress["done"] > 40)
+        words("srun", "-p", "cpu", "-c", words("sinfo", "-h", "-p", "cpu", "-o", "%c").strip(), "sleep", "1")
+    _, errors = watched.communicate(timeout=280)
+    assert watched.returncode == 0, errors
+    assert re.search(r"queued .*stopped after step \d+ of \d+; its checkpoint is kept", errors), "it was requeued in its middle"
+    assert artefacts(results) == artefacts(reference)
+    assert set(accounting(results).values()) == {"COMPLETED"}
+
+
+def test_a_failed_run_takes_only_its_dependents_along(plain: tuple[Path, Path, str], tmp_path: Path) -> None:
+    results, file = fresh(plain[1], tmp_path), tmp_path / "rows.yaml"
+    file.write_text("title: rows\nvariants: [{name: MIM, method: MIM}, {name: SeqCLR, method: SeqCLR}]\n")
+    options = cluster(tmp_path)
+    broken = state_of(file, results)["id"]
+    (results / "runs" / broken).mkdir(parents=True)
+    (results / "runs" / broken / "metrics.jsonl").write_text('{"no_step": 1}\n')  # as no version of ours wrote it
+    output = call(file, results, *options)
+    assert output.returncode == 1
+    assert f"failed    {broken}" in output.stderr
+    assert "KeyError: 'step'" in output.stderr, "the last lines of its traceback"
+    assert f"not started: its input {broken} is not complete" in output.stderr
+    states = {run["id"]: run["state"] for run in status(file, results)["runs"]}
+    assert sorted(states.values()) == ["complete"] * 3 + ["failed"] + ["planned"] * 2
+    assert "KeyError: 'step'" in call(Path(broken), results, verb="logs").stdout
+    kept = {path: path.stat().st_mtime_ns for path in results.glob("runs/*/record.json")}
+    (results / "runs" / broken / "metrics.jsonl").unlink()
+    again = call(file, results, *options)
+    assert again.returncode == 0, again.stderr
+    assert "submitted 3 jobs" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "what was complete was left alone"
+
+
+def test_two_processes_of_a_job_compute_what_one_does(plain: tuple[Path, Path, str], tmp_path: Path) -> None:
+    """Every stage by one process and by two: losses of 20 steps within 1e-5, and every image read once."""
+    file, found = tmp_path / "one.yaml", {}
+    rows = "[{name: SeqCLR, method: SeqCLR}, {name: LMIM}]"
+    file.write_text(f"title: one\nset: {{pretrain.optimiser.epochs: 2.5}}\nvariants: {rows}\n")
+    for tasks in (1, 2):
+        results = found[tasks] = fresh(plain[1], tmp_path / str(tasks))
+        output = call(file, results, *cluster(tmp_path, tasks_per_node=tasks))
+        assert output.returncode == 0, output.stderr
+    for one in found[1].glob("runs/*/metrics.jsonl"):
+        other = found[2] / one.relative_to(found[1])
+        lines = [[json.loads(line) for line in path.read_text().splitlines()] for path in (one, other)]
+        losses = [{line["step"]: line["loss"] for line in part if "loss" in line and line["step"] <= 20} for part in lines]
+        assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    for one in found[1].glob("runs/evaluate-*/predictions.csv"):
+        other = found[2] / one.relative_to(found[1])
+        columns = [[line.split(",")[:2] for line in path.read_text().splitlines()] for path in (one, other)]
+        assert columns[0] == columns[1]
+    records = [json.loads(path.read_text()) for path in found[2].glob("runs/*/record.json")]
+    assert {record["hardware"]["processes"] for record in records} == {2}
+
+
+def test_a_controller_that_restarts_loses_nothing(long: tuple[Path, Path], tmp_path: Path) -> None:
+    file, reference = long
+    results, options = fresh(reference, tmp_path), cluster(tmp_path)
+    watched = subprocess.Popen(
+        command(file, results, *options), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    until(lambda: state_of(file, results)["progress"])
+    number = int(Path("/var/lib/slurm-ci/run/slurmctld.pid").read_text())
+    os.kill(number, 15)
+    until(lambda: subprocess.run(["scontrol", "ping"], capture_output=True).returncode != 0)
+    silent = status(file, results)
+    assert "SLURM does not answer" in silent["source"]
+    assert [run["state"] for run in silent["runs"]] == ["running", "queued", "queued"], "its own files tell"
+    refused = call(file, results, *options)
+    assert refused.returncode == 2
+    assert "nothing was submitted, nothing is changed" in refused.stderr
+    subprocess.run([HERE / "up"], check=True)
+    _, errors = watched.communicate(timeout=200)
+    assert watched.returncode == 0, errors
+    assert artefacts(results) == artefacts(reference)
+
+
+def test_a_refusal_is_told_in_slurms_words_and_changes_nothing(plain: tuple[Path, Path, str], tmp_path: Path) -> None:
+    file, results = plain[0], fresh(plain[1], tmp_path)
+    options = cluster(tmp_path, stages={"evaluate": {"partition": "nowhere"}})
+    output = call(file, results, *options)
+    assert output.returncode == 2
+    assert "sbatch refuses the jobs of stage evaluate: Invalid partition name specified; nothing was submitted" in output.stderr
+    assert "Traceback" not in output.stderr
+    assert {run["state"] for run in status(file, results)["runs"]} == {"planned"}
+    assert not list(results.glob("jobs/lmim-*"))
+    assert not words("squeue", "--me", "--noheader").strip()
+    without = subprocess.run(
+        command(file, results, *cluster(tmp_path)), cwd=REPOSITORY, capture_output=True, text=True, env={"PATH": "/nowhere"}
+    )
+    assert without.returncode == 2
+    assert "SLURM: no srun and sbatch here; submit from a login node, or use --launcher local" in without.stderr
+
+
+def test_submitting_from_inside_a_job_works(plain: tuple[Path, Path, str], tmp_path: Path) -> None:
+    file, results = tmp_path / "one.yaml", fresh(plain[1], tmp_path)
+    file.write_text("title: one\nvariants: [{name: SeqCLR, method: SeqCLR}]\n")
+    line = " ".join(command(file, results, *cluster(tmp_path), "--no-wait"))
+    inside = ["srun", "-n", "1", "-c", "2", "--mem=1500M", "--gpus=1", "bash", "-c", f"cd {REPOSITORY} && {line}"]
+    subprocess.run(inside, check=True, timeout=120)
+    until(lambda: {run["state"] for run in status(file, results)["runs"]} == {"complete"})
+
+
+def test_a_job_that_was_killed_is_told_and_done_again(long: tuple[Path, Path], tmp_path: Path) -> None:
+    """No signal is heard, nothing is written: as where memory ran out."""
+    file, reference = long
+    results, options = fresh(reference, tmp_path), cluster(tmp_path)
+    assert call(file, results, *options, "--no-wait", "--checkpoint-minutes", "0").returncode == 0
+    run = until(lambda: (run := state_of(file, results))["progress"] and run)
+    until(lambda: list(results.glob("runs/pretrain-*/checkpoint.safetensors")))
+    process = json.loads((Path(run["folder"]) / "state.json").read_text())["process"]
+    os.kill(int(process.partition(":")[2]), 9)
+    told = until(lambda: (run := state_of(file, results))["state"] == "failed" and run)
+    assert told["detail"] == f"SLURM: FAILED (job {run['job']})"
+    again = call(file, results, *options)
+    assert again.returncode == 0, again.stderr
+    assert "submitted 3 jobs" in again.stderr
+    assert artefacts(results) == artefacts(reference)
