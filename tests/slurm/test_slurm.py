@@ -30,7 +30,10 @@ def slurm() -> Iterator[None]:
     configuration = Path("/etc/slurm/slurm.conf")
     if was_up and "# slurm-ci" not in configuration.read_text():
         pytest.skip("this machine belongs to a cluster that is not these tests'")
-    subprocess.run([HERE / "up"], check=True)
+    started = subprocess.run([HERE / "up"], capture_output=True, text=True)
+    if "apt-get install" in started.stderr:
+        pytest.skip(f"SLURM's packages cannot be installed here: {started.stderr.splitlines()[-1]}")
+    assert started.returncode == 0, started.stderr
     yield
     if not was_up:
         subprocess.run([HERE / "down"], check=True)
