@@ -52,6 +52,9 @@ def make_parser() -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         one.set_defaults(command=command)
         _add_options(one)
+        if command is run_command:
+            one.add_argument("--no-wait", action="store_true", help="slurm: return once the jobs are submitted")
+            one.add_argument("--dry-run", action="store_true", help="say what would be run or submitted, and do nothing")
         if command is compare_command:
             one.add_argument("--format", choices=("md", "csv", "latex", "html", "json"), help="default: md")
     add_job_commands(commands)
@@ -76,8 +79,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--checkpoint-minutes", type=float, metavar="M", help="between checkpoints (default: 1 here, 10 in jobs)")
     how.add_argument("--launcher", choices=("local", "slurm"), default="local", help="this machine (default), or jobs of SLURM")
     how.add_argument("--cluster", type=Path, metavar="FILE", help="what jobs ask for (default experiments/cluster.yaml)")
-    how.add_argument("--no-wait", action="store_true", help="slurm: return once the jobs are submitted")
-    how.add_argument("--dry-run", action="store_true", help="slurm: say what would be submitted, submit nothing")
     how.add_argument("--json", action="store_true", help="plan and status: JSON on standard output")
 
 
@@ -171,10 +172,16 @@ def run_command(arguments: argparse.Namespace) -> int:
 
     from experiments.report import describe_plan, ending, plan_text
 
+    for option, given in (("--no-wait", arguments.no_wait), ("--cluster", arguments.cluster)):
+        if given and arguments.launcher == "local":
+            raise UserError(f"{option} goes with --launcher slurm")
     plan, store = _plan(arguments)
     store.check_writable()
     console = Console(stderr=True, soft_wrap=True)
     console.print(plan_text(describe_plan(plan, store)), highlight=False, markup=False)
+    if arguments.dry_run and arguments.launcher == "local":
+        console.print("nothing was run")
+        return 0
     lacking = plan.lacking()
     if lacking.keys() == plan.experiments.keys():
         needs = f"experiments/scales/{plan.scale}.yaml names what scale {plan.scale} needs"

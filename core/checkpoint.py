@@ -39,6 +39,15 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path}: not a readable safetensors file ({error}); delete it or name another") from error
 
 
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a file written by `save`; {} where there is none, or none that can be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads((file.metadata() or {}).get("lmim", "{}"))
+    except (SafetensorError, OSError, json.JSONDecodeError):
+        return {}
+
+
 def load_pickle(path: Path) -> dict[str, Any]:
     """A dictionary written by `torch.save`; nothing in it is executed, an `argparse.Namespace` is let in. Raises UserError."""
     try:

@@ -74,7 +74,7 @@ class RunJob:
 
     def __call__(self) -> str:
         """Compute the run, or what is left of it. Raises RunFailed; ends by a requeue where the job was warned."""
-        warned, started = Warned(), time.time()
+        warned = Warned()
         provenance.commit()  # of the code as it was imported, whatever is edited while it runs
         import torch
 
@@ -88,6 +88,7 @@ class RunJob:
         torch.set_num_threads(self.options.threads)
         store = Store(self.results)
         place = store.run(self.run.id)
+        steps = _kept_steps(place)
         with join_team(device) as team:
             machine = Machine(
                 device=device,
@@ -105,7 +106,7 @@ class RunJob:
                     outcome = execute(self.run, store, machine)
                 else:
                     outcome = Outcome(begin, "stopped before it began")
-                outcome = self._count_stop(outcome, place, started) if team.leads else outcome
+                outcome = self._count_stop(outcome, place, steps) if team.leads else outcome
         if outcome.state == "preempted" and team.leads:
             _requeue(warned, self.options.warning_seconds)
         signal.signal(SIGNAL, signal.SIG_IGN)  # from here on it would kill the interpreter that ends
@@ -113,20 +114,24 @@ class RunJob:
             raise RunFailed(f"{self.run.id}: {outcome.message}")
         return outcome.state
 
-    def _count_stop(self, outcome: Any, place: Run, started: float) -> Any:
-        """The outcome; failed where the run was stopped again and again and has not come any further."""
-        from core.loop import CHECKPOINT
-
+    def _count_stop(self, outcome: Any, place: Run, steps: int) -> Any:
+        """The outcome; failed where the run was stopped again and again and never came further than the `steps` kept before."""
         if outcome.state != "preempted":
             return outcome
-        checkpoint = place.folder / CHECKPOINT
-        further = checkpoint.exists() and checkpoint.stat().st_mtime > started
-        self.idle_stops = 0 if further else self.idle_stops + 1
+        self.idle_stops = 0 if _kept_steps(place) > steps else self.idle_stops + 1
         if self.idle_stops < self.options.stops:
             return outcome
         message = f"stopped {self.idle_stops} times in a row before anything was kept; raise time in the cluster's file"
         place.set_state("failed", message=message, user_error=True)
         return replace(outcome, state="failed", message=message)
+
+
+def _kept_steps(place: Run) -> int:
+    """How many steps of training a run's checkpoint holds."""
+    from core.checkpoint import read_metadata
+    from core.loop import CHECKPOINT
+
+    return int(read_metadata(place.folder / CHECKPOINT).get("step", 0))
 
 
 def _device(wanted: str) -> Any:

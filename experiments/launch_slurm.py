@@ -112,10 +112,11 @@ def wait(runs: list[PlannedRun], store: Store, scheduler: Scheduler, console: Co
     try:
         with watch.live:
             while quiet < 2:  # the scheduler is asked again before the end is believed
+                started = time.monotonic()
                 now = standing(runs, store, scheduler, now=quiet > 0)
                 watch.update(now.states)
                 quiet = 0 if now.jobs else quiet + 1
-                time.sleep(LOOK_SECONDS)
+                time.sleep(max(LOOK_SECONDS, 10 * (time.monotonic() - started)))
     except KeyboardInterrupt:
         return Ending(left=True), now.states
     return Ending(), now.states

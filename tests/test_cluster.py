@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from conftest import call
 
+from core.checkpoint import save
 from core.errors import UserError
 from experiments import scheduler as slurm
 from experiments.cluster import CLUSTER, Resources, minutes, read_cluster
@@ -300,6 +301,15 @@ def silent(*command: str) -> str:
     raise NoAnswer(f"{command[0]}: no such command here")
 
 
+def test_options_of_a_cluster_go_with_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, errors = call(capsys, TABLE1, "--scale", "smoke", "--results", tmp_path, "--no-wait")
+    assert (code, errors) == (2, "error: --no-wait goes with --launcher slurm\n")
+    code, _, errors = call(capsys, TABLE1, "--scale", "smoke", "--results", tmp_path, "--dry-run")
+    assert code == 0
+    assert errors.endswith("nothing was run\n")
+    assert not list(tmp_path.glob("runs/*"))
+
+
 def test_precision_is_said_where_jobs_run_elsewhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, errors = call(capsys, TABLE1, "--scale", "small", "--results", tmp_path, "--launcher", "slurm", "--dry-run")
     assert code == 2
@@ -316,12 +326,11 @@ def test_a_run_that_is_stopped_again_and_again_without_getting_on_is_given_up(tm
     run = next(iter(plan(store).runs.values()))
     job, place = RunJob(run, tmp_path, OPTIONS), store.run(run.id)
     stopped = Outcome("preempted", "stopped")
-    assert job._count_stop(stopped, place, started=0.0) == stopped
-    place.folder.mkdir(parents=True, exist_ok=True)
-    (place.folder / "checkpoint.safetensors").write_text("")
-    assert job._count_stop(stopped, place, started=0.0) == stopped
-    assert job.idle_stops == 0, "a checkpoint was written since"
-    given_up = [job._count_stop(stopped, place, started=1e12) for _ in range(2)][-1]
+    assert job._count_stop(stopped, place, steps=0) == stopped
+    save(place.folder / "checkpoint.safetensors", {}, {"step": 7})
+    assert job._count_stop(stopped, place, steps=3) == stopped
+    assert job.idle_stops == 0, "it came further"
+    given_up = [job._count_stop(stopped, place, steps=7) for _ in range(2)][-1]
     assert given_up.state == place.state().name == "failed"
     assert "raise time in the cluster's file" in place.state().message
 
