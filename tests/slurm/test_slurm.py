@@ -254,13 +254,15 @@ def test_a_controller_that_restarts_loses_nothing(long: tuple[Path, Path], tmp_p
 def test_a_refusal_is_told_in_slurms_words_and_changes_nothing(plain: tuple[Path, Path, str], tmp_path: Path) -> None:
     file, results = plain[0], fresh(plain[1], tmp_path)
     options = cluster(tmp_path, stages={"evaluate": {"partition": "nowhere"}})
+    before = words("squeue", "--me", "--noheader", "--states=PENDING,RUNNING", "--format=%i")
     output = call(file, results, *options)
     assert output.returncode == 2
     assert "sbatch refuses the jobs of stage evaluate: Invalid partition name specified; nothing was submitted" in output.stderr
     assert "Traceback" not in output.stderr
     assert {run["state"] for run in status(file, results)["runs"]} == {"planned"}
     assert not list(results.glob("jobs/lmim-*"))
-    assert not words("squeue", "--me", "--noheader").strip()
+    queued = words("squeue", "--me", "--noheader", "--states=PENDING,RUNNING", "--format=%i")
+    assert queued == before
     without = subprocess.run(
         command(file, results, *cluster(tmp_path)), cwd=REPOSITORY, capture_output=True, text=True, env={"PATH": "/nowhere"}
     )
