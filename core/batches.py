@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from core.data import Selection, WordImages
+from core.processes import leave_signals
 from core.randomness import generator
 
 PART = 1 << 20  # images shuffled at a time
@@ -152,6 +153,7 @@ def load_batches(
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,
+        worker_init_fn=leave_signals,
     )
 
 

@@ -39,9 +39,13 @@ def read_images(
     starts = range(0, len(chosen), batch)[machine.team.rank :: machine.team.size]  # batches as they are with one process
     order = [chosen[np.arange(start, min(start + batch, len(chosen)))].tolist() for start in starts]
     started = time.monotonic()
-    for part in load_batches(images, model.config.encoder.image, order, labelled=True, workers=machine.workers):
-        if machine.team.leads and machine.should_stop():
+    parts = iter(load_batches(images, model.config.encoder.image, order, labelled=True, workers=machine.workers))
+    for _ in range(-(-len(chosen) // (batch * machine.team.size))):  # as often in each process, for they stop together
+        (stopping,) = machine.team.totals(int(machine.team.leads and machine.should_stop()))
+        if stopping:
             raise Interrupted(f"stopped while reading {name}; evaluation starts again from its first image")
+        if (part := next(parts, None)) is None:
+            break
         read: list[tuple[str, float]] = []
         if part.indices:
             with autocast(machine.device, precision):

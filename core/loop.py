@@ -129,6 +129,8 @@ class Training:
         self.stopping = False
         self.unreadable: set[int] = set()
         self._restore()
+        if len(set(machine.team.gather(self.step))) > 1:
+            raise UserError(f"{folder}: the processes see different checkpoints; a slow file system? the same command goes on")
         self.log = MetricLog(folder, self.step) if machine.team.leads else None
 
     def order(self) -> ShuffledBatches:
@@ -226,9 +228,9 @@ class Training:
 
     def save(self) -> None:
         """Write the checkpoint: trained weights, optimiser state, counters. Raises NonFiniteLoss rather than keep a wreck."""
-        check_finite(self.latest, self.step - 1)
         if not self.machine.team.leads:
             return
+        check_finite(self.latest, self.step - 1)
         tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in trainable(self.task.model).items()}
         for number, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}

@@ -13,9 +13,15 @@ def worker_pool(processes: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(processes, get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),))
 
 
+def leave_signals(*_: object) -> None:
+    """Go on when somebody stops all processes of a command or a job: the one that feeds this one decides what becomes of it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def end_with_parent(parent: int) -> None:
-    """Let this process end when the one that feeds it was killed, and leave Ctrl-C, which reaches both, to that one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Let this process end when the one that feeds it was killed, and leave signals that reach both to that one."""
+    leave_signals()
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ class Team:
         """The model as the loss calls it: with gradients that become the mean over all processes."""
         if self.size == 1:
             return model
-        return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
     def totals(self, *numbers: int) -> list[int]:
         """Whole numbers, each summed over all processes."""
@@ -110,9 +111,13 @@ def join_team(device: torch.device) -> Iterator[Team]:
     if size == 1:
         yield Team()
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    patience = timedelta(days=1)  # one that waits for the run's lock, or renders words, keeps the others waiting
+    if device.type == "cuda":
+        dist.init_process_group("nccl")
+    else:
+        dist.init_process_group("gloo", timeout=patience)
     try:
-        group = dist.new_group(backend="gloo") if device.type == "cuda" else None
+        group = dist.new_group(backend="gloo", timeout=patience) if device.type == "cuda" else None
         yield Team(dist.get_rank(), size, group)
     finally:
         dist.destroy_process_group()

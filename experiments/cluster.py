@@ -5,14 +5,20 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from core.config import Closed
 from core.errors import UserError
 from core.yaml_files import read_yaml
-from experiments.schema import HERE, Layer, explain
+from experiments.schema import HERE, Layer, explain, named_file
 
 CLUSTER = HERE / "cluster.yaml"
+OURS = {  # options of sbatch that this suite sets, or that have a key of their own
+    *("array", "chdir", "dependency", "error", "export", "job-name", "kill-on-invalid-dep", "no-requeue", "open-mode"),
+    *("output", "requeue", "signal", "wrap"),
+    *("account", "constraint", "cpus-per-task", "gpus-per-node", "mem", "nodes", "ntasks", "ntasks-per-node", "partition"),
+    *("qos", "time"),
+}
 
 
 def minutes(time: int | str) -> int:
@@ -30,6 +36,20 @@ def minutes(time: int | str) -> int:
     return total
 
 
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _lines(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _free(options: dict[str, Any]) -> dict[str, Any]:
+    if taken := sorted(name for name in options if name.replace("_", "-") in OURS):
+        raise ValueError(f"{taken[0]} is what this suite says to sbatch itself; where there is a key for it, use that")
+    return options
+
+
 class Resources(Closed):
     """What one job asks for. None leaves it to the cluster."""
 
@@ -41,12 +61,12 @@ class Resources(Closed):
     gpus_per_node: NonNegativeInt = 0
     tasks_per_node: PositiveInt | None = None
     cpus_per_task: PositiveInt = 1
-    mem: str | None = None
+    mem: Annotated[str | None, BeforeValidator(_text)] = None
     time: Annotated[int | str, AfterValidator(minutes)] = 60
     parallelism: PositiveInt = 64
-    setup: tuple[str, ...] = ()
+    setup: Annotated[tuple[str, ...], BeforeValidator(_lines)] = ()
     python: str | None = None
-    sbatch: dict[str, str | int | bool] = Field(default_factory=dict)
+    sbatch: Annotated[dict[str, str | int | bool], AfterValidator(_free)] = Field(default_factory=dict)
 
     @property
     def tasks(self) -> int:
@@ -78,7 +98,10 @@ def read_cluster(path: Path | None, scale: str) -> tuple[Cluster, dict[str, Reso
     try:
         cluster = Cluster.model_validate(tree)
         for name, stages in [(name, part.get("stages", {})) for name, part in cluster.scales.items()]:
+            named_file("scales", name)
             ScaleResources.model_validate({**cluster.scales[name], "stages": stages})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except ValidationError as error:
         raise UserError(explain(error, Cluster, [Layer(str(path), tree)])) from error
     own = Cluster.model_fields.keys() - Resources.model_fields.keys()

@@ -64,16 +64,16 @@ def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
         (place.folder / CHECKPOINT).unlink(missing_ok=True)
         return Outcome("complete")
     except Interrupted as reason:
-        return _end(place, "preempted", str(reason))
+        return end_run(place, "preempted", str(reason))
     except (UserError, NonFiniteLoss) as reason:
-        return _end(place, "failed", str(reason), user_error=isinstance(reason, UserError))
+        return end_run(place, "failed", str(reason), user_error=isinstance(reason, UserError))
     except OSError as reason:
         if reason.errno not in OUT_OF_REACH:
-            return _fail(place, started)
+            return fail_run(place, started, machine.should_stop())
         advice = "make room or choose another folder with --results; the same command then goes on"
-        return _end(place, "failed", f"{place.folder}: {reason.strerror}; {advice}", user_error=True)
+        return end_run(place, "failed", f"{place.folder}: {reason.strerror}; {advice}", user_error=True)
     except Exception:
-        return _fail(place, started)
+        return fail_run(place, started, machine.should_stop())
 
 
 def _follow(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
@@ -87,18 +87,23 @@ def _follow(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
     except (UserError, NonFiniteLoss) as reason:
         return Outcome("failed", str(reason))
     except Exception:
-        return _fail(place, started)
+        return Outcome("preempted") if machine.should_stop() else fail_run(place, started)
 
 
-def _fail(place: Run, started: float) -> Outcome:
+def fail_run(place: Run, started: float, stopping: bool = False) -> Outcome:
+    """Tell of the exception that is being handled. stopping: the run was to stop, and this came of it: another process of its
+    own, that was told so too, may be gone."""
+    if stopping:
+        return end_run(place, "preempted", "stopped in its middle; it goes on from its last checkpoint")
     state = place.told()
     if state.name == "failed" and state.updated > started:  # another process of the run failed first, and took this one along
         return Outcome("failed", state.message)
     last = traceback.format_exc().strip().splitlines()[-1]
-    return _end(place, "failed", f"{last} (traceback in {place.folder / TRACEBACK})")
+    return end_run(place, "failed", f"{last} (traceback in {place.folder / TRACEBACK})")
 
 
-def _end(place: Run, state: StateName, message: str, *, user_error: bool = False) -> Outcome:
+def end_run(place: Run, state: StateName, message: str, *, user_error: bool = False) -> Outcome:
+    """Write how a run ended; its traceback too where it failed."""
     try:
         if state == "failed":
             write_text(place.folder / TRACEBACK, traceback.format_exc())

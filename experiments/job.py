@@ -15,6 +15,7 @@ from typing import Any
 from submitit.core.job_environment import JobEnvironment
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
+from core.errors import UserError
 from experiments.plan import PlannedRun
 from results import provenance
 from results.store import Run, Store
@@ -37,6 +38,7 @@ class JobOptions:
     micro_batch: int | None
     checkpoint_seconds: float
     warning_seconds: int
+    limit_seconds: int  # of the job
     stops: int  # so often in a row a run may be stopped without a checkpoint between
 
 
@@ -66,7 +68,8 @@ class RunJob:
 
     def __init__(self, run: PlannedRun, results: Path, options: JobOptions) -> None:
         self.run, self.results, self.options = run, results.resolve(), options
-        self.idle_stops = 0
+        self.folder = Path.cwd()
+        self.idle_stops = self.steps = 0
 
     def checkpoint(self) -> DelayedSubmission:
         """What is requeued: this run, which goes on from its own checkpoint."""
@@ -74,21 +77,38 @@ class RunJob:
 
     def __call__(self) -> str:
         """Compute the run, or what is left of it. Raises RunFailed; ends by a requeue where the job was warned."""
-        warned = Warned()
+        warned, started = Warned(), time.time()
+        os.chdir(self.folder)  # paths were named from there
         provenance.commit()  # of the code as it was imported, whatever is edited while it runs
+        from experiments.execute import end_run, fail_run
+
+        place, leads = Store(self.results).run(self.run.id), os.environ.get("SLURM_PROCID", "0") == "0"
+        try:
+            outcome = self._compute(place, warned)
+        except UserError as reason:
+            outcome = end_run(place, "failed", str(reason), user_error=True)
+        except Exception:
+            outcome = fail_run(place, started, warned.to_stop)
+        if leads:
+            outcome = self._count_stop(outcome, place, time.time() - started)
+            if outcome.state == "preempted":
+                _requeue(warned, self.options.warning_seconds)
+        signal.signal(SIGNAL, signal.SIG_IGN)  # from here on it would kill the interpreter that ends
+        if outcome.state == "failed":
+            raise RunFailed(f"{self.run.id}: {outcome.message}")
+        return outcome.state
+
+    def _compute(self, place: Run, warned: Warned) -> Any:
         import torch
 
         from core.loop import Machine
         from core.team import join_team
         from experiments.execute import Outcome, execute
 
-        if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-            TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        _meet_others()
         device = _device(self.options.device)
         torch.set_num_threads(self.options.threads)
-        store = Store(self.results)
-        place = store.run(self.run.id)
-        steps = _kept_steps(place)
+        store, self.steps = Store(self.results), _kept_steps(place)
         with join_team(device) as team:
             machine = Machine(
                 device=device,
@@ -101,29 +121,32 @@ class RunJob:
             )
             with _held(place, warned) if team.leads else nullcontext("") as mine:
                 begin = team.gather(mine)[0]
-                if begin == "open":
-                    _wait_for_inputs(self.run, store)
-                    outcome = execute(self.run, store, machine)
-                else:
-                    outcome = Outcome(begin, "stopped before it began")
-                outcome = self._count_stop(outcome, place, steps) if team.leads else outcome
-        if outcome.state == "preempted" and team.leads:
-            _requeue(warned, self.options.warning_seconds)
-        signal.signal(SIGNAL, signal.SIG_IGN)  # from here on it would kill the interpreter that ends
-        if outcome.state == "failed":
-            raise RunFailed(f"{self.run.id}: {outcome.message}")
-        return outcome.state
+                if begin != "open":
+                    return Outcome(begin, "stopped before it began")
+                _wait_for_inputs(self.run, store)
+                return execute(self.run, store, machine)
 
-    def _count_stop(self, outcome: Any, place: Run, steps: int) -> Any:
-        """The outcome; failed where the run was stopped again and again and never came further than the `steps` kept before."""
+    def _count_stop(self, outcome: Any, place: Run, seconds: float) -> Any:
+        """The outcome; failed where the run was stopped again and again late in its time and never came any further."""
         if outcome.state != "preempted":
             return outcome
-        self.idle_stops = 0 if _kept_steps(place) > steps else self.idle_stops + 1
+        if _kept_steps(place) > self.steps:
+            self.idle_stops = 0
+        elif seconds > 0.5 * (self.options.limit_seconds - self.options.warning_seconds):  # else it was preempted early
+            self.idle_stops += 1
         if self.idle_stops < self.options.stops:
             return outcome
         message = f"stopped {self.idle_stops} times in a row before anything was kept; raise time in the cluster's file"
         place.set_state("failed", message=message, user_error=True)
         return replace(outcome, state="failed", message=message)
+
+
+def _meet_others() -> None:
+    """Let PyTorch know the processes of this job, whatever the command that submitted it was told of others."""
+    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        os.environ.pop(name, None)
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
 
 
 def _kept_steps(place: Run) -> int:
@@ -141,8 +164,8 @@ def _device(wanted: str) -> Any:
     from experiments.device import find_device
 
     name = find_device(wanted)
-    if name == "cpu" and os.environ.get("CUDA_VISIBLE_DEVICES"):
-        print("this job was given GPUs, but PyTorch sees none: it computes on the CPU", file=sys.stderr)
+    if name == "cpu" != wanted and os.environ.get("CUDA_VISIBLE_DEVICES") and list(Path("/dev").glob("nvidia[0-9]*")):
+        raise UserError("PyTorch sees none of the GPUs of this job: install its CUDA build, or say --device cpu")
     if name != "cuda":
         return torch.device(name)
     device = torch.device("cuda", int(os.environ.get("SLURM_LOCALID", "0")) % torch.cuda.device_count())

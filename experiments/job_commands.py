@@ -41,8 +41,7 @@ def job_files(run: str, store: Store) -> list[Path]:
     submission = latest_submissions(store).get(run)
     if submission is None:
         return []
-    job = submission.job(run)
-    return sorted((jobs_folder(store) / submission.name).glob(f"{job}_*_log.*")) if job else []
+    return sorted((jobs_folder(store) / submission.name).glob(f"{submission.job(run)}_*_log.*"))
 
 
 def tail(path: Path, lines: int) -> list[str]:
@@ -68,10 +67,11 @@ def last_words(run: str, store: Store) -> list[str]:
 def logs_command(arguments: argparse.Namespace) -> int:
     from experiments.execute import TRACEBACK
     from experiments.launch import progress_text
+    from experiments.standing import state_now
 
     store = Store(arguments.results)
     run = find_run(arguments.run, store)
-    state = run.state()
+    state = state_now(run.folder.name, store)
     print(f"{run.folder.name}: {state.name}  {progress_text(state)}".rstrip())
     files = [run.folder / TRACEBACK, *job_files(run.folder.name, store)]
     shown = [path for path in files if path.is_file() and path.stat().st_size]

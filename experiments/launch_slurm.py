@@ -7,17 +7,23 @@ from pathlib import Path
 
 from rich.console import Console
 
+from core.config import Evaluate
 from core.errors import UserError
+from core.team import Team
+from experiments import scheduler as slurm
 from experiments.cluster import Cluster, Resources, read_cluster
 from experiments.job import JobOptions
 from experiments.launch import Ending, Watch
 from experiments.plan import Plan, PlannedRun
 from experiments.scheduler import Scheduler
 from experiments.standing import Standing, standing
-from experiments.submit import Array, make_arrays, submit, submitting
+from experiments.submissions import interrupted_submissions
+from experiments.submit import Array, make_arrays, submit, submitting, take_back
 from results.store import State, Store
 
 LOOK_SECONDS = 1.0  # between looks at the runs' own state files
+SETTLE_SECONDS = 60  # that a job may take to end
+UNSEEN_SECONDS = 60  # that another node's files may take to be seen here
 
 
 @dataclass(frozen=True)
@@ -41,9 +47,13 @@ def launch_slurm(plan: Plan, store: Store, options: SlurmOptions, console: Conso
     with submitting(store) as alone:
         if not alone:
             raise UserError(f"{store.root}: another command submits to these results now; try again when it has")
+        _check(store, runs, resources)
         now = standing(runs, store, scheduler, now=True)
         if scheduler.problem and not options.dry:
             raise UserError(f"SLURM does not answer: {scheduler.problem}; nothing was submitted, nothing is changed")
+        if not options.dry:
+            take_back(store, interrupted_submissions(store))
+            now = _settled(runs, store, scheduler, now, console)
         arrays = arrays_of(runs, now, cluster, console)
         if options.dry:
             _tell(arrays, {}, resources, console)
@@ -53,6 +63,41 @@ def launch_slurm(plan: Plan, store: Store, options: SlurmOptions, console: Conso
     if not options.wait:
         return Ending(), standing(runs, store, scheduler, now=True).states
     return wait(runs, store, scheduler, console)
+
+
+def _check(store: Store, runs: list[PlannedRun], resources: Mapping[str, Resources]) -> None:
+    """Raise UserError for what would fail in every job."""
+    if "%" in str(store.root.resolve()):
+        raise UserError(f"{store.root}: SLURM gives % in a path a meaning of its own; choose another folder with --results")
+    for run in runs:
+        if not isinstance(run.config, Evaluate):
+            asked = resources[run.stage]
+            Team(0, asked.nodes * asked.tasks).share(run.config.optimiser.batch)
+
+
+def _settled(runs: list[PlannedRun], store: Store, scheduler: Scheduler, now: Standing, console: Console) -> Standing:
+    """How runs stand once what is about to end has ended: jobs that complete or are being cancelled, and jobs that wait for an
+    input that will not come, which are cancelled here."""
+    doomed: dict[str, str] = {}
+    for run in runs:  # inputs come before those that need them
+        waits = run.id in now.jobs and scheduler.entries[now.jobs[run.id]].waits
+        for name in run.inputs.values() if waits else ():
+            lacks = name in now.states and now.states[name].name != "complete"
+            if lacks and (not now.alive(name) or name in doomed):
+                doomed[run.id] = now.jobs[run.id]
+    if doomed:
+        slurm.cancel(doomed.values())
+    deadline, told = time.monotonic() + SETTLE_SECONDS, False
+    while (
+        any(job in doomed.values() or scheduler.entries[job].state == "COMPLETING" for job in now.jobs.values())
+        and time.monotonic() < deadline
+    ):
+        if not told:
+            console.print("waiting for jobs that are about to end ...", highlight=False)
+            told = True
+        time.sleep(1)
+        now = standing(runs, store, scheduler, now=True)
+    return now
 
 
 def arrays_of(runs: list[PlannedRun], now: Standing, cluster: Cluster, console: Console) -> list[Array]:
@@ -81,9 +126,13 @@ def _submit(
         micro_batch=options.micro_batch,
         checkpoint_seconds=options.checkpoint_seconds,
         warning_seconds=cluster.warning_seconds,
+        limit_seconds=0,
         stops=cluster.lost_after_stops,
     )
-    by_stage = {stage: replace(common, threads=asked.cpus_per_task) for stage, asked in resources.items()}
+    by_stage = {
+        stage: replace(common, threads=asked.cpus_per_task, limit_seconds=60 * int(asked.time))
+        for stage, asked in resources.items()
+    }
     done = submit(arrays, store, cluster, resources, by_stage)
     return {array: submission.number for array, submission in zip(arrays, done, strict=True)}
 
@@ -107,15 +156,19 @@ def _tell(arrays: list[Array], numbers: Mapping[Array, str], resources: Mapping[
 def wait(runs: list[PlannedRun], store: Store, scheduler: Scheduler, console: Console) -> tuple[Ending, Mapping[str, State]]:
     """Show the runs until no job is queued or running. Ctrl-C leaves the jobs to themselves."""
     console.print("Ctrl-C leaves the jobs to themselves: the same command watches again, `status` tells, `cancel` ends them")
-    watch, quiet = Watch(runs, console), 0
+    watch, quiet, ended = Watch(runs, console), 0, time.monotonic()
     now = standing(runs, store, scheduler, now=True)
     try:
         with watch.live:
-            while quiet < 2:  # the scheduler is asked again before the end is believed
+            while True:
                 started = time.monotonic()
                 now = standing(runs, store, scheduler, now=quiet > 0)
                 watch.update(now.states)
                 quiet = 0 if now.jobs else quiet + 1
+                ended = ended if quiet else started
+                lost = any(state.name == "lost" for state in now.states.values())
+                if quiet > 1 and not (lost and started - ended < UNSEEN_SECONDS):  # asked again before the end is believed
+                    break
                 time.sleep(max(LOOK_SECONDS, 10 * (time.monotonic() - started)))
     except KeyboardInterrupt:
         return Ending(left=True), now.states

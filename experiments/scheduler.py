@@ -1,5 +1,6 @@
 """SLURM's own words: what its commands say of our jobs, each asked once for all of them."""
 
+import re
 import subprocess
 import time
 from collections.abc import Collection, Sequence
@@ -25,7 +26,13 @@ class Entry:
 
     @property
     def alive(self) -> bool:
-        return self.state in ALIVE
+        """Whether it will still do something."""
+        return self.state in ALIVE and self.reason != "DependencyNeverSatisfied"
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is queued, perhaps again."""
+        return self.alive and self.state not in ("RUNNING", "COMPLETING")
 
 
 class NoAnswer(Exception):
@@ -40,18 +47,27 @@ def _ask(*command: str) -> str:
     except subprocess.TimeoutExpired as error:
         raise NoAnswer(f"{command[0]} did not answer in {SECONDS} s") from error
     if done.returncode:
-        raise NoAnswer(last_line(done.stderr) or f"{command[0]} ended with {done.returncode}")
+        raise NoAnswer(reason_of(done.stderr) or f"{command[0]} ended with {done.returncode}")
     return done.stdout
 
 
-def last_line(text: str) -> str:
-    """What a command of SLURM's says at last, without its name: the most telling of its lines."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        return ""
-    for prefix in ("sbatch: error: ", "squeue: error: ", "sacct: error: ", "scancel: error: ", "slurm_load_jobs error: "):
-        lines = [line.removeprefix(prefix) for line in lines]
-    return lines[-1].removeprefix("Batch job submission failed: ")
+def reason_of(text: str) -> str:
+    """What a command of SLURM's says, on one line: without its name, its advice, and what it says twice."""
+    lines = [re.sub(r"^(\w+: )?(error: |slurm_load_jobs error: )?", "", line.strip()) for line in text.splitlines()]
+    lines = [line.removeprefix("Batch job submission failed: ") for line in lines if line and not line.startswith("Try ")]
+    return "; ".join(dict.fromkeys(lines))
+
+
+def elements(job: str) -> list[str]:
+    """The jobs that a number stands for: 7_[0-2,5%3] are 7_0, 7_1, 7_2 and 7_5."""
+    number, bracket, rest = job.partition("_[")
+    if not bracket:
+        return [job]
+    found = []
+    for part in rest.rstrip("]").partition("%")[0].split(","):
+        first, _, last = part.partition("-")
+        found += [f"{number}_{place}" for place in range(int(first), int(last or first) + 1)]
+    return found
 
 
 def parse(text: str) -> list[Entry]:
@@ -59,8 +75,8 @@ def parse(text: str) -> list[Entry]:
     entries = []
     for line in text.splitlines():
         job, name, state, reason = (*line.split("|"), "", "", "")[:4]
-        if job and "." not in job and "[" not in job:
-            entries.append(Entry(job, name, state.split(" ")[0], reason))  # sacct: CANCELLED by 0
+        if job and "." not in job:
+            entries += [Entry(one, name, state.split(" ")[0], reason) for one in elements(job)]  # sacct: CANCELLED by 0
     return entries
 
 
@@ -70,7 +86,6 @@ class Scheduler:
     def __init__(self, every: float) -> None:
         self.every, self.asked = every, float("-inf")
         self.entries: dict[str, Entry] = {}
-        self.names: dict[str, str] = {}  # name of a job -> its number, without a place in an array
         self.sources: list[str] = []
         self.problem = ""
 
@@ -88,9 +103,12 @@ class Scheduler:
         self.sources.append("squeue")
         ended = {job: entry for job, entry in self.entries.items() if not entry.alive}
         self.entries = ended | {entry.job: entry for entry in seen}
-        self.names |= {entry.name: entry.job.partition("_")[0] for entry in seen}
         if unknown := sorted({job.partition("_")[0] for job in jobs if job not in self.entries}):
             self._ask_accounting(unknown)
+        known = {job.partition("_")[0] for job in self.entries}
+        for job in jobs:  # one that was taken out of an array before it began is in neither list
+            if "_" in job and job not in self.entries and job.partition("_")[0] in known:
+                self.entries[job] = Entry(job, "", "CANCELLED")
 
     def _ask_accounting(self, numbers: Sequence[str]) -> None:
         try:
@@ -102,9 +120,9 @@ class Scheduler:
         self.entries = {entry.job: entry for entry in parse(text)} | self.entries
 
 
-def cancel(jobs: Collection[str]) -> None:
-    """End jobs. Raises UserError with SLURM's message."""
+def cancel(jobs: Collection[str] = (), name: str = "") -> None:
+    """End jobs, or those of a name. Raises UserError with SLURM's message."""
     try:
-        _ask("scancel", *sorted(jobs))
+        _ask("scancel", *([f"--name={name}", "--me"] if name else sorted(jobs)))
     except NoAnswer as silence:
         raise UserError(f"scancel: {silence}; nothing was cancelled, or not all: `status` shows which") from silence

@@ -35,7 +35,7 @@ def standing(runs: Iterable[PlannedRun], store: Store, scheduler: Scheduler, *, 
     scheduler.poll([job for run, submission in open_.items() if (job := submission.job(run))], now=now)
     jobs: dict[str, str] = {}
     for run, submission in open_.items():
-        job = submission.job(run, scheduler.names.get(submission.name, ""))
+        job = submission.job(run)
         entry = scheduler.entries.get(job)
         told[run] = merged(store.run(run), submission, job, entry, heard=not scheduler.problem)
         if (entry is not None and entry.alive) or (scheduler.problem and told[run].name in ("queued", "running")):
@@ -47,13 +47,23 @@ def standing(runs: Iterable[PlannedRun], store: Store, scheduler: Scheduler, *, 
     return Standing(told, jobs, f"{source}; SLURM does not answer: {scheduler.problem}" if scheduler.problem else source)
 
 
+def state_now(run: str, store: Store) -> State:
+    """One run's state, whatever plan it is of."""
+    submission, scheduler = latest_submissions(store).get(run), Scheduler(0)
+    if submission is None:
+        return store.run(run).state()
+    job = submission.job(run)
+    scheduler.poll([job])
+    return merged(store.run(run), submission, job, scheduler.entries.get(job), heard=not scheduler.problem)
+
+
 def merged(run: Run, submission: Submission, job: str, entry: Entry | None, *, heard: bool) -> State:
     """A run's state as its own file and the scheduler tell it. heard: the scheduler answered."""
     own = run.told()
     if own.name == "complete" or (own.name == "running" and run.held()):
         return own
     since = own.updated > submission.submitted  # its own file tells of this job, not of one before
-    if own.name == "failed" and since:
+    if own.name == "failed" and since and not (entry and entry.waits):  # a job may have been requeued since
         return own
     if entry is not None and entry.alive:
         return _of_alive(own if since else State(), job, entry)
@@ -62,7 +72,7 @@ def merged(run: Run, submission: Submission, job: str, entry: Entry | None, *, h
     begun = own if since and own.name in ("running", "preempted") else None
     state = State("preempted" if begun else "planned", updated=own.updated)
     if entry is None:
-        return replace(state, name="lost", message=f"SLURM does not know job {job or submission.name} (any more); {AGAIN}")
+        return replace(state, name="lost", message=f"SLURM does not know job {job} (any more); {AGAIN}")
     if entry.state == CANCELLED:
         return replace(state, message=CANCELLED)
     if entry.state == "COMPLETED":

@@ -8,7 +8,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ FILE = "submission.json"
 
 @dataclass(frozen=True)
 class Submission:
-    """An array of jobs, or one job. Its name is the jobs' name too, so that they are found if its number was never told."""
+    """An array of jobs, or one job. Without a number it was never handed over whole: its jobs, if any, find no work."""
 
     name: str
     stage: str
@@ -30,10 +30,9 @@ class Submission:
     number: str = ""
     after: tuple[str, ...] = field(default=())  # numbers that these jobs wait for
 
-    def job(self, run: str, number: str = "") -> str:
-        """The job that computes a run, or "" where no number is known."""
-        number = self.number or number
-        return f"{number}_{self.runs.index(run)}" if number and len(self.runs) > 1 else number
+    def job(self, run: str) -> str:
+        """The job that computes a run."""
+        return f"{self.number}_{self.runs.index(run)}" if len(self.runs) > 1 else self.number
 
 
 def jobs_folder(store: Store) -> Path:
@@ -54,19 +53,30 @@ def with_number(submission: Submission, number: str) -> Submission:
     return replace(submission, number=number)
 
 
-def latest_submissions(store: Store) -> dict[str, Submission]:
-    """Run -> the last submission it was in. Raises UserError for a damaged file."""
-    found: dict[str, Submission] = {}
+def _submissions(store: Store) -> Iterator[Submission]:
     for path in jobs_folder(store).glob(f"*/{FILE}"):
         try:
             content = json.loads(path.read_text())
-            submission = Submission(**content | {"runs": tuple(content["runs"]), "after": tuple(content["after"])})
+            yield Submission(**content | {"runs": tuple(content["runs"]), "after": tuple(content["after"])})
+        except FileNotFoundError:  # forgotten by the command that made it, just now
+            continue
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path}: not a file of this suite; delete its folder, and `scancel` its jobs") from error
-        for run in submission.runs:
+
+
+def latest_submissions(store: Store) -> dict[str, Submission]:
+    """Run -> the last submission it was in. Raises UserError for a damaged file."""
+    found: dict[str, Submission] = {}
+    for submission in _submissions(store):
+        for run in submission.runs if submission.number else ():
             if run not in found or found[run].submitted < submission.submitted:
                 found[run] = submission
     return found
+
+
+def interrupted_submissions(store: Store) -> list[Submission]:
+    """Those whose command was killed while it handed them over."""
+    return [submission for submission in _submissions(store) if not submission.number]
 
 
 def forget(store: Store, submission: Submission) -> None:

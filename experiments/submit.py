@@ -16,7 +16,15 @@ from experiments import scheduler as slurm
 from experiments.cluster import Cluster, Resources
 from experiments.job import JobOptions, RunJob
 from experiments.plan import PlannedRun
-from experiments.submissions import Submission, forget, jobs_folder, new_submission, with_number, write_submission
+from experiments.submissions import (
+    Submission,
+    forget,
+    interrupted_submissions,
+    jobs_folder,
+    new_submission,
+    with_number,
+    write_submission,
+)
 from results.provenance import REPOSITORY
 from results.store import Store
 
@@ -99,12 +107,17 @@ def submit(
                 numbers = {other: submission.number for other, submission in done.items()}
                 done[array] = _submit_one(array, numbers, store, cluster, resources[array.stage], options[array.stage])
     except BaseException:
-        with suppress(UserError):
-            slurm.cancel([submission.number for submission in done.values()]) if done else None
-        for submission in done.values():
-            forget(store, submission)
+        take_back(store, [*done.values(), *interrupted_submissions(store)])
         raise
     return list(done.values())
+
+
+def take_back(store: Store, submissions: Iterable[Submission]) -> None:
+    """Cancel what was handed over, by name, for a number may not have been told, and forget it."""
+    for submission in submissions:
+        with suppress(UserError):  # where SLURM is not there, or gone: its jobs, if any, find their runs' folders empty
+            slurm.cancel(name=submission.name)
+        forget(store, submission)
 
 
 def submitting(store: Store) -> AbstractContextManager[bool]:
@@ -128,7 +141,8 @@ def _clean_environment() -> Iterator[None]:
 
 def parameters(array: Array, dependency: str | None, cluster: Cluster, asked: Resources, name: str) -> dict[str, object]:
     """What submitit's SlurmExecutor is told."""
-    further: dict[str, object] = {"requeue": True, "kill-on-invalid-dep": "yes", **asked.sbatch}
+    own = {key: value for key, value in asked.sbatch.items() if value is not False}
+    further: dict[str, object] = {"requeue": True, "kill-on-invalid-dep": "yes", **own}
     path = shlex.quote(str(REPOSITORY))
     told: dict[str, object] = {
         "job_name": name,
@@ -173,7 +187,7 @@ def _submit_one(
             jobs = executor.submit_array([RunJob(run, store.root, options) for run in array.runs])
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
         forget(store, submission)
-        reason = slurm.last_line(str(error)) or slurm.last_line(errors.getvalue())
+        reason = slurm.reason_of(str(error)) or slurm.reason_of(errors.getvalue())
         raise UserError(f"sbatch refuses the jobs of stage {array.stage}: {reason}; nothing was submitted") from error
     except (RuntimeError, FileNotFoundError) as error:
         forget(store, submission)

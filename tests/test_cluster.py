@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from conftest import call
+from rich.console import Console
 
 from core.checkpoint import save
 from core.errors import UserError
 from experiments import scheduler as slurm
 from experiments.cluster import CLUSTER, Resources, minutes, read_cluster
 from experiments.job import JobOptions, RunJob
+from experiments.launch_slurm import _settled, arrays_of
 from experiments.plan import Plan
 from experiments.planner import make_plan
 from experiments.scheduler import Entry, NoAnswer, Scheduler, parse
@@ -23,7 +25,7 @@ from experiments.submit import make_arrays, parameters
 from results.store import State, Store
 
 TABLE1 = HERE / "ablation_alignment.yaml"
-OPTIONS = JobOptions("cpu", 1, 0, None, 600, 30, 2)
+OPTIONS = JobOptions("cpu", 1, 0, None, 600, 30, 130, 2)
 
 
 def plan(store: Store, *files: Path, seeds: Any = None) -> Plan:
@@ -50,14 +52,15 @@ def test_a_time_that_is_none_is_refused(time: str) -> None:
 def test_stages_go_before_scales_and_these_before_the_rest(tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text(
-        "{mem: 1G, time: 10, stages: {evaluate: {mem: 2G}},"
+        "{mem: 1024, time: 24:00:00, setup: module load cuda, stages: {evaluate: {mem: 2G}},"
         " scales: {paper: {mem: 3G, gpus_per_node: 4, stages: {pretrain: {gpus_per_node: 8, tasks_per_node: 2}}}}}"
     )
     found = {scale: read_cluster(file, scale)[1] for scale in ("mini", "paper")}
-    assert [found["mini"][stage].mem for stage in ("pretrain", "finetune", "evaluate")] == ["1G", "1G", "2G"]
+    assert [found["mini"][stage].mem for stage in ("pretrain", "finetune", "evaluate")] == ["1024", "1024", "2G"]
     assert [found["paper"][stage].mem for stage in ("pretrain", "finetune", "evaluate")] == ["3G", "3G", "2G"]
     assert [found["paper"][stage].tasks for stage in ("pretrain", "finetune", "evaluate")] == [2, 4, 4]
     assert found["mini"]["pretrain"].tasks == 1
+    assert (found["mini"]["pretrain"].time, found["mini"]["pretrain"].setup) == (1440, ("module load cuda",))
 
 
 def test_the_shipped_file_asks_for_gpus_at_the_papers_scale_only() -> None:
@@ -70,6 +73,9 @@ def test_the_shipped_file_asks_for_gpus_at_the_papers_scale_only() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        ("{scales: {papr: {mem: 1G}}}", "scales 'papr': there is none of that name; choose from"),
+        ("{sbatch: {job-name: x}}", "sbatch: job-name is what this suite says to sbatch itself"),
+        ("{time: -1:00:00}", "time: must be minutes"),
         ("{partitions: gpu}", "partitions: unknown key; allowed: account,"),
         ("{time: soon}", 'time: must be minutes, or a text like "24:00:00"'),
         ("{stages: {train: {}}}", "stages.train"),
@@ -170,19 +176,30 @@ def test_a_dry_run_says_what_waits_for_what_and_submits_nothing(capsys: pytest.C
 
 
 def test_lines_of_squeue_and_sacct_are_read() -> None:
-    seen = parse("7|lmim-a|RUNNING|None\n8_0|lmim-b|PENDING|Dependency\n8_[1-3]|lmim-b|PENDING|Resources\n")
+    seen = parse("7|lmim-a|RUNNING|None\n8_0|lmim-b|PENDING|Dependency\n")
     assert seen == [Entry("7", "lmim-a", "RUNNING", "None"), Entry("8_0", "lmim-b", "PENDING", "Dependency")]
     assert [entry.alive for entry in seen] == [True, True]
     (told,) = parse("8_1|lmim-b|CANCELLED by 0\n8_1.batch|batch|CANCELLED\n")
     assert (told.state, told.alive) == ("CANCELLED", False)
 
 
-def test_slurms_last_line_is_what_is_told() -> None:
+def test_what_slurm_says_becomes_one_line() -> None:
     text = "sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed: Invalid partition name\n"
-    assert slurm.last_line(text) == "Invalid partition name"
-    assert slurm.last_line("slurm_load_jobs error: Unable to contact slurm controller (connect failure)").startswith(
-        "Unable to"
-    )
+    assert slurm.reason_of(text) == "invalid partition specified: x; Invalid partition name"
+    text = "sbatch: unrecognized option '--nonsense=1'\nTry \"sbatch --help\" for more information\n"
+    assert slurm.reason_of(text) == "unrecognized option '--nonsense=1'"
+    assert slurm.reason_of("slurm_load_jobs error: Unable to contact slurm controller") == "Unable to contact slurm controller"
+
+
+def test_elements_that_were_never_split_off_an_array_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """sacct names them together; one that was cancelled by hand is in neither list."""
+    assert slurm.elements("7_[0-2,5%3]") == ["7_0", "7_1", "7_2", "7_5"]
+    answers = {"squeue": "8_0|b|PENDING|Resources\n8_2|b|PENDING|Resources\n", "sacct": "7_[0-1%2]|a|CANCELLED by 0\n"}
+    monkeypatch.setattr(slurm, "_ask", lambda *command: answers[command[0]])
+    scheduler = Scheduler(0)
+    scheduler.poll(["7_0", "7_1", "8_0", "8_1", "8_2", "9_0"])
+    states = {job: entry.state for job, entry in sorted(scheduler.entries.items())}
+    assert states == {"7_0": "CANCELLED", "7_1": "CANCELLED", "8_0": "PENDING", "8_1": "CANCELLED", "8_2": "PENDING"}
 
 
 def test_squeue_is_asked_once_for_all_and_sacct_for_what_it_forgot(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +242,14 @@ CASES: list[tuple[State, Entry | None, bool, str, str]] = [
     (State("planned"), replace(ALIVE, state="PENDING", reason="Priority"), True, "queued", "job 7, Priority"),
     (State("failed", "old", updated=900), replace(ALIVE, state="PENDING"), True, "queued", "job 7"),
     (State("failed", "new", updated=1100), replace(ENDED, state="FAILED"), True, "failed", "new"),
+    (State("failed", "new", updated=1100), ALIVE, True, "failed", "new"),
+    (
+        State("failed", "new", updated=1100),
+        replace(ALIVE, state="PENDING", reason="BeginTime"),
+        True,
+        "queued",
+        "job 7, BeginTime",
+    ),
     (State("running", updated=1100, done=3, total=9), ALIVE, True, "running", ""),
     (State("preempted", "stopped", updated=1100), replace(ALIVE, state="PENDING"), True, "queued", "job 7; stopped"),
     (State("running", updated=1100), replace(ALIVE, state="PENDING", reason="BeginTime"), True, "queued", "job 7, BeginTime"),
@@ -252,16 +277,52 @@ def test_a_runs_own_file_and_the_scheduler_make_one_state(
     assert (found.name, found.message) == (name, message)
 
 
-def test_a_submission_whose_number_was_never_told_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command was killed between sbatch and the writing of its answer."""
+def test_a_submission_that_was_interrupted_is_taken_back_and_done_anew(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command was killed between sbatch and the writing of its answer: submitit's files are not in their place yet."""
+    asked: list[tuple[str, ...]] = []
+
+    def answer(*command: str) -> str:
+        asked.append(command)
+        return ""
+
+    monkeypatch.setattr(slurm, "_ask", answer)
     store = Store(tmp_path)
-    runs = list(plan(store).runs.values())[:2]
-    write_submission(store, Submission("lmim-x", "pretrain", tuple(run.id for run in runs), SUBMITTED))
-    lines = "7_0|lmim-x|RUNNING|None\n7_1|lmim-x|PENDING|Resources\n"
-    monkeypatch.setattr(slurm, "_ask", lambda *command: lines if command[0] == "squeue" else "")
-    found = standing(runs, store, Scheduler(0))
-    assert [found.states[run.id].name for run in runs] == ["running", "queued"]
-    assert found.jobs == {runs[0].id: "7_0", runs[1].id: "7_1"}
+    run = next(iter(plan(store).runs.values()))
+    write_submission(store, Submission("lmim-x", "pretrain", (run.id,), SUBMITTED))
+    assert standing([run], store, Scheduler(0)).states[run.id].name == "planned"
+    monkeypatch.setenv("PATH", "/nowhere")
+    code, _, errors = call(capsys, TABLE1, "--scale", "smoke", "--results", tmp_path, "--launcher", "slurm")
+    assert code == 2
+    assert "no srun and sbatch here" in errors
+    assert ("scancel", "--name=lmim-x", "--me") in asked
+    assert not list(tmp_path.glob("jobs/lmim-*"))
+
+
+def test_jobs_whose_input_will_not_come_are_cancelled_and_submitted_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, lines = Store(tmp_path), {"7": "RUNNING|None", "8": "PENDING|Dependency", "9": "PENDING|Dependency"}
+    runs = [run for run in plan(store).runs.values() if "no guidance" in run.rows[0] and not run.rows[0].startswith("teacher")]
+    for number, run in zip(lines, runs, strict=True):
+        write_submission(store, Submission(f"lmim-{number}", run.stage, (run.id,), SUBMITTED, number))
+
+    def answer(command: str, *arguments: str) -> str:
+        if command == "scancel":
+            for number in arguments:
+                lines[number] = "CANCELLED|None"
+        return "".join(f"{number}|lmim-{number}|{told}\n" for number, told in lines.items()) if command == "squeue" else ""
+
+    monkeypatch.setattr(slurm, "_ask", answer)
+    console, cluster = Console(quiet=True), read_cluster(None, "smoke")[0]
+    scheduler = Scheduler(0)
+    now = standing(runs, store, scheduler, now=True)
+    assert arrays_of(runs, _settled(runs, store, scheduler, now, console), cluster, console) == []
+    lines["7"] = "FAILED|NonZeroExitCode"
+    now = _settled(runs, store, scheduler, standing(runs, store, scheduler, now=True), console)
+    assert lines["8"] == lines["9"] == "CANCELLED|None"
+    assert [array.stage for array in arrays_of(runs, now, cluster, console)] == ["pretrain", "finetune", "evaluate"]
 
 
 def test_the_last_submission_of_a_run_counts_and_a_damaged_file_is_named(tmp_path: Path) -> None:
@@ -310,6 +371,17 @@ def test_options_of_a_cluster_go_with_it(capsys: pytest.CaptureFixture[str], tmp
     assert not list(tmp_path.glob("runs/*"))
 
 
+def test_more_processes_than_a_batch_has_parts_are_refused_before_anything_waits(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text("{tasks_per_node: 17}")
+    options = ("--scale", "smoke", "--results", tmp_path, "--launcher", "slurm", "--cluster", file, "--dry-run")
+    code, _, errors = call(capsys, TABLE1, *options)
+    assert code == 2
+    assert "a batch of 64 images can be divided among 16 processes, not 17; use fewer" in errors
+
+
 def test_precision_is_said_where_jobs_run_elsewhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, errors = call(capsys, TABLE1, "--scale", "small", "--results", tmp_path, "--launcher", "slurm", "--dry-run")
     assert code == 2
@@ -326,11 +398,14 @@ def test_a_run_that_is_stopped_again_and_again_without_getting_on_is_given_up(tm
     run = next(iter(plan(store).runs.values()))
     job, place = RunJob(run, tmp_path, OPTIONS), store.run(run.id)
     stopped = Outcome("preempted", "stopped")
-    assert job._count_stop(stopped, place, steps=0) == stopped
+    assert job._count_stop(stopped, place, 90) == stopped
+    assert job._count_stop(stopped, place, 20) == stopped
+    assert job.idle_stops == 1, "a preemption soon after its start is nobody's fault"
     save(place.folder / "checkpoint.safetensors", {}, {"step": 7})
-    assert job._count_stop(stopped, place, steps=3) == stopped
+    assert job._count_stop(stopped, place, 90) == stopped
     assert job.idle_stops == 0, "it came further"
-    given_up = [job._count_stop(stopped, place, steps=7) for _ in range(2)][-1]
+    job.steps = 7
+    given_up = [job._count_stop(stopped, place, 90) for _ in range(2)][-1]
     assert given_up.state == place.state().name == "failed"
     assert "raise time in the cluster's file" in place.state().message
 

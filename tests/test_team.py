@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch.multiprocessing as multiprocessing
 from conftest import STAGE, jpeg, write_lmdb
 
 from core import checkpoint
+from core.batches import load_batches
 from core.config import (
     Alignment,
     Contrast,
@@ -30,7 +32,7 @@ from core.dropout import Dropout, attention, chunk_size, drawn_for
 from core.errors import UserError
 from core.evaluate import evaluate
 from core.finetune import finetune
-from core.loop import Machine
+from core.loop import Interrupted, Machine
 from core.pretrain import pretrain
 from core.team import Team, join_team
 
@@ -110,6 +112,38 @@ def test_two_processes_count_and_read_every_image_once(outcomes: dict[int, Path]
     for stage in STAGES:
         assert two["metrics"][stage]["images_seen"] == one["metrics"][stage]["images_seen"]
         assert two["metrics"][stage]["dropped"]["unreadable"] == 2
+
+
+def stop_while_reading(rank: int, size: int, port: int, root: str, model: Path, told: Path) -> None:
+    """Only the leader is warned, at its second batch; what each process met is left in a file."""
+    variables = {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in variables.items()})
+    asked = iter([False, True])
+    with join_team(torch.device("cpu")) as team:
+        machine = Machine(torch.device("cpu"), team=team, should_stop=lambda: next(asked))
+        try:
+            whole = Evaluate(subsets={"mine": Data(roots=(root,))}, batch=4, precision="fp32")
+            evaluate(whole, {"mine": WordImages([root])}, model, machine)
+        except Interrupted as reason:
+            (told / f"{rank}.txt").write_text(str(reason))
+
+
+def test_processes_stop_reading_together(outcomes: dict[int, Path], tmp_path: Path) -> None:
+    root, model = str(outcomes[1].parent / "words"), outcomes[1] / "recognizer" / "model.safetensors"
+    multiprocessing.spawn(stop_while_reading, (2, 29000 + os.getpid() % 20000, root, model, tmp_path), 2, join=True)
+    assert [path.read_text()[:27] for path in sorted(tmp_path.iterdir())] == ["stopped while reading mine;"] * 2
+
+
+def test_processes_that_read_images_leave_signals_to_the_one_they_serve(outcomes: dict[int, Path]) -> None:
+    """A scheduler sends them to all processes of a job."""
+    images = WordImages([str(outcomes[1].parent / "words")])
+    parts = iter(load_batches(images, (32, 128), [[number] for number in range(40)], labelled=True, workers=1))
+    seen = [next(parts).indices]
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        for child in multiprocessing.active_children():
+            assert child.pid is not None
+            os.kill(child.pid, number)
+    assert seen + [part.indices for part in parts] == [[number] if number not in (20, 21) else [] for number in range(40)]
 
 
 def test_dropout_draws_the_same_for_an_image_however_its_batch_is_divided() -> None:

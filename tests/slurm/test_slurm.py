@@ -229,6 +229,21 @@ def test_two_processes_of_a_job_compute_what_one_does(plain: tuple[Path, Path, s
     assert {record["hardware"]["processes"] for record in records} == {2}
 
 
+def test_a_job_goes_on_through_every_signal(long: tuple[Path, Path], tmp_path: Path) -> None:
+    """SIGTERM, which comes before every end, to a job whose images are read by a process of its own; then the warning."""
+    file, reference = long
+    results, options = fresh(reference, tmp_path), cluster(tmp_path, cpus_per_task=1)
+    assert call(file, results, *options, "--no-wait", "--workers", "1").returncode == 0
+    job = until(lambda: (run := state_of(file, results))["progress"] and run["job"])
+    words("scancel", "--signal=TERM", job)
+    until(lambda: list(results.glob("runs/pretrain-*/checkpoint.safetensors")))
+    assert state_of(file, results)["state"] == "running"
+    words("scancel", "--signal=USR2", job)
+    until(lambda: "stopped after step" in state_of(file, results)["detail"])
+    until(lambda: {run["state"] for run in status(file, results)["runs"]} == {"complete"})
+    assert artefacts(results) == artefacts(reference)
+
+
 def test_a_controller_that_restarts_loses_nothing(long: tuple[Path, Path], tmp_path: Path) -> None:
     file, reference = long
     results, options = fresh(reference, tmp_path), cluster(tmp_path)
@@ -257,7 +272,8 @@ def test_a_refusal_is_told_in_slurms_words_and_changes_nothing(plain: tuple[Path
     before = words("squeue", "--me", "--noheader", "--states=PENDING,RUNNING", "--format=%i")
     output = call(file, results, *options)
     assert output.returncode == 2
-    assert "sbatch refuses the jobs of stage evaluate: Invalid partition name specified; nothing was submitted" in output.stderr
+    told = "sbatch refuses the jobs of stage evaluate: invalid partition specified: nowhere; Invalid partition name specified"
+    assert f"{told}; nothing was submitted" in output.stderr
     assert "Traceback" not in output.stderr
     assert {run["state"] for run in status(file, results)["runs"]} == {"planned"}
     assert not list(results.glob("jobs/lmim-*"))
