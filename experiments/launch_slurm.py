@@ -60,7 +60,7 @@ def launch_slurm(plan: Plan, store: Store, options: SlurmOptions, console: Conso
             return Ending(), now.states
         numbers = _submit(arrays, store, cluster, resources, options)
         _tell(arrays, numbers, resources, console)
-    if not options.wait:
+    if not options.wait or not (arrays or now.jobs):
         return Ending(), standing(runs, store, scheduler, now=True).states
     return wait(runs, store, scheduler, console)
 
@@ -78,6 +78,10 @@ def _check(store: Store, runs: list[PlannedRun], resources: Mapping[str, Resourc
 def _settled(runs: list[PlannedRun], store: Store, scheduler: Scheduler, now: Standing, console: Console) -> Standing:
     """How runs stand once what is about to end has ended: jobs that complete or are being cancelled, and jobs that wait for an
     input that will not come, which are cancelled here."""
+
+    def ending(job: str) -> bool:
+        return job in doomed.values() or (job in scheduler.entries and scheduler.entries[job].state == "COMPLETING")
+
     doomed: dict[str, str] = {}
     for run in runs:  # inputs come before those that need them
         waits = run.id in now.jobs and scheduler.entries[now.jobs[run.id]].waits
@@ -88,10 +92,7 @@ def _settled(runs: list[PlannedRun], store: Store, scheduler: Scheduler, now: St
     if doomed:
         slurm.cancel(doomed.values())
     deadline, told = time.monotonic() + SETTLE_SECONDS, False
-    while (
-        any(job in doomed.values() or scheduler.entries[job].state == "COMPLETING" for job in now.jobs.values())
-        and time.monotonic() < deadline
-    ):
+    while any(map(ending, now.jobs.values())) and time.monotonic() < deadline:
         if not told:
             console.print("waiting for jobs that are about to end ...", highlight=False)
             told = True

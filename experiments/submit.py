@@ -113,11 +113,11 @@ def submit(
 
 
 def take_back(store: Store, submissions: Iterable[Submission]) -> None:
-    """Cancel what was handed over, by name, for a number may not have been told, and forget it."""
+    """Cancel what was handed over, by name, for a number may not have been told, and forget it unless SLURM does not answer."""
     for submission in submissions:
-        with suppress(UserError):  # where SLURM is not there, or gone: its jobs, if any, find their runs' folders empty
+        with suppress(UserError):
             slurm.cancel(name=submission.name)
-        forget(store, submission)
+            forget(store, submission)
 
 
 def submitting(store: Store) -> AbstractContextManager[bool]:
