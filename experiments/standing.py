@@ -54,7 +54,8 @@ def state_now(run: str, store: Store) -> State:
         return store.run(run).state()
     job = submission.job(run)
     scheduler.poll([job])
-    return merged(store.run(run), submission, job, scheduler.entries.get(job), heard=not scheduler.problem)
+    state = merged(store.run(run), submission, job, scheduler.entries.get(job), heard=not scheduler.problem)
+    return replace(state, message="its job was cancelled, or its input failed") if state.message == CANCELLED else state
 
 
 def merged(run: Run, submission: Submission, job: str, entry: Entry | None, *, heard: bool) -> State:
@@ -69,8 +70,7 @@ def merged(run: Run, submission: Submission, job: str, entry: Entry | None, *, h
         return _of_alive(own if since else State(), job, entry)
     if not heard:
         return own if since else State("queued", f"job {job}, as it was submitted")
-    begun = own if since and own.name in ("running", "preempted") else None
-    state = State("preempted" if begun else "planned", updated=own.updated)
+    state = State("preempted" if own.name in ("running", "preempted") else "planned", updated=own.updated)
     if entry is None:
         return replace(state, name="lost", message=f"SLURM does not know job {job} (any more); {AGAIN}")
     if entry.state == CANCELLED:
