@@ -4,6 +4,7 @@ python run.py experiments/ablation_alignment.yaml            run an experiment, 
 python run.py plan experiments/ablation_alignment.yaml       what would run, at what cost; nothing is run
 python run.py status experiments/ablation_alignment.yaml     the state of every run
 python run.py experiments/ablation_alignment.yaml --launcher slurm   the same on a cluster (experiments/cluster.yaml)
+python run.py sweeps/mask_ratio.yaml --workers 2             search settings (sweep-report tells what was found)
 python run.py compare experiments/ablation_*.yaml            reported beside measured: intervals, differences, verdicts
 python run.py data check iiit5k svt                          counts, broken images, labels, duplicates of data sets
 python run.py score predictions.csv --protocol waics         score stored predictions, without a model
@@ -23,8 +24,20 @@ from experiments.command_line import positive
 from experiments.data_commands import add_data_commands
 from experiments.job_commands import add_job_commands
 from experiments.model_commands import add_model_commands
+from sweeps.commands import (
+    add_sweep_commands,
+    cancel_sweep,
+    plan_sweep,
+    refuse_options,
+    run_sweep,
+    status_sweep,
+    sweep_among,
+)
 
-COMMANDS = ("run", "plan", "status", "compare", "logs", "cancel", "data", "score", "import", "export", "predict", "grid")
+COMMANDS = (
+    *("run", "plan", "status", "compare", "logs", "cancel", "sweep-report"),
+    *("data", "score", "import", "export", "predict", "grid"),
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -60,11 +73,12 @@ def make_parser() -> argparse.ArgumentParser:
     add_job_commands(commands)
     add_data_commands(commands)
     add_model_commands(commands)
+    add_sweep_commands(commands, _add_options)
     return parser
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="experiment files (experiments/*.yaml)")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="experiment files (experiments/*.yaml), or a sweep")
     what = parser.add_argument_group("what is computed")
     what.add_argument("--scale", help="profile in experiments/scales: smoke, mini (mostly the default), small, paper, ...")
     what.add_argument("--seeds", type=_numbers, metavar="0,1,2", help="instead of the files' own (compare adds those recorded)")
@@ -74,7 +88,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="all that is written goes below")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     how.add_argument("--jobs", type=positive, help="runs at a time (default: on CPU one for each core, else 1)")
-    how.add_argument("--workers", type=_not_negative, help="processes that read images, per run (default: 0 on CPU, 8 on GPU)")
+    how.add_argument("--workers", type=positive, metavar="N", help="of a sweep: trials at a time (as --jobs; slurm: 4)")
+    how.add_argument("--storage", metavar="URL", help="of a sweep: Optuna's storage (default: a journal in the results folder)")
+    how.add_argument("--readers", type=_not_negative, help="processes that read images, per run (default: 0 on CPU, 8 on GPU)")
     how.add_argument("--micro-batch", type=positive, help="images at a time; gradients accumulate to the config's batch")
     how.add_argument("--checkpoint-minutes", type=float, metavar="M", help="between checkpoints (default: 1 here, 10 in jobs)")
     how.add_argument("--launcher", choices=("local", "slurm"), default="local", help="this machine (default), or jobs of SLURM")
@@ -102,27 +118,25 @@ def _plan(arguments: argparse.Namespace, recorded: "Mapping[str, Sequence[int]] 
     """The plan that the arguments ask for, and its results folder.
 
     recorded: by experiment the seeds instead, of a plan that was made, and its notes told, before."""
-    from experiments.device import default_precision, find_device
+    from experiments.device import automatic_precision
     from experiments.planner import make_plan
     from experiments.schema import overrides
     from results.store import Store
 
     store = Store(arguments.results)
     settings = overrides(arguments.set) | ({"precision": arguments.precision} if arguments.precision else {})
-
-    def automatic() -> str:
-        if arguments.launcher == "slurm":
-            raise UserError("precision: auto would be this machine's, not that of the jobs; say --precision bf16, or fp32")
-        return default_precision(find_device(arguments.device))
-
+    precision = automatic_precision(arguments.device, arguments.launcher)
     seeds = recorded or arguments.seeds
-    plan = make_plan(arguments.files, arguments.scale, store, precision=automatic, overrides=settings, seeds=seeds)
+    refuse_options(arguments, sweep=False)
+    plan = make_plan(arguments.files, arguments.scale, store, precision=precision, overrides=settings, seeds=seeds)
     for note in () if recorded else plan.notes:
         print(f"note: {note}", file=sys.stderr)
     return plan, store
 
 
 def plan_command(arguments: argparse.Namespace) -> int:
+    if sweep_among(arguments.files):
+        return plan_sweep(arguments)
     from experiments.report import describe_plan, plan_text
 
     plan, store = _plan(arguments)
@@ -132,6 +146,8 @@ def plan_command(arguments: argparse.Namespace) -> int:
 
 
 def status_command(arguments: argparse.Namespace) -> int:
+    if sweep_among(arguments.files):
+        return status_sweep(arguments)
     from experiments.report import describe_status, status_text
 
     plan, store = _plan(arguments)
@@ -141,12 +157,16 @@ def status_command(arguments: argparse.Namespace) -> int:
 
 
 def cancel_command(arguments: argparse.Namespace) -> int:
+    if sweep_among(arguments.files):
+        return cancel_sweep(arguments)
     from experiments.job_commands import cancel_runs
 
     return cancel_runs(*_plan(arguments))
 
 
 def compare_command(arguments: argparse.Namespace) -> int:
+    if sweep_among(arguments.files):
+        raise UserError(f"{arguments.files[0]}: a sweep has no table; `run.py sweep-report {arguments.files[0]}` tells of it")
     from analysis.formats import FORMATS
     from experiments.tables import recorded_seeds, tables_of
 
@@ -175,6 +195,8 @@ def run_command(arguments: argparse.Namespace) -> int:
     for option, given in (("--no-wait", arguments.no_wait), ("--cluster", arguments.cluster)):
         if given and arguments.launcher == "local":
             raise UserError(f"{option} goes with --launcher slurm")
+    if sweep_among(arguments.files):
+        return run_sweep(arguments)
     plan, store = _plan(arguments)
     store.check_writable()
     console = Console(stderr=True, soft_wrap=True)
@@ -212,20 +234,10 @@ def _launch(
     """Compute what is not complete, here or on a cluster; how that ended, and how the runs stand."""
     from experiments.launch import Ending, Options, launch
 
-    every = arguments.checkpoint_minutes
     if arguments.launcher == "slurm":
         from experiments.launch_slurm import SlurmOptions, launch_slurm
 
-        slurm = SlurmOptions(
-            cluster=arguments.cluster,
-            device=arguments.device,
-            workers=arguments.workers,
-            micro_batch=arguments.micro_batch,
-            checkpoint_seconds=600 if every is None else 60 * every,
-            dry=arguments.dry_run,
-            wait=not arguments.no_wait,
-        )
-        return launch_slurm(plan, store, slurm, console)
+        return launch_slurm(plan, store, SlurmOptions.of(arguments), console)
     from experiments.device import find_device
     from results.provenance import cores
 
@@ -233,15 +245,7 @@ def _launch(
     if any(store.run(name).state().name != "complete" for name in plan.runs):
         device = find_device(arguments.device)
         jobs = arguments.jobs or (min(cores(), len(plan.cells)) if device == "cpu" else 1)
-        options = Options(
-            jobs=jobs,
-            threads=max(1, cores() // jobs),
-            device=device,
-            workers=arguments.workers if arguments.workers is not None else (0 if device == "cpu" else 8),
-            micro_batch=arguments.micro_batch,
-            checkpoint_seconds=60 if every is None else 60 * every,
-        )
-        how = launch(plan.runs.values(), store, options, console)
+        how = launch(plan.runs.values(), store, Options.of(arguments, device, jobs), console)
     return how, {name: store.run(name).state() for name in plan.runs}
 
 

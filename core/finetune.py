@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from core.data import Dropped, WordImages
 from core.errors import UserError
 from core.evaluate import read_images
 from core.loop import Losses, Machine, Training, artefact, training_groups
-from core.metrics import PROTOCOLS, count
+from core.metrics import PROTOCOLS, is_correct
 from core.pretrain import MODEL
 from core.randomness import derive_seed, generator
 from core.recognizer import Recognizer, reading_loss
@@ -66,6 +67,7 @@ class FinetuneTask:
         self.model = model.to(machine.device).train()
         self.network = machine.team.distribute(self.model)
         self.validated: dict[str, float] = {}
+        self.read_right: list[list[bool]] = []  # of each validation root, image by image
         self.draws = None
         if config.augmentation_draws is not None:
             source = generator(config.seed, "augmentation of the run")
@@ -86,14 +88,19 @@ class FinetuneTask:
 
         return losses
 
-    def after_epoch(self, epoch: int) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         if self.validation is None:
             return {}
         quiet = replace(self.machine, should_stop=lambda: False, on_progress=lambda progress: None)
         readings, _ = read_images(self.model, self.validation, 256, self.config.precision, quiet, "validation")
         self.model.train()
-        result = count(readings, PROTOCOLS["waics" if self.model.charset.characters.isascii() else "chinese"])
-        self.validated = {"validation_correct": result.correct, "validation_images": result.images}
+        protocol = PROTOCOLS["waics" if self.model.charset.characters.isascii() else "chinese"]
+        right = [is_correct(reading, protocol) for reading in readings]
+        ends = self.validation.ends.tolist()
+        self.read_right = [right[start:end] for start, end in pairwise([0, *ends])]
+        shares = [sum(root) / len(root) for root in self.read_right if root]
+        counts = {"validation_correct": sum(right), "validation_images": len(right)}
+        self.validated = counts | {"validation_avg": sum(shares) / len(shares)}
         return self.validated
 
 
@@ -104,8 +111,9 @@ def finetune(
     encoder: Path | None,
     folder: Path,
     machine: Machine,
-) -> dict[str, object]:
-    """Run the stage in `folder`; returns its metrics. Resumes from the folder's checkpoint.
+) -> tuple[dict[str, object], list[list[bool]]]:
+    """Run the stage in `folder`; returns its metrics, and which images of each validation root were read right at the end.
+    Resumes from the folder's checkpoint.
 
     images: the roots of `config.data`, then those mixed in. The last weights are kept: nothing is chosen on validation or
     test images."""
@@ -114,9 +122,9 @@ def finetune(
     task = FinetuneTask(config, model, validation, machine)
     training = Training(task, config, training_groups(config, images, unusable), folder, machine)
     limit = length_limit(config) if config.labels == "released" else None
-    size, workers = config.encoder.image, machine.workers
-    training.run(load_batches(images, size, training.order(), labelled=True, workers=workers, limit=limit))
+    size, readers = config.encoder.image, machine.readers
+    training.run(load_batches(images, size, training.order(), labelled=True, workers=readers, limit=limit))
     if machine.team.leads:
         checkpoint.save(folder / MODEL, artefact(model), {"stage": "finetune", "config": config.model_dump(mode="json")})
     dropped.unreadable = training.unreadable
-    return training.metrics() | {"dropped": dropped.counts()} | task.validated
+    return training.metrics() | {"dropped": dropped.counts()} | task.validated, task.read_right

@@ -9,7 +9,7 @@ as that window of another.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -37,6 +37,11 @@ STRENGTHS = {
     "strong": Strength(OPERATIONS, least=3, geometry=1.5, look=1.5, jitter=True),
     "steady": Strength(tuple(name for name in OPERATIONS if name != "rotate"), least=3, geometry=0.5, look=1.0, jitter=True),
 }
+
+
+def strength_of(level: str | float) -> Strength:
+    """A level's strength; of a number: medium's ranges times it. Below 1 what has no range happens more rarely by it."""
+    return STRENGTHS[level] if isinstance(level, str) else replace(STRENGTHS["medium"], geometry=level, look=level)
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,9 @@ def draw_view(strength: Strength, batch: int, size: tuple[int, int], *, generato
 
     g, f = strength.geometry, strength.look
     chosen = choose_operations(strength, batch, generator=generator)
+    rarer = min(1.0, f)
+    if rarer < 1:
+        chosen |= {name: chosen[name] & (draw(0, 1) < rarer) for name in ("solarise", "grey")}
     zero, one = torch.zeros(batch), torch.ones(batch)
     cut, side = draw(0, 0.1 * g, 2) * chosen["crop"][:, None], draw(0, 0.02 * g, 2) * chosen["crop_sides"][:, None]
     inward = (torch.randn(batch, 4, 2, generator=generator) * draw(0.02 * g, 0.06 * g, 1, 1)).abs().clamp(max=0.3)
@@ -86,7 +94,7 @@ def draw_view(strength: Strength, batch: int, size: tuple[int, int], *, generato
     shifts = shifts * torch.tensor([width, height]).view(2, 1, 1) * chosen["piecewise"][:, None, None, None]
 
     jittered = (draw(0, 1) < 0.8) & strength.jitter
-    greyed = (draw(0, 1) < 0.2) & strength.jitter
+    greyed = (draw(0, 1) < 0.2 * rarer) & strength.jitter
     saturation = torch.where(jittered, draw(1 - 0.2 * f, 1 + 0.2 * f), one) * torch.where(greyed, zero, one)
     saturation = saturation * torch.where(chosen["grey"], 1 - draw(0, 1), one)
     hue = torch.where(jittered, draw(-0.1 * f, 0.1 * f) * 2 * math.pi, zero)
@@ -96,7 +104,7 @@ def draw_view(strength: Strength, batch: int, size: tuple[int, int], *, generato
         shifts=shifts,
         sigma=torch.where(chosen["blur"], draw(0.5 * f, 1.5 * f), zero),
         sharpen=torch.stack([draw(0, min(1, 0.5 * f)), draw(0, 0.5)], dim=1) * chosen["sharpen"][:, None],
-        contrast=torch.where(chosen["contrast"], draw(0.5 / f, 1), one),
+        contrast=torch.where(chosen["contrast"], draw(0.5 / f if f >= 1 else 1 - 0.5 * f, 1), one),
         threshold=torch.where(chosen["solarise"], draw(32 / 255, 128 / 255), one),
         colour=warp.saturation_and_hue(saturation, hue),
         jitter_contrast=torch.where(jittered, draw(low, high), one),

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -52,10 +52,12 @@ class Machine:
 
     device: torch.device
     micro_batch: int | None = None  # images at a time (whole chunks: core/dropout.py); gradients add up to the batch's
-    workers: int = 0  # processes that read images
+    readers: int = 0  # processes that read images
     checkpoint_seconds: float = 60.0  # between checkpoints; longer where writing one takes over 1 % of it
     should_stop: Callable[[], bool] = lambda: False
     should_save: Callable[[], bool] = lambda: False  # a checkpoint is wanted now, for what may come
+    milestones: tuple[float, ...] = ()  # shares of a training after which it is validated too
+    unwanted: Callable[[float, Mapping[str, float]], str] = lambda share, values: ""  # at a milestone: why to stop there, or ""
     team: Team = ALONE
     on_progress: Callable[[Progress], None] = lambda progress: None
 
@@ -76,8 +78,8 @@ class Task(Protocol):
 
         `loss` is the one minimised."""
 
-    def after_epoch(self, epoch: int) -> dict[str, float]:
-        """Numbers to log at the end of an epoch (counted from 1), e.g. validation accuracy."""
+    def validate(self) -> dict[str, float]:
+        """Numbers to log at the end of an epoch and at milestones, e.g. validation accuracy. Changes nothing."""
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
@@ -127,6 +129,8 @@ class Training:
         self.step, self.images, self.seconds = 0, 0, 0.0
         self.latest: Losses = {}
         self.stopping = False
+        self.milestones = {max(1, round(share * self.total)): share for share in machine.milestones}  # step -> share
+        self.unwanted = ""
         self.unreadable: set[int] = set()
         self._restore()
         if len(set(machine.team.gather(self.step))) > 1:
@@ -149,7 +153,8 @@ class Training:
                 going_on = self.step < self.total  # the last step's checkpoint would skip what follows that step
                 if going_on and self.stopping:
                     self.save()
-                    raise Interrupted(f"stopped after step {self.step} of {self.total}; its checkpoint is kept")
+                    reason = self.unwanted or f"stopped after step {self.step} of {self.total}"
+                    raise Interrupted(f"{reason}; its checkpoint is kept")
                 if going_on and (now - saved >= interval or self.machine.should_save()):
                     self.save()
                     saved = time.monotonic()
@@ -178,8 +183,13 @@ class Training:
             check_finite(losses, step)
             values = {name: float(value) for name, value in losses.items()}
             self._log(step, values | {"learning_rate": rate, "images": self.images})
-        if self.step % self.per_epoch == 0 or self.step == self.total:
-            self._log(step, self.task.after_epoch(-(-self.step // self.per_epoch)))
+        share = self.milestones.get(self.step)
+        if self.step % self.per_epoch == 0 or self.step == self.total or share is not None:
+            values = self.task.validate()
+            self._log(step, values if share is None else values | {"milestone": share})
+            if share is not None:
+                (self.unwanted, *_) = team.gather(self.machine.unwanted(share, values) if team.leads else "")
+                self.stopping = self.stopping or bool(self.unwanted)
         self.seconds += time.monotonic() - started
 
     def _log(self, step: int, values: dict[str, float]) -> None:

@@ -11,7 +11,7 @@ from core.batches import Batch, load_batches, normalise, to_unit
 from core.config import ContrastivePretrain, Pretrain, PretrainModel
 from core.data import WordImages
 from core.errors import UserError
-from core.guidance import STRENGTHS, View, draw_view, guidance_view
+from core.guidance import STRENGTHS, View, draw_view, guidance_view, strength_of
 from core.lmim import LMIM
 from core.loop import Losses, Machine, Training, artefact, training_groups
 from core.masking import draw_visible
@@ -63,7 +63,7 @@ class PretrainTask:
         visible = draw_visible(self.config.mask, encoder, batch.images, places, batch.size, generator=source)
         view = None
         if self.config.guidance is not None:
-            strength = STRENGTHS[self.config.guidance.strength]
+            strength = strength_of(self.config.guidance.strength)
             view = draw_view(strength, batch.size, encoder.image, generator=generator(seed, "guidance", step))[places]
 
         def losses(part: slice) -> Losses:
@@ -75,7 +75,7 @@ class PretrainTask:
 
         return losses
 
-    def after_epoch(self, epoch: int) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         return {}
 
 
@@ -107,7 +107,7 @@ class ContrastTask:
 
         return losses
 
-    def after_epoch(self, epoch: int) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         return {}
 
 
@@ -129,7 +129,7 @@ def pretrain(
     else:
         task = PretrainTask(config, make_model(config, teacher), machine)
     training = Training(task, config, training_groups(config, images, ()), folder, machine)
-    training.run(load_batches(images, config.encoder.image, training.order(), labelled=False, workers=machine.workers))
+    training.run(load_batches(images, config.encoder.image, training.order(), labelled=False, workers=machine.readers))
     if machine.team.leads:
         checkpoint.save(folder / MODEL, artefact(task.model), {"stage": "pretrain", "config": config.model_dump(mode="json")})
     dropped = {"unreadable": len(training.unreadable), "filtered": len(images.left_out)}

@@ -74,7 +74,7 @@ class Resources(Closed):
         return self.tasks_per_node or max(1, self.gpus_per_node)
 
 
-Stages = dict[Literal["pretrain", "finetune", "evaluate"], dict[str, Any]]
+Stages = dict[Literal["pretrain", "finetune", "evaluate", "sweep"], dict[str, Any]]
 
 
 class ScaleResources(Resources):
@@ -108,7 +108,7 @@ def read_cluster(path: Path | None, scale: str) -> tuple[Cluster, dict[str, Reso
     base = {key: value for key, value in tree.items() if key not in own}
     scaled = cluster.scales.get(scale, {})
     resources = {}
-    for stage in ("pretrain", "finetune", "evaluate"):
+    for stage in ("pretrain", "finetune", "evaluate", "sweep"):  # of a sweep: each of its workers
         layers = ({key: value for key, value in scaled.items() if key != "stages"}, cluster.stages, scaled.get("stages", {}))
         merged = base | layers[0] | layers[1].get(stage, {}) | layers[2].get(stage, {})
         try:

@@ -1,5 +1,6 @@
 """The device and precision that `auto` stands for here."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from core.errors import UserError
@@ -17,6 +18,17 @@ def find_device(wanted: str) -> str:
         reason = str(error).splitlines()[0]
         raise UserError(f"--device {wanted}: not usable here ({reason}); use cpu, or auto") from error
     return wanted
+
+
+def automatic_precision(device: str, launcher: str) -> Callable[[], str]:
+    """What finds out, where it is needed, which precision `auto` means. It raises UserError where that is not known here."""
+
+    def find() -> str:
+        if launcher == "slurm":
+            raise UserError("precision: auto would be this machine's, not that of the jobs; say --precision bf16, or fp32")
+        return default_precision(find_device(device))
+
+    return find
 
 
 def default_precision(device: str) -> str:

@@ -3,8 +3,11 @@
 import shutil
 import time
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -27,6 +30,19 @@ from results.store import Run, StateName, Store
 REPORT_SECONDS = 1.0
 TRACEBACK = "traceback.txt"
 TIME = "%Y-%m-%dT%H:%M:%SZ"
+
+
+@contextmanager
+def hold(place: Run, should_stop: Callable[[], bool]) -> Iterator[Literal["open", "complete", "preempted"]]:
+    """Hold a run's lock, waiting while another process computes the run; yields whether it is open, complete, or preempted
+    because this process was to stop before it could begin."""
+    while not should_stop():
+        with place.lock() as free:
+            if free:
+                yield "complete" if place.told().name == "complete" else "open"
+                return
+        time.sleep(0.5)
+    yield "preempted"
 
 
 @dataclass(frozen=True)
@@ -172,7 +188,11 @@ def run_stage(run: PlannedRun, store: Store, folder: Path, machine: Machine) -> 
         if not isinstance(run.config, Finetune):
             return pretrain(run.config, images, inputs.get("teacher"), folder, machine)
         validation = WordImages(roots["validation"]) if "validation" in roots else None
-        return finetune(run.config, images, validation, inputs.get("encoder"), folder, machine)
+        metrics, right = finetune(run.config, images, validation, inputs.get("encoder"), folder, machine)
+        if right and machine.team.leads:
+            names = [root.name if len(run.data["validation"]) == 1 else root.path for root in run.data["validation"]]
+            store.run(run.id).write_validation(dict(zip(names, right, strict=True)))
+        return metrics
     subsets = {
         name: WordImages(roots[name], [expand(path) for path in data.filters]) for name, data in run.config.subsets.items()
     }

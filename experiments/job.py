@@ -5,8 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -34,7 +33,7 @@ class JobOptions:
 
     device: str
     threads: int
-    workers: int | None
+    readers: int | None
     micro_batch: int | None
     checkpoint_seconds: float
     warning_seconds: int
@@ -92,7 +91,7 @@ class RunJob:
         if leads:
             outcome = self._count_stop(outcome, place, time.time() - started)
             if outcome.state == "preempted":
-                _requeue(warned, self.options.warning_seconds)
+                requeue(warned, self.options.warning_seconds)
         signal.signal(SIGNAL, signal.SIG_IGN)  # from here on it would kill the interpreter that ends
         if outcome.state == "failed":
             raise RunFailed(f"{self.run.id}: {outcome.message}")
@@ -101,25 +100,16 @@ class RunJob:
     def _compute(self, place: Run, warned: Warned) -> Any:
         import torch
 
-        from core.loop import Machine
         from core.team import join_team
-        from experiments.execute import Outcome, execute
+        from experiments.execute import Outcome, execute, hold
 
         _meet_others()
-        device = _device(self.options.device)
+        device = device_of_job(self.options.device)
         torch.set_num_threads(self.options.threads)
-        store, self.steps = Store(self.results), _kept_steps(place)
+        store, self.steps = Store(self.results), kept_steps(place)
         with join_team(device) as team:
-            machine = Machine(
-                device=device,
-                micro_batch=self.options.micro_batch,
-                workers=_workers(self.options, device),
-                checkpoint_seconds=self.options.checkpoint_seconds,
-                should_stop=lambda: warned.to_stop,
-                should_save=warned.should_save,
-                team=team,
-            )
-            with _held(place, warned) if team.leads else nullcontext("") as mine:
+            machine = replace(job_machine(self.options, device, warned), team=team)
+            with hold(place, machine.should_stop) if team.leads else nullcontext("") as mine:
                 begin = team.gather(mine)[0]
                 if begin != "open":
                     return Outcome(begin, "stopped before it began")
@@ -130,7 +120,7 @@ class RunJob:
         """The outcome; failed where the run was stopped again and again late in its time and never came any further."""
         if outcome.state != "preempted":
             return outcome
-        if _kept_steps(place) > self.steps:
+        if kept_steps(place) > self.steps:
             self.idle_stops = 0
         elif seconds > 0.5 * (self.options.limit_seconds - self.options.warning_seconds):  # else it was preempted early
             self.idle_stops += 1
@@ -149,7 +139,7 @@ def _meet_others() -> None:
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
 
 
-def _kept_steps(place: Run) -> int:
+def kept_steps(place: Run) -> int:
     """How many steps of training a run's checkpoint holds."""
     from core.checkpoint import read_metadata
     from core.loop import CHECKPOINT
@@ -157,7 +147,7 @@ def _kept_steps(place: Run) -> int:
     return int(read_metadata(place.folder / CHECKPOINT).get("step", 0))
 
 
-def _device(wanted: str) -> Any:
+def device_of_job(wanted: str) -> Any:
     """This process's device: with several GPUs in sight, that of its place on the node."""
     import torch
 
@@ -173,23 +163,24 @@ def _device(wanted: str) -> Any:
     return device
 
 
-def _workers(options: JobOptions, device: Any) -> int:
-    if options.workers is not None:
-        return options.workers
+def job_machine(options: JobOptions, device: Any, warned: Warned) -> Any:
+    """As the stages are told; it heeds the signals that were sent to the job."""
+    from core.loop import Machine
+
+    return Machine(
+        device=device,
+        micro_batch=options.micro_batch,
+        readers=_readers(options, device),
+        checkpoint_seconds=options.checkpoint_seconds,
+        should_stop=lambda: warned.to_stop,
+        should_save=warned.should_save,
+    )
+
+
+def _readers(options: JobOptions, device: Any) -> int:
+    if options.readers is not None:
+        return options.readers
     return 0 if device.type == "cpu" else max(1, options.threads - 1)
-
-
-@contextmanager
-def _held(place: Run, warned: Warned) -> Iterator[str]:
-    """Hold a run's lock, waiting while another process computes the run; yields whether it is open, complete, or preempted
-    because this job was to stop before it could begin."""
-    while not warned.to_stop:
-        with place.lock() as free:
-            if free:
-                yield "complete" if place.told().name == "complete" else "open"
-                return
-        time.sleep(2)
-    yield "preempted"
 
 
 def _wait_for_inputs(run: PlannedRun, store: Store) -> None:
@@ -199,7 +190,7 @@ def _wait_for_inputs(run: PlannedRun, store: Store) -> None:
         time.sleep(1)
 
 
-def _requeue(warned: Warned, seconds: int) -> None:
+def requeue(warned: Warned, seconds: int) -> None:
     """Have submitit requeue the job; again, while the controller does not answer. Ends the process."""
     deadline = time.monotonic() + 0.8 * seconds
     while True:

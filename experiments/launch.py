@@ -2,15 +2,17 @@
 
 Workers agree through the runs' locks and states alone, so a second command on the same plan joins in instead of repeating."""
 
+import argparse
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
@@ -20,6 +22,9 @@ from experiments.plan import PlannedRun
 from experiments.schema import STAGES
 from results import provenance
 from results.store import State, Store
+
+if TYPE_CHECKING:
+    from core.loop import Machine
 
 UNTOLD = 3  # a worker's exit code
 
@@ -31,9 +36,36 @@ class Options:
     jobs: int
     threads: int  # of each job
     device: str
-    workers: int
+    readers: int
     micro_batch: int | None
     checkpoint_seconds: float
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace, device: str, jobs: int) -> "Options":
+        """As the command line has it, for so many jobs at a time."""
+        on_cpu, every = device == "cpu", arguments.checkpoint_minutes
+        return cls(
+            jobs=jobs,
+            threads=max(1, provenance.cores() // jobs),
+            device=device,
+            readers=arguments.readers if arguments.readers is not None else (0 if on_cpu else 8),
+            micro_batch=arguments.micro_batch,
+            checkpoint_seconds=60 if every is None else 60 * every,
+        )
+
+    def machine(self, should_stop: Callable[[], bool]) -> "Machine":
+        """As the stages are told."""
+        import torch
+
+        from core.loop import Machine
+
+        return Machine(
+            device=torch.device(self.device),
+            micro_batch=self.micro_batch,
+            readers=self.readers,
+            checkpoint_seconds=self.checkpoint_seconds,
+            should_stop=should_stop,
+        )
 
 
 def settled(run: PlannedRun, store: Store, started: float, lost: set[str]) -> bool:
@@ -48,30 +80,25 @@ def settled(run: PlannedRun, store: Store, started: float, lost: set[str]) -> bo
     return False
 
 
+def stop_with(parent: int) -> Callable[[], bool]:
+    """Of a worker process: whether it is to stop, by SIGTERM or for its parent is gone; Ctrl-C is the parent's to pass on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    return lambda: bool(asked) or os.getppid() != parent
+
+
 def work(runs: list[PlannedRun], store: Store, options: Options, started: float, parent: int) -> None:
     """Take runs until none is left. Stops, with a checkpoint, on SIGTERM or when the parent process is gone.
 
     Exits with UNTOLD if a run's end could not be written into its folder."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asked: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
-
-    def should_stop() -> bool:
-        return bool(asked) or os.getppid() != parent
-
+    should_stop = stop_with(parent)
     import torch
 
-    from core.loop import Machine
     from experiments.execute import Outcome, execute
 
     provenance.commit()  # of the code as it was imported, whatever is edited while it runs
-    machine = Machine(
-        device=torch.device(options.device),
-        micro_batch=options.micro_batch,
-        workers=options.workers,
-        checkpoint_seconds=options.checkpoint_seconds,
-        should_stop=should_stop,
-    )
+    machine = options.machine(should_stop)
     runs = sorted(runs, key=lambda run: STAGES.index(run.stage))  # earlier stages first: others wait for them
     lost: set[str] = set()
     untold = False
@@ -128,24 +155,28 @@ class Ending:
 
 def launch(runs: Iterable[PlannedRun], store: Store, options: Options, console: Console) -> Ending:
     """Compute the runs that are not complete."""
-    runs, started = list(runs), time.time()
+    runs = list(runs)
+    watch = Watch(runs, console)
+
+    def look() -> None:
+        watch.update({run.id: store.run(run.id).state() for run in runs})
+
+    with watch.live:
+        return supervise(work, (runs, store, options, time.time()), options.jobs, look)
+
+
+def supervise(target: Callable[..., None], arguments: tuple[Any, ...], jobs: int, look: Callable[[], None]) -> Ending:
+    """Run `target(*arguments, parent)` in so many processes until all have ended; `look` is called meanwhile and at the end."""
     context = get_context("spawn")
-    arguments = (runs, store, options, started, os.getpid())
-    workers: list[BaseProcess] = [context.Process(target=work, args=arguments) for _ in range(options.jobs)]
+    workers: list[BaseProcess] = [context.Process(target=target, args=(*arguments, os.getpid())) for _ in range(jobs)]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is this process's to pass on, from their first moment
     for worker in workers:
         worker.start()
     interrupt = Interrupt(workers)
-    watch = Watch(runs, console)
-
-    def states() -> dict[str, State]:
-        return {run.id: store.run(run.id).state() for run in runs}
-
-    with watch.live:
-        while any(worker.is_alive() for worker in workers):
-            time.sleep(0.2)
-            watch.update(states())
-        watch.update(states())
+    while any(worker.is_alive() for worker in workers):
+        time.sleep(0.2)
+        look()
+    look()
     return Ending(bool(interrupt.asked), any(worker.exitcode == UNTOLD for worker in workers))
 
 

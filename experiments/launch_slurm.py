@@ -1,8 +1,9 @@
 """Runs a plan on a cluster: submits what no job is at yet, and watches; the jobs need neither."""
 
+import argparse
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -32,11 +33,25 @@ class SlurmOptions:
 
     cluster: Path | None
     device: str
-    workers: int | None
+    readers: int | None
     micro_batch: int | None
     checkpoint_seconds: float
     dry: bool  # say what would be submitted, and submit nothing
     wait: bool
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> "SlurmOptions":
+        """As the command line has it."""
+        every = arguments.checkpoint_minutes
+        return cls(
+            cluster=arguments.cluster,
+            device=arguments.device,
+            readers=arguments.readers,
+            micro_batch=arguments.micro_batch,
+            checkpoint_seconds=600 if every is None else 60 * every,
+            dry=arguments.dry_run,
+            wait=not arguments.no_wait,
+        )
 
 
 def launch_slurm(plan: Plan, store: Store, options: SlurmOptions, console: Console) -> tuple[Ending, Mapping[str, State]]:
@@ -120,22 +135,23 @@ def arrays_of(runs: list[PlannedRun], now: Standing, cluster: Cluster, console: 
 def _submit(
     arrays: list[Array], store: Store, cluster: Cluster, resources: Mapping[str, Resources], options: SlurmOptions
 ) -> dict[Array, str]:
-    common = JobOptions(
+    by_stage = {stage: job_options(cluster, asked, options) for stage, asked in resources.items()}
+    done = submit(arrays, store, cluster, resources, by_stage)
+    return {array: submission.number for array, submission in zip(arrays, done, strict=True)}
+
+
+def job_options(cluster: Cluster, asked: Resources, options: SlurmOptions) -> JobOptions:
+    """How a job that asks for these resources computes its run."""
+    return JobOptions(
         device=options.device,
-        threads=1,
-        workers=options.workers,
+        threads=asked.cpus_per_task,
+        readers=options.readers,
         micro_batch=options.micro_batch,
         checkpoint_seconds=options.checkpoint_seconds,
         warning_seconds=cluster.warning_seconds,
-        limit_seconds=0,
+        limit_seconds=60 * int(asked.time),
         stops=cluster.lost_after_stops,
     )
-    by_stage = {
-        stage: replace(common, threads=asked.cpus_per_task, limit_seconds=60 * int(asked.time))
-        for stage, asked in resources.items()
-    }
-    done = submit(arrays, store, cluster, resources, by_stage)
-    return {array: submission.number for array, submission in zip(arrays, done, strict=True)}
 
 
 def _tell(arrays: list[Array], numbers: Mapping[Array, str], resources: Mapping[str, Resources], console: Console) -> None:

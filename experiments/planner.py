@@ -197,12 +197,26 @@ def make_plan(
     Raises UserError."""
     experiments = [(path, read_experiment(path)) for path in experiment_files(files)]
     common = scale or _common_scale([experiment for _, experiment in experiments])
-    plan = Plan(common, {}, overrides)
+    fitting = [(path, experiment) for path, experiment in experiments if scale or experiment.scale == common]
+    plan = plan_experiments(fitting, common, store, precision=precision, overrides=overrides, seeds=seeds)
     for path, experiment in experiments if scale is None else []:
         if experiment.scale != common:
             why = f"it is made for scale {experiment.scale}; give it alone, or choose a --scale for all"
             plan.notes.append(f"{path.stem} was left out: {why}")
-    experiments = [(path, experiment) for path, experiment in experiments if scale or experiment.scale == common]
+    return plan
+
+
+def plan_experiments(
+    experiments: Sequence[tuple[Path, Experiment]],
+    scale: str,
+    store: Store,
+    *,
+    precision: Callable[[], str],
+    overrides: Tree,
+    seeds: Sequence[int] | Mapping[str, Sequence[int]] | None,
+) -> Plan:
+    """The graph of runs of experiments, which may have been read elsewhere. Raises UserError."""
+    plan = Plan(scale, {}, overrides)
     planner = Planner(plan, store, precision, several=len(experiments) > 1)
     for path, experiment in experiments:
         if path.stem in plan.experiments:

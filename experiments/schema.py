@@ -265,10 +265,11 @@ def _fields_at(model: Any, path: Sequence[str]) -> list[str]:
     """Names that a model allows at a location inside it."""
     for part in path:
         for candidate in _models(model):
-            if part in candidate.model_fields:
-                model = candidate.model_fields[part].annotation
+            named = {field.alias or name: field for name, field in candidate.model_fields.items()}
+            if part in named:
+                model = named[part].annotation
                 break
-    return sorted({name for candidate in _models(model) for name in candidate.model_fields})
+    return sorted({field.alias or name for candidate in _models(model) for name, field in candidate.model_fields.items()})
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -102,7 +102,7 @@ def submit(
     """Hand the arrays to SLURM: all, or none. Raises UserError with SLURM's message."""
     done: dict[Array, Submission] = {}
     try:
-        with _clean_environment():
+        with clean_environment():
             for array in arrays:
                 numbers = {other: submission.number for other, submission in done.items()}
                 done[array] = _submit_one(array, numbers, store, cluster, resources[array.stage], options[array.stage])
@@ -126,7 +126,7 @@ def submitting(store: Store) -> AbstractContextManager[bool]:
 
 
 @contextmanager
-def _clean_environment() -> Iterator[None]:
+def clean_environment() -> Iterator[None]:
     """As on the login node: a job that submits would hand on its own SLURM_ variables. What the user sets stays."""
     from submitit.helpers import clean_env
 
@@ -139,7 +139,7 @@ def _clean_environment() -> Iterator[None]:
         yield
 
 
-def parameters(array: Array, dependency: str | None, cluster: Cluster, asked: Resources, name: str) -> dict[str, object]:
+def parameters(dependency: str | None, cluster: Cluster, asked: Resources, name: str) -> dict[str, object]:
     """What submitit's SlurmExecutor is told."""
     own = {key: value for key, value in asked.sbatch.items() if value is not False}
     further: dict[str, object] = {"requeue": True, "kill-on-invalid-dep": "yes", **own}
@@ -175,22 +175,36 @@ def _python(asked: Resources) -> str:
 def _submit_one(
     array: Array, numbers: Mapping[Array, str], store: Store, cluster: Cluster, asked: Resources, options: JobOptions
 ) -> Submission:
+    after = (numbers[array.parent],) if array.parent is not None else array.before
+    submission = new_submission(array.stage, [run.id for run in array.runs], after)
+    jobs = [RunJob(run, store.root, options) for run in array.runs]
+    return hand_over(submission, jobs, array.dependency(numbers), store, cluster, asked)
+
+
+def hand_over(
+    submission: Submission,
+    jobs: Sequence[Callable[[], str]],
+    dependency: str | None,
+    store: Store,
+    cluster: Cluster,
+    asked: Resources,
+) -> Submission:
+    """Submit jobs as one array; returns the submission with its number. Raises UserError with SLURM's message."""
     import submitit
 
-    after = (numbers[array.parent],) if array.parent is not None else array.before
-    submission = write_submission(store, new_submission(array.stage, [run.id for run in array.runs], after))
+    write_submission(store, submission)
     folder, errors = jobs_folder(store).resolve() / submission.name, io.StringIO()
     try:
         with redirect_stderr(errors):  # submitit prints what sbatch says; it is told below
             executor = submitit.SlurmExecutor(folder, max_num_timeout=10**6, python=_python(asked))
-            executor.update_parameters(**parameters(array, array.dependency(numbers), cluster, asked, submission.name))
-            jobs = executor.submit_array([RunJob(run, store.root, options) for run in array.runs])
+            executor.update_parameters(**parameters(dependency, cluster, asked, submission.name))
+            submitted = executor.submit_array(jobs)
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
         forget(store, submission)
         reason = slurm.reason_of(str(error)) or slurm.reason_of(errors.getvalue())
-        raise UserError(f"sbatch refuses the jobs of stage {array.stage}: {reason}; nothing was submitted") from error
+        raise UserError(f"sbatch refuses the jobs of stage {submission.stage}: {reason}; nothing was submitted") from error
     except (RuntimeError, FileNotFoundError) as error:
         forget(store, submission)
         reason = "no srun and sbatch here" if "srun" in str(error) or isinstance(error, FileNotFoundError) else str(error)
         raise UserError(f"SLURM: {reason}; submit from a login node, or use --launcher local; nothing was submitted") from error
-    return write_submission(store, with_number(submission, jobs[0].job_id.partition("_")[0]))
+    return write_submission(store, with_number(submission, submitted[0].job_id.partition("_")[0]))

@@ -90,6 +90,18 @@ class StoredTraining(Stored):
     data: dict[str, list[StoredRoot]] = {}
 
 
+class StoredValidationCounts(Stored):
+    validation_correct: Whole
+    validation_images: Annotated[Whole, Field(gt=0)]
+    validation_avg: Annotated[float, Field(ge=0, le=1)] | None = None  # which early records do not have
+
+
+class StoredValidation(Stored):
+    stage: Literal["finetune"]
+    metrics: StoredValidationCounts
+    data: dict[str, list[StoredRoot]] = {}
+
+
 Kind = TypeVar("Kind", bound=Stored)
 
 

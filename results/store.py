@@ -1,6 +1,6 @@
 """Run folders: states, locks, records. Everything the suite writes lies below one results folder.
 
-RESULTS/runs/STAGE-ID/   config.json state.json record.json predictions.csv correct.json model.safetensors metrics.jsonl
+RESULTS/runs/STAGE-ID/   config.json state.json record.json predictions.csv correct.json validation.json, weights, losses
 RESULTS/data/FINGERPRINT/SPLIT/   rendered words
 RESULTS/tables/          tables, as Markdown, CSV and JSON
 """
@@ -107,8 +107,7 @@ class Run:
         """Which images of each subset were read right, in the order of `predictions.csv`: 4 to a hexadecimal digit.
 
         A short cut for tables, good for the predictions as they are now."""
-        bits = {name: [len(one), np.packbits(one).tobytes().hex()] for name, one in correct.items()}
-        self.write_json("correct.json", {"predictions": self._predictions_hash(), "subsets": bits})
+        self.write_json("correct.json", {"predictions": self._predictions_hash(), "subsets": _pack(correct)})
 
     def correct(self) -> dict[str, np.ndarray] | None:
         """Subset -> (images,) 0 or 1; None where they were not stored, or of other predictions."""
@@ -116,10 +115,19 @@ class Run:
             stored = json.loads((self.folder / "correct.json").read_text())
             if stored["predictions"] != self._predictions_hash():
                 return None
-            subsets = stored["subsets"]
-            bits = {name: np.frombuffer(bytes.fromhex(digits), np.uint8) for name, (_, digits) in subsets.items()}
-            return {name: np.unpackbits(bits[name], count=count).astype(np.int8) for name, (count, _) in subsets.items()}
+            return _unpack(stored["subsets"])
         except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def write_validation(self, correct: Mapping[str, Sequence[bool]]) -> None:
+        """Which images of each validation root a fine-tuned recogniser reads right, in their order."""
+        self.write_json("validation.json", _pack(correct))
+
+    def validation(self) -> dict[str, np.ndarray] | None:
+        """Validation root -> (images,) 0 or 1; None where they were not stored."""
+        try:
+            return _unpack(json.loads((self.folder / "validation.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, AttributeError):
             return None
 
     def _predictions_hash(self) -> str:
@@ -139,6 +147,16 @@ class Run:
             reason = f"no readable predictions.csv ({error})"
             raise UserError(f"{self.folder}: {reason}; delete the folder and run again") from error
         return list(zip(*rows, strict=True))
+
+
+def _pack(correct: Mapping[str, Sequence[bool]]) -> dict[str, list[Any]]:
+    """Name -> how many, and the bits, 4 to a hexadecimal digit."""
+    return {name: [len(one), np.packbits(one).tobytes().hex()] for name, one in correct.items()}
+
+
+def _unpack(packed: Mapping[str, list[Any]]) -> dict[str, np.ndarray]:
+    bits = {name: np.frombuffer(bytes.fromhex(digits), np.uint8) for name, (_, digits) in packed.items()}
+    return {name: np.unpackbits(bits[name], count=count).astype(np.int8) for name, (count, _) in packed.items()}
 
 
 @dataclass(frozen=True)

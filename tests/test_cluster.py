@@ -103,9 +103,8 @@ def test_a_cluster_file_that_is_missing_is_named(capsys: pytest.CaptureFixture[s
 
 def test_a_job_is_requeued_never_left_pending_and_asks_for_its_own_resources() -> None:
     cluster, resources = read_cluster(CLUSTER, "paper")
-    array = make_arrays([*plan(Store(Path("/nowhere"))).runs.values()], {}, 10)[0]
     asked = replace_resources(resources["pretrain"], partition="gpu", sbatch={"exclude": "n7"}, setup=("module load cuda",))
-    told = parameters(array, "afterok:7", cluster, asked, "a name")
+    told = parameters("afterok:7", cluster, asked, "a name")
     assert told["additional_parameters"] == {"requeue": True, "kill-on-invalid-dep": "yes", "exclude": "n7"}
     assert (told["gpus_per_node"], told["ntasks_per_node"], told["time"], told["partition"]) == (8, 8, 1440, "gpu")
     assert told["dependency"] == "afterok:7"

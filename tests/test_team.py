@@ -63,7 +63,7 @@ def run_stages(rank: int, size: int, root: str, folder: Path) -> None:
         metrics = {}
         for name, config in STAGES.items():
             if isinstance(config, Finetune):
-                metrics[name] = finetune(config, images, images, None, folder / name, machine)
+                metrics[name], _ = finetune(config, images, images, None, folder / name, machine)
             else:
                 metrics[name] = pretrain(config, images, None, folder / name, machine)
         team.gather("the leader has written the recogniser")

@@ -40,8 +40,8 @@ class LineTask:
 
         return losses
 
-    def after_epoch(self, epoch: int) -> dict[str, float]:
-        return {"epoch_ended": epoch}
+    def validate(self) -> dict[str, float]:
+        return {"validated": 1}
 
 
 def batches(start: int, stop: int) -> Iterator[Batch]:
@@ -124,7 +124,7 @@ def test_metrics_are_json_lines_with_losses_rate_and_images(tmp_path: Path, mach
     first = next(line for line in lines if line["step"] == 10 and "loss" in line)
     assert first.keys() == {"step", "loss", "learning_rate", "images"}
     assert first["images"] == 88
-    assert [line["epoch_ended"] for line in lines if "epoch_ended" in line] == [1, 2, 3, 4]
+    assert [line["step"] for line in lines if "validated" in line] == [4, 9, 14, 19]
     assert list((tmp_path / "tensorboard").iterdir())
 
 

@@ -1,0 +1,184 @@
+"""`run.py` on a sweep file: run, plan, status, cancel, sweep-report."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import UserError
+from results.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from experiments.launch import Ending
+    from sweeps.trials import Trials
+
+
+def sweep_among(files: list[Path]) -> bool:
+    """Whether a command is about a sweep. Raises UserError where others are given beside it."""
+    from sweeps.schema import is_sweep
+
+    sweeps = [path for path in files if is_sweep(path)]
+    if sweeps and len(files) > 1:
+        raise UserError(f"{sweeps[0]}: a sweep; give it alone")
+    return bool(sweeps)
+
+
+def refuse_options(arguments: argparse.Namespace, sweep: bool) -> None:
+    """Raise UserError for an option of sweeps beside an experiment, and the other way about."""
+    if sweep and arguments.jobs is not None:
+        raise UserError("--jobs is for experiments; a sweep takes --workers, which compute a trial each")
+    if not sweep and arguments.workers is not None:
+        raise UserError("--workers is for sweeps; --jobs sets how many runs are computed at a time, --readers who reads images")
+    if not sweep and arguments.storage is not None:
+        raise UserError("--storage is for sweeps: it says where Optuna keeps the trials")
+
+
+def trials_of(arguments: argparse.Namespace) -> "Trials":
+    """The sweep that the arguments ask for. Raises UserError."""
+    from experiments.device import automatic_precision
+    from experiments.schema import overrides
+    from sweeps.search import make_search
+    from sweeps.trials import Trials
+
+    refuse_options(arguments, sweep=True)
+    store, precision = Store(arguments.results), automatic_precision(arguments.device, arguments.launcher)
+    settings = overrides(arguments.set) | ({"precision": arguments.precision} if arguments.precision else {})
+    (path,) = arguments.files
+    search = make_search(path, arguments.scale, store, precision=precision, overrides=settings, seeds=arguments.seeds)
+    trials = Trials(search, store, arguments.storage)
+    trials.check_storage()
+    return trials
+
+
+def plan_sweep(arguments: argparse.Namespace) -> int:
+    """What is searched, and the runs of the first trial."""
+    from experiments.report import describe_plan
+    from experiments.report import plan_text as runs_text
+    from sweeps.search import edges, training_runs
+    from sweeps.standing import describe, plan_text, sum_text
+
+    trials = trials_of(arguments)
+    description = describe(trials)
+    plan = trials.search.plan("first trial", trials.search.first or {}, trials.store)
+    plan.runs = {run.id: run for run in training_runs(plan)}
+    runs = describe_plan(plan, trials.store)
+    if arguments.json:
+        print(json.dumps(trials.describe() | {"trials": description, "first": runs}, indent=1))
+        return 0
+    for note in edges(trials.search, trials.store):
+        print(f"note: such trials fail, and others take their place: {note}", file=sys.stderr)
+    print(plan_text(trials, description), "a trial at the base row's values:", sep="\n")
+    print(*runs_text(runs).splitlines()[1:], sum_text(description), sep="\n")
+    return 0
+
+
+def status_sweep(arguments: argparse.Namespace) -> int:
+    """Every trial's state."""
+    from experiments.scheduler import Scheduler
+    from sweeps.launch import workers_of
+    from sweeps.standing import describe, status_text
+
+    trials = trials_of(arguments)
+    scheduler = Scheduler(0)
+    workers = workers_of(trials, scheduler)
+    description = describe(trials) | {"workers": workers.jobs}
+    if workers.problem:
+        description["source"] += f"; SLURM does not answer: {workers.problem}"
+    elif scheduler.sources:
+        description["source"] += f", {' and '.join(scheduler.sources)}: {len(workers.jobs)} workers queued or running"
+    print(json.dumps(description, indent=1) if arguments.json else status_text(description))
+    return 0
+
+
+def cancel_sweep(arguments: argparse.Namespace) -> int:
+    """End a sweep's worker jobs."""
+    from sweeps.launch import cancel
+
+    count = cancel(trials_of(arguments))
+    told = f"cancelled {count} workers; their trials keep their checkpoints, and the same command goes on with them"
+    print(told if count else "no worker of this sweep is queued or running")
+    return 0
+
+
+def run_sweep(arguments: argparse.Namespace) -> int:
+    """Search, or go on searching, until there are as many trials as the file says."""
+    from rich.console import Console
+
+    from sweeps.search import edges, missing
+    from sweeps.standing import describe, plan_text, sum_text
+
+    trials = trials_of(arguments)
+    trials.store.check_writable()
+    console = Console(stderr=True, soft_wrap=True)
+    search = trials.search
+    for note in edges(search, trials.store):
+        console.print(f"note: such trials fail, and others take their place: {note}", highlight=False, markup=False)
+    if lacking := missing(search.plan("first trial", search.first or {}, trials.store)):
+        needs = f"experiments/scales/{search.scale}.yaml names what scale {search.scale} needs"
+        raise UserError(f"{lacking[0]}; {needs}")
+    description = describe(trials)
+    console.print(plan_text(trials, description), highlight=False, markup=False)
+    if arguments.dry_run and arguments.launcher == "local":
+        console.print("nothing was run")
+        return 0
+    if not arguments.dry_run:
+        trials.begin()
+        trials.collect()
+    how = _launch(trials, arguments, console, left=description["total"] - _ended(description))
+    if arguments.dry_run or (arguments.launcher == "slurm" and arguments.no_wait):
+        return 0
+    description = describe(trials)
+    print(sum_text(description))
+    if description["over"]:
+        if _ended(description) < description["total"] and trials.search.sweep.budget.hours:
+            print(f"the budget of {trials.search.sweep.budget.hours:g} hours is used up", file=sys.stderr)
+        print(f"python run.py sweep-report {search.path} makes tables and pictures of it", file=sys.stderr)
+        return 0
+    return _unfinished(how)
+
+
+def _ended(description: dict[str, Any]) -> int:
+    return sum(description["counts"].get(name, 0) for name in ("complete", "pruned"))
+
+
+def _unfinished(how: "Ending") -> int:
+    """Why a sweep is not over; the exit code."""
+    if how.unwritable:
+        return 2
+    if how.left:
+        print("the workers go on; the same command watches them again", file=sys.stderr)
+        return 130
+    print("the same command goes on from here", file=sys.stderr)
+    return 130 if how.interrupted else 1
+
+
+def _launch(trials: "Trials", arguments: argparse.Namespace, console: "Console", left: int) -> "Ending":
+    from experiments.device import find_device
+    from experiments.launch import Ending
+    from results.provenance import cores
+    from sweeps.launch import launch, launch_slurm
+
+    if trials.over(trials.all()):
+        return Ending()
+    if arguments.launcher == "slurm":
+        from experiments.launch_slurm import SlurmOptions
+
+        workers = min(arguments.workers or 4, max(left, 1))
+        return launch_slurm(trials, workers, SlurmOptions.of(arguments), console)
+    from experiments.launch import Options
+
+    device = find_device(arguments.device)
+    workers = min(arguments.workers or (cores() if device == "cpu" else 1), max(left, 1))
+    return launch(trials, Options.of(arguments, device, jobs=workers), console)
+
+
+def add_sweep_commands(commands: Any, add_options: Callable[[argparse.ArgumentParser], None]) -> None:
+    """The parser of `sweep-report`; the others take their own (run.py)."""
+    from experiments.command_line import add_command
+
+    report = add_command(commands, "sweep-report", lambda arguments: 0, "a sweep's best value, trials, pictures")
+    add_options(report)
