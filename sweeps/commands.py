@@ -141,6 +141,24 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     return _unfinished(how)
 
 
+def report_sweep(arguments: argparse.Namespace) -> int:
+    """Write and print what a sweep found."""
+    from sweeps.report import find_trials, write_experiment, write_report
+
+    if not sweep_among(arguments.files):
+        raise UserError(f"{arguments.files[0]}: not a sweep (no space to search); tables of experiments are `compare`'s")
+    if arguments.write_experiment is not None and arguments.write_experiment.exists():
+        raise UserError(f"--write-experiment {arguments.write_experiment}: there is a file already; name another")
+    trials, note = find_trials(trials_of(arguments))
+    page, report = write_report(trials, note)
+    print(json.dumps(report, indent=1) if arguments.json else page, end="")
+    print(f"written with its pictures below {trials.folder}", file=sys.stderr)
+    if arguments.write_experiment is not None:
+        write_experiment(trials, report, arguments.write_experiment)
+        print(f"python run.py {arguments.write_experiment} --results {arguments.results} runs the best trial", file=sys.stderr)
+    return 0
+
+
 def _ended(description: dict[str, Any]) -> int:
     return sum(description["counts"].get(name, 0) for name in ("complete", "pruned"))
 
@@ -180,5 +198,8 @@ def add_sweep_commands(commands: Any, add_options: Callable[[argparse.ArgumentPa
     """The parser of `sweep-report`; the others take their own (run.py)."""
     from experiments.command_line import add_command
 
-    report = add_command(commands, "sweep-report", lambda arguments: 0, "a sweep's best value, trials, pictures")
+    report = add_command(commands, "sweep-report", report_sweep, "a sweep's best value with its interval, its trials, pictures")
     add_options(report)
+    report.add_argument(
+        "--write-experiment", type=Path, metavar="OUT.yaml", help="the best trial as an experiment, fresh seeds"
+    )

@@ -56,7 +56,8 @@ def make_sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
     if isinstance(how, RandomSearch):
         return optuna.samplers.RandomSampler(seed=seed)
     if isinstance(how, Grid):
-        return optuna.samplers.GridSampler({key: one.grid() for key, one in search.space.items()}, seed=seed)
+        points = {key: one.grid() for key, one in search.space.items()}
+        return optuna.samplers.GridSampler(points, seed=how.seed % 2**32)  # its seed also numbers the points
     if isinstance(how, Gp):
         return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False, **arguments)
     return optuna.samplers.TPESampler(seed=seed, **arguments)

@@ -310,3 +310,32 @@ def test_a_job_that_was_killed_is_told_and_done_again(long: tuple[Path, Path], t
     assert again.returncode == 0, again.stderr
     assert "submitted 3 jobs" in again.stderr
     assert artefacts(results) == artefacts(reference)
+
+
+def test_a_sweep_by_jobs_ends_with_exactly_its_trials_whatever_worker_is_killed_or_warned(
+    plain: tuple[Path, Path, str], tmp_path: Path
+) -> None:
+    results, file = fresh(plain[1], tmp_path), REPOSITORY / "sweeps" / "mask_ratio.yaml"
+    options = (*cluster(tmp_path), "--workers", "2")
+    started = call(file, results, *options, "--no-wait")
+    assert started.returncode == 0, started.stderr
+    assert "submitted 2 workers" in started.stderr
+
+    def ended(least: int) -> dict[str, Any]:
+        found = status(file, results)
+        return found if found["counts"].get("complete", 0) >= least else {}
+
+    workers = list(until(lambda: ended(1))["workers"].values())
+    assert len(workers) == 2
+    words("scancel", "--signal=USR2", workers[0])  # the warning: it lets go of its trial, and is requeued
+    words("scancel", "--signal=KILL", workers[1])
+    until(lambda: ended(3))
+    again = call(file, results, *options)
+    assert again.returncode == 0, again.stderr
+    found = status(file, results)
+    assert (found["counts"], found["over"], found["workers"]) == ({"complete": 12}, True, {})
+    assert [one["number"] for one in found["trials"]] == list(range(12))
+    assert accounting(results)[workers[1]] in ("FAILED", "CANCELLED", "OUT_OF_MEMORY")
+    assert accounting(results)[workers[0]] == "COMPLETED"
+    assert int(words("sacct", "-X", "-n", "-P", "-o", "Restarts", "-j", workers[0])) > 0
+    assert "12 complete, of 12" in call(file, results, verb="sweep-report").stdout.replace("trials: ", "")

@@ -1,0 +1,604 @@
+"""Sweeps: what a file may say, what is drawn, that totals are exact whatever dies, pruning, the report."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+import yaml
+from conftest import call
+from optuna.trial import TrialState
+
+from core.errors import UserError
+from core.loop import CHECKPOINT, Machine
+from experiments.planner import make_plan
+from results.store import Store
+from sweeps import trials as trials_module
+from sweeps.report import make_report, write_experiment, write_report
+from sweeps.schema import read_sweep
+from sweeps.search import Search, active, edges, make_search
+from sweeps.trials import Taken, Trials
+from sweeps.worker import search_on, validations
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHIPPED = sorted((REPOSITORY / "sweeps").glob("*.yaml"))
+ROW = {"title": "one row", "variants": [{"name": "LMIM"}]}
+TINY = {"rendered.train": 128, "rendered.validation": 16, "rendered.test": 2, "pretrain.optimiser.batch": 32}
+TINY |= {"finetune.optimiser.batch": 32, "finetune.optimiser.epochs": 4}
+SWEEP: dict[str, Any] = {"title": "a sweep", "scale": "smoke", "set": TINY, "trials": 4, "sampler": {"kind": "random"}}
+SWEEP["space"] = {"pretrain.mask.ratio": {"float": [0.5, 0.9]}}
+DECAY = {"finetune.optimiser.layer_decay": {"float": [0.5, 1]}}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    """A sweep file beside its experiment."""
+    (folder / "row.yaml").write_text(yaml.safe_dump(ROW))
+    file = folder / "tiny.yaml"
+    content = {key: value for key, value in (SWEEP | {"experiment": "row.yaml"} | changes).items() if value is not None}
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return file
+
+
+def search_of(file: Path, results: Path, scale: str | None = None, **overrides: Any) -> Search:
+    settings = {key.replace("__", "."): value for key, value in overrides.items()}
+    return make_search(file, scale, Store(results), precision=lambda: "fp32", overrides=settings, seeds=None)
+
+
+def begun(folder: Path, **changes: Any) -> Trials:
+    """A sweep of which nothing was drawn yet."""
+    trials = Trials(search_of(write(folder, **changes), folder / "results"), Store(folder / "results"))
+    trials.begin()
+    return trials
+
+
+def drawn(trials: Trials, value: Callable[[Taken], float] = lambda taken: 0.5) -> list[dict[str, Any]]:
+    """Draw all trials, without computing any; their values."""
+    found = []
+    while True:
+        with trials.take(0.0) as taken:
+            if taken is None:
+                return found
+            found.append(taken.values)
+            trials.finish(taken, TrialState.COMPLETE, value(taken))
+
+
+# Files
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(file: Path, tmp_path: Path) -> None:
+    assert len(file.read_text().splitlines()) <= 20
+    assert f"python run.py sweeps/{file.name}" in file.read_text()
+    for scale in ("smoke", "mini", "small"):
+        search = search_of(file, tmp_path, scale)
+        assert all("leaves none of" in note for note in edges(search, Store(tmp_path)))
+    assert any(search.first or "strength" in key for key in search.space)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"objective": "general"}, "objective: general is read on test images"),
+        ({"objective": "test_avg"}, "is read on test images, and settings that were chosen by them"),
+        ({"objective": "validation_loss"}, "choose from validation_avg, validation_wavg"),
+        ({"space": {}}, "space"),
+        ({"space": {"pretrain.mask.ratio": {"float": [0.9, 0.5]}}}, "give the lower end, then the higher one"),
+        ({"space": {"pretrain.mask.ratio": {"float": [0.5, 0.9], "int": [1, 2]}}}, "give one of float"),
+        ({"space": {"pretrain.mask.ratio": {"flaot": [0.5, 0.9]}}}, "unknown key; allowed: categorical, float, int, log"),
+        ({"space": {"a.b": {"float": [0, 1], "log": True}}}, "begins above 0"),
+        ({"space": {"a.b": {"float": [0, 1], "when": {"c": 1}}}}, "c is not searched above it"),
+        ({"space": {"a": {"categorical": [1]}, "b": {"float": [0, 1], "when": {"a": 2}}}}, "a is never 2"),
+        ({"sampler": {"kind": "grid"}}, "a grid needs a step"),
+        ({"sampler": {"kind": "tep"}}, "'tep'"),
+        ({"sampler": {"kind": "tpe", "n_trials": 3}}, "unknown key"),
+        ({"pruner": {"kind": "median", "at": [0.5, 0.25]}}, "must rise"),
+        ({"pruner": {"kind": "median", "at": [1.5]}}, "less than 1"),
+        ({"trials": 0}, "greater than 0"),
+        ({"experiment": "nowhere.yaml"}, "nowhere.yaml: no such file"),
+        ({"variant": "MIM"}, "variant: MIM: "),
+        ({"space": {"pretrain.mask.ratoi": {"float": [0.5, 0.9]}}}, "pretrain.mask.ratoi: unknown key; allowed: focus, kind"),
+        ({"space": {"pretrain.mask.ratio": {"float": [1.1, 1.9]}}}, "no end of it can be run"),
+        ({"space": {"pretrain.target.nothing": {"float": [1, 2], "relative": True}}}, "the base row has no number there"),
+        ({"set": TINY | {"finetune.validation": None}}, "scale smoke has no validation set; name one"),
+        ({"set": TINY | {"given.recognizer": "file.pth"}}, "the base row trains nothing"),
+    ],
+)
+def test_a_mistake_in_a_sweep_is_told_in_one_sentence(
+    changes: dict[str, Any], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = call(capsys, write(tmp_path, **changes), "--results", tmp_path / "results", "--dry-run")
+    assert (code, out) == (2, "")
+    assert told in err.splitlines()[-1]
+    assert err.splitlines()[-1].startswith("error: ")
+    assert not (tmp_path / "results" / "sweeps").exists()
+
+
+@pytest.mark.parametrize("roots", [["rendered:curve"], ["general"]])
+def test_a_validation_set_that_is_a_test_set_is_refused(
+    roots: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, set=TINY | {"finetune.validation": {"roots": roots}})
+    code, _, err = call(capsys, file, "--results", tmp_path / "results", "--dry-run")
+    assert code == 2
+    assert "finetune.validation: this is the test set" in err
+
+
+def test_options_of_sweeps_and_of_experiments_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, row = write(tmp_path), tmp_path / "row.yaml"
+    for arguments, told in (
+        ((file, "--jobs", 2), "a sweep takes --workers"),
+        ((row, "--workers", 2), "--workers is for sweeps"),
+        ((row, "--storage", "sqlite://"), "--storage is for sweeps"),
+        ((file, row), "a sweep; give it alone"),
+        (("compare", file), "a sweep has no table"),
+        (("sweep-report", row), "not a sweep"),
+        (("sweep-report", file), "this sweep has not been run"),
+        ((file, "--set", "pretrain.mask.ratio=0.7"), "the sweep searches this value"),
+        ((file, "--storage", "nonsense"), "not an address like"),
+        ((file, "--storage", "sqlite:////nowhere/at/all.db"), "unable to open database file"),
+        ((file, "--storage", "oracle+none://x/y"), "--storage oracle+none://x/y"),
+    ):
+        code, _, err = call(capsys, *arguments, "--scale", "smoke", "--results", tmp_path / "results")
+        assert code == 2, err
+        assert told in err.splitlines()[-1]
+
+
+# What is drawn
+
+
+@pytest.mark.parametrize("kind", ["tpe", "random", "gp"])
+def test_one_worker_draws_the_same_trials_again_and_after_a_stop(kind: str, tmp_path: Path) -> None:
+    def value(taken: Taken) -> float:
+        return 1 - (float(str(taken.values["pretrain.mask.ratio"])) - 0.7) ** 2
+
+    changes = {"sampler": {"kind": kind, "seed": 3} | ({} if kind == "random" else {"n_startup_trials": 3}), "trials": 7}
+    places = [tmp_path / name for name in ("first", "again", "stopped")]
+    for place in places:
+        place.mkdir()
+    first, again = (drawn(begun(place, **changes), value) for place in places[:2])
+    assert first == again
+    assert len(first) == len({json.dumps(one) for one in first}) == 7
+    assert first[0] == {"pretrain.mask.ratio": 0.8}  # the recipe's own
+    parts = [values for trials in (2, 5, 7) for values in drawn(begun(places[2], **changes | {"trials": trials}), value)]
+    assert parts == first
+    assert drawn(begun(places[2], **changes), value) == []  # the number is the total, not further ones
+
+
+def test_a_grid_is_walked_through_once_and_a_parameter_is_drawn_only_under_its_condition(tmp_path: Path) -> None:
+    grid = {
+        "pretrain.mask.kind": {"categorical": ["random", "block"]},
+        "pretrain.mask.ratio": {"float": [0.5, 0.7], "step": 0.1},
+    }
+    (tmp_path / "grid").mkdir()
+    found = drawn(begun(tmp_path / "grid", space=grid, sampler={"kind": "grid"}, trials=6))
+    assert len({json.dumps(one) for one in found}) == 6
+    space = {"pretrain.mask.kind": {"categorical": ["random", "density"]}}
+    space["pretrain.mask.focus"] = {"float": [0.5, 2], "when": {"pretrain.mask.kind": "density"}}
+    trials = begun(tmp_path, space=space, trials=8)
+    found = drawn(trials)
+    assert {values["pretrain.mask.kind"] for values in found} == {"random", "density"}
+    for values in found:
+        assert ("pretrain.mask.focus" in values) == (values["pretrain.mask.kind"] == "density")
+        assert active(trials.search.space["pretrain.mask.focus"], values) == ("pretrain.mask.focus" in values)
+
+
+def test_named_choices_set_whole_sections_and_relative_ranges_are_multiples_of_the_recipe(tmp_path: Path) -> None:
+    choices = {"none": None, "strong": {"strength": "strong"}}
+    space = {
+        "pretrain.guidance": {"categorical": choices},
+        "finetune.optimiser.base_lr": {"float": [0.1, 10], "relative": True},
+    }
+    row = {"pretrain.alignment": None, "pretrain.decoder.order": "SA-CA-FFN"}
+    search = search_of(write(tmp_path, space=space, set=TINY | row), tmp_path)
+    assert search.space["finetune.optimiser.base_lr"].real == (1e-4, 1e-2)
+    plan = search.plan("one", {"pretrain.guidance": "strong", "finetune.optimiser.base_lr": 2e-4}, Store(tmp_path))
+    configs = {run.stage: run.config for run in plan.runs.values()}
+    assert configs["pretrain"].guidance.strength == "strong"  # type: ignore[union-attr]
+    assert configs["finetune"].optimiser.base_lr == 2e-4  # type: ignore[union-attr]
+    (note,) = edges(search, Store(tmp_path))
+    assert "order" in note  # without guidance the decoder has another order
+
+
+def test_more_trials_go_on_with_the_same_search_and_another_space_begins_another(tmp_path: Path) -> None:
+    ids = {
+        name: search_of(write(tmp_path, **changes), tmp_path).id
+        for name, changes in {
+            "plain": {},
+            "more": {"trials": 9, "budget": {"hours": 1}, "title": "another"},
+            "space": {"space": {"pretrain.mask.ratio": {"float": [0.5, 0.8]}}},
+            "seeds": {"seeds": [0, 1]},
+            "sampler": {"sampler": {"kind": "random", "seed": 1}},
+            "recipe": {"set": TINY | {"finetune.optimiser.epochs": 3}},
+        }.items()
+    }
+    assert ids["plain"] == ids["more"]
+    assert len(set(ids.values())) == 5
+
+
+def test_a_trial_that_no_run_can_have_fails_and_another_takes_its_place(tmp_path: Path) -> None:
+    trials = begun(tmp_path, space={"pretrain.mask.ratio": {"float": [0.8, 1.1]}}, trials=5)
+    assert len(drawn(trials)) == 5
+    states = [trial.state for trial in trials.all()]
+    assert states.count(TrialState.COMPLETE) == 5
+    assert states.count(TrialState.FAIL) == 2
+    assert all("pretrain.mask.ratio" in trials.state(one).message for one in trials.all() if one.state == TrialState.FAIL)
+    with pytest.raises(UserError, match="trials failed, so no more are drawn"):
+        drawn(begun(tmp_path, space={"pretrain.mask.ratio": {"float": [0.99, 1.5]}}, trials=5))
+
+
+def test_no_trial_is_begun_once_the_budget_is_used_up(tmp_path: Path) -> None:
+    trials = begun(tmp_path, budget={"hours": 0.5})
+    with trials.take(0.0) as taken:
+        assert taken is not None
+        taken.trial.set_user_attr("seconds", 1900)
+        trials.finish(taken, TrialState.COMPLETE, 0.5)
+    assert drawn(trials) == []
+    assert trials.over(trials.all())
+
+
+# Workers that die
+
+
+def pretend(search: Search, store: Store, url: str | None, seed: int, pause: float) -> None:
+    """A worker that computes nothing: holds each trial for a while, and tells that it is complete."""
+    trials, source = Trials(search, store, url), random.Random(seed)
+    while True:
+        with trials.take(0.0) as taken:
+            if taken is None:
+                if trials.over(trials.all()):
+                    return
+            else:
+                time.sleep(pause * (1 + source.random()))
+                trials.finish(taken, TrialState.COMPLETE, source.random())
+                continue
+        time.sleep(0.05)
+
+
+def count_with_killed_workers(trials: Trials) -> None:
+    """Four workers, each of which is killed in some trial's middle, and then others: the total must be exact."""
+    context = get_context("spawn")
+
+    def start(number: int, pause: float) -> Any:
+        worker = context.Process(target=pretend, args=(trials.search, trials.store, trials.url, number, pause))
+        worker.start()
+        return worker
+
+    first = [start(number, 0.5) for number in range(2)]
+    deadline = time.monotonic() + 60
+    while sum(trial.state == TrialState.COMPLETE for trial in trials.all()) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for worker in first:
+        worker.kill()
+        worker.join()
+    left = [trial.number for trial in trials.all() if not trial.state.is_finished()]
+    assert left, "both were killed between two trials"
+    assert {trials.state(trials.all()[number]).name for number in left} == {"preempted"}
+    for worker in [start(number, 0.02) for number in range(10, 12)]:
+        worker.join(60)
+        assert worker.exitcode == 0
+    found = trials.all()
+    assert [trial.state for trial in found if trial.state == TrialState.COMPLETE] == [TrialState.COMPLETE] * 12
+    assert all("killed while it was drawn" in trials.state(one).message for one in found if one.state == TrialState.FAIL)
+    assert len({one.params["pretrain.mask.ratio"] for one in found if one.state == TrialState.COMPLETE}) == 12
+
+
+def test_the_total_is_exact_whatever_worker_is_killed(tmp_path: Path) -> None:
+    count_with_killed_workers(begun(tmp_path, trials=12))
+
+
+def test_the_total_is_exact_on_sqlite_too_and_another_storage_is_not_mixed_in(tmp_path: Path) -> None:
+    search, url = search_of(write(tmp_path, trials=12), tmp_path / "results"), f"sqlite:///{tmp_path}/sweep.db"
+    trials = Trials(search, Store(tmp_path / "results"), url)
+    trials.begin()
+    count_with_killed_workers(trials)
+    with pytest.raises(UserError, match=r"its trials are kept in sqlite:.*name it with --storage"):
+        Trials(search, Store(tmp_path / "results")).check_storage()
+
+
+def test_a_trial_held_by_another_worker_is_left_alone_and_a_free_one_is_gone_on_with(tmp_path: Path) -> None:
+    trials = begun(tmp_path)
+    other = Trials(trials.search, trials.store)
+    with trials.take(0.0) as mine, other.take(0.0) as theirs:
+        assert mine is not None
+        assert theirs is not None
+        assert (mine.number, theirs.number) == (0, 1)
+        assert trials.state(trials.all()[0]).name == "running"
+    with other.take(0.0) as again:
+        assert again is not None
+        assert (again.number, again.values) == (0, mine.values)
+
+
+def test_a_trial_of_another_machine_is_gone_only_after_a_long_silence(tmp_path: Path) -> None:
+    trials = begun(tmp_path)
+    with trials.take(0.0) as taken:
+        assert taken is not None
+    place = trials.place(0).folder / "state.json"
+    state = json.loads(place.read_text())
+    for updated, number in ((time.time() - 60, 1), (time.time() - 3600, 0)):
+        place.write_text(json.dumps(state | {"process": "elsewhere:1", "updated": updated}))
+        with trials.take(0.0) as taken:
+            assert taken is not None
+            assert taken.number == number
+
+
+def test_a_journal_that_was_cut_in_the_middle_of_a_line_is_mended_and_a_damaged_one_is_told(tmp_path: Path) -> None:
+    trials = begun(tmp_path)
+    drawn(trials)
+    journal = trials.folder / "journal.log"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code":')
+    again = begun(tmp_path)
+    assert [trial.state for trial in again.all()] == [TrialState.COMPLETE] * 4
+    journal.write_bytes(b"nonsense\n" + whole)
+    with pytest.raises(UserError, match="damaged"):
+        Trials(trials.search, trials.store).all()
+
+
+# Real runs
+
+
+@pytest.fixture
+def alone() -> Machine:
+    torch.set_num_threads(1)
+    return Machine(torch.device("cpu"))
+
+
+class Every:
+    """A pruner that stops every second trial half-way."""
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        return trial.number % 2 == 1 and max(trial.intermediate_values) >= 50
+
+
+def test_pruned_trials_stop_at_a_milestone_and_their_checkpoints_are_collected_at_the_end(
+    tmp_path: Path, alone: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials_module, "make_pruner", lambda search: Every())
+    trials = begun(tmp_path, space=DECAY, pruner={"kind": "median", "at": [0.25, 0.5]})
+    kept: list[bool] = []
+    finish = trials.finish
+
+    def watched(taken: Taken, state: TrialState, *rest: Any, **named: Any) -> None:
+        finish(taken, state, *rest, **named)
+        if state == TrialState.PRUNED:
+            run = trials.all()[taken.number].user_attrs["recognizers"]["0"]
+            kept.append((trials.store.run(run).folder / CHECKPOINT).exists())
+
+    monkeypatch.setattr(trials, "finish", watched)
+    assert search_on(trials, alone, 0.0, threads=1, linger=True).ended == 4
+    found = trials.all()
+    assert [one.state for one in found] == [TrialState.COMPLETE, TrialState.PRUNED] * 2
+    assert [sorted(one.intermediate_values) for one in found] == [[25, 50]] * 4
+    assert kept == [True, True]  # until the sweep ended
+    assert not list(trials.store.root.glob(f"runs/finetune-*/{CHECKPOINT}"))
+    assert len(list(trials.store.root.glob("runs/pretrain-*"))) == 2  # LMIM and its teacher: one pre-training for all trials
+    run = trials.store.run(found[1].user_attrs["recognizers"]["0"])
+    assert run.state().name == "preempted"
+    assert "pruned" in run.state().message
+    assert [share for share, _ in validations(run, (0.25, 0.5))] == [0.25, 0.5]
+
+
+def test_a_pruned_run_that_goes_on_ends_as_one_that_was_never_stopped(
+    tmp_path: Path, alone: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials_module, "make_pruner", lambda search: Every())
+    monkeypatch.setattr(Trials, "collect", lambda self: None)
+    pruner = {"kind": "median", "at": [0.3, 0.6]}
+    trials = begun(tmp_path, space=DECAY, pruner=pruner, trials=2)
+    search_on(trials, alone, 0.0, threads=1, linger=True)
+    name = trials.all()[1].user_attrs["recognizers"]["0"]
+    run = trials.store.run(name)
+    assert (run.folder / CHECKPOINT).exists()
+    from experiments.execute import execute
+
+    planned = trials.search.plan("again", trials.all()[1].params, trials.store).runs[name]
+    with run.lock():
+        assert execute(planned, trials.store, alone).state == "complete"
+    went_on = (run.folder / "model.safetensors").read_bytes()
+    shutil.rmtree(run.folder)
+    with run.lock():
+        assert execute(planned, trials.store, alone).state == "complete"
+    assert (run.folder / "model.safetensors").read_bytes() == went_on
+
+
+def test_a_run_that_fails_by_itself_fails_its_trial_and_one_that_can_be_mended_stops_the_sweep(
+    tmp_path: Path, alone: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import experiments.execute as module
+    from core.loop import NonFiniteLoss
+
+    run_stage, calls = module.run_stage, []
+
+    def diverges(run: Any, *rest: Any) -> Any:
+        calls.append(run.id)
+        if run.stage == "finetune" and len([one for one in calls if one.startswith("finetune")]) == 1:
+            raise NonFiniteLoss("loss is nan at step 3: training diverged")
+        return run_stage(run, *rest)
+
+    monkeypatch.setattr(module, "run_stage", diverges)
+    trials = begun(tmp_path, space=DECAY, trials=2)
+    assert search_on(trials, alone, 0.0, threads=1, linger=True).ended == 3
+    assert [one.state.name for one in trials.all()] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert "diverged" in trials.state(trials.all()[0]).message
+
+    def lacks(run: Any, *rest: Any) -> Any:
+        raise UserError("no image can be read")
+
+    monkeypatch.setattr(module, "run_stage", lacks)
+    more = begun(tmp_path, space=DECAY, trials=3)
+    with pytest.raises(UserError, match="no image can be read"):
+        search_on(more, alone, 0.0, threads=1, linger=True)
+    monkeypatch.setattr(module, "run_stage", run_stage)
+    assert search_on(more, alone, 0.0, threads=1, linger=True).ended == 1
+    assert [one.state.name for one in more.all()] == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+
+
+def command(file: Path, results: Path, *options: object) -> list[str]:
+    return [sys.executable, "run.py", str(file), "--results", str(results), "--device", "cpu", *map(str, options)]
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
+    return [int(one) for one in found]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep by two workers, one of which was killed in the middle of a trial; and the same command again."""
+    folder = tmp_path_factory.mktemp("swept")
+    file = write(folder, space=DECAY, seeds=[0, 1], trials=5)
+    with subprocess.Popen(
+        command(file, folder / "results", "--workers", 2), cwd=REPOSITORY, stderr=subprocess.DEVNULL
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("results/sweeps/*/trials/0002/state.json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        workers = [pid for pid in children(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert len(workers) == 2
+        os.kill(workers[0], signal.SIGKILL)
+        assert process.wait(180) == 0
+    return file
+
+
+def test_a_killed_worker_loses_nothing(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = swept.parent / "results"
+    code, out, _ = call(capsys, swept, "--results", results)  # it is over: nothing is computed
+    assert code == 0
+    assert "5 complete, of 5" in out
+    code, out, _ = call(capsys, "status", swept, "--results", results, "--json")
+    status = json.loads(out)
+    assert (code, status["over"], status["counts"]) == (0, True, {"complete": 5})
+    assert [one["number"] for one in status["trials"]] == list(range(5))
+    assert all(set(one["recognizers"]) == {"0", "1"} and one["value"] is not None for one in status["trials"])
+    assert len(list(results.glob("runs/pretrain-*"))) == 4  # two seeds, each with a teacher
+    code, out, _ = call(capsys, "status", swept, "--results", results)
+    assert out.count("complete") == 6
+
+
+def test_a_report_states_the_best_trial_with_an_interval_and_writes_it_as_an_experiment(
+    swept: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    results, written = swept.parent / "results", tmp_path / "best.yaml"
+    code, page, err = call(capsys, "sweep-report", swept, "--results", results, "--write-experiment", written)
+    assert code == 0, err
+    (folder,) = (results / "sweeps").iterdir()
+    assert (folder / "report.md").read_text() == page
+    assert "covers test images and seeds" in page
+    assert "the best of 5 by this very number" in page
+    assert len((folder / "trials.csv").read_text().splitlines()) == 6
+    for picture in ("history.png", "slices.png"):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+    assert "No picture of contours: " in page
+    content = yaml.safe_load(written.read_text())
+    assert content["seeds"] == [2, 3, 4]  # none of which chose it
+    assert len(written.read_text().splitlines()) <= 25
+    plan = make_plan([written], None, Store(results), precision=lambda: "fp32", overrides={}, seeds=None)
+    assert plan.scale == "smoke"
+    chosen = json.loads((folder / "report.json").read_text())
+    best = chosen["trials"][chosen["best"]]["values"]["finetune.optimiser.layer_decay"]
+    decays = {run.config.optimiser.layer_decay for run in plan.runs.values() if run.stage == "finetune"}  # type: ignore[union-attr]
+    assert best in decays
+    assert {run.config.optimiser.batch for run in plan.runs.values() if run.stage == "finetune"} == {32}  # type: ignore[union-attr]
+    code, _, err = call(capsys, "sweep-report", swept, "--results", results, "--write-experiment", written)
+    assert (code, "there is a file already" in err) == (2, True)
+
+
+def stored(trials: Trials, number: int, correct: list[list[bool]]) -> None:
+    """Give a trial's recognisers readings, and a record of them."""
+    for run, bits in zip(trials.all()[number].user_attrs["recognizers"].values(), correct, strict=True):
+        place = trials.store.run(run)
+        place.write_validation({"a": bits})
+        for name in trials.all()[number].user_attrs["runs"]:
+            metrics = {"validation_correct": sum(bits), "validation_images": len(bits)}
+            data = {"validation": [{"root": "a", "fingerprint": "f", "images": len(bits)}]}
+            record = {"stage": "finetune", "metrics": metrics, "data": data, "code": {"commit": "c" * 40}, "seconds": 1.0}
+            trials.store.run(name).write_json("record.json", record)
+
+
+def test_a_report_pairs_the_best_trial_with_the_recipe_and_says_what_cannot_be_told_from_it(tmp_path: Path) -> None:
+    trials = begun(tmp_path, space={"pretrain.mask.ratio": {"float": [0.5, 0.9]}}, trials=3)
+    with pytest.raises(UserError, match="no trial is complete yet"):
+        make_report(trials)
+    right = {0: 60, 1: 90, 2: 89}
+    drawn(trials, lambda taken: right[taken.number] / 100)
+    for number, count in right.items():
+        stored(trials, number, [[place < count for place in range(100)]])
+    page, report = write_report(trials, "")
+    assert report["best"] == 1
+    assert report["estimate"]["value"] == pytest.approx(0.9)
+    assert report["estimate"]["low"] < 0.9 < report["estimate"]["high"]
+    assert report["first"]["trial"] == 0
+    assert report["first"]["difference"]["value"] == pytest.approx(0.3)
+    assert report["first"]["difference"]["low"] > 0.15
+    assert (report["compared"], report["undecided"]) == ([0, 2], [2])
+    assert "a difference" in page
+    out = tmp_path / "out.yaml"
+    write_experiment(trials, report, out)
+    content = yaml.safe_load(out.read_text())
+    assert [row["name"] for row in content["variants"]] == ["LMIM", "best of tiny"]
+    assert content["variants"][1]["against"] == "LMIM"
+
+
+# PostgreSQL
+
+
+@pytest.fixture(scope="module")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of our own, of Debian's package; its address."""
+    if not os.environ.get("LMIM_POSTGRESQL") or os.getuid() != 0:
+        pytest.skip("LMIM_POSTGRESQL is not set: as root on Debian, it lets this test start a PostgreSQL server")
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        installed = subprocess.run(["apt-get", "install", "-y", "-qq", "postgresql"], capture_output=True, text=True)
+        programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+        if not programs:
+            pytest.skip(f"PostgreSQL cannot be installed here: {installed.stderr.strip().splitlines()[-1:]}")
+    folder = Path(subprocess.run(["mktemp", "-d", "/tmp/lmim-pg.XXXXXX"], capture_output=True, text=True).stdout.strip())
+    shutil.chown(folder, "postgres")
+
+    def server(*arguments: str) -> None:
+        quoted = " ".join(f"'{one}'" for one in arguments)
+        subprocess.run(["su", "postgres", "-s", "/bin/sh", "-c", quoted], check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+    server(str(programs[-1] / "initdb"), "-D", f"{folder}/data", "-A", "trust", "-U", "postgres")
+    options = f"-k {folder} -c listen_addresses= -c fsync=off"
+    server(str(programs[-1] / "pg_ctl"), "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", options, "start")
+    try:
+        yield f"postgresql://postgres@/postgres?host={folder}"
+    finally:
+        server(str(programs[-1] / "pg_ctl"), "-D", f"{folder}/data", "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_total_is_exact_on_postgresql_too(postgresql: str, tmp_path: Path) -> None:
+    search = search_of(write(tmp_path, trials=12), tmp_path / "results")
+    trials = Trials(search, Store(tmp_path / "results"), postgresql)
+    trials.begin()
+    count_with_killed_workers(trials)
+
+
+def test_a_sweep_is_run_and_reported_on_postgresql(postgresql: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, results = write(tmp_path, space=DECAY, trials=3), tmp_path / "results"
+    done = subprocess.run(command(file, results, "--workers", 2, "--storage", postgresql), cwd=REPOSITORY, timeout=240)
+    assert done.returncode == 0
+    code, page, err = call(capsys, "sweep-report", file, "--results", results, "--storage", postgresql)
+    assert code == 0, err
+    assert "3 complete, of 3" in page
+
+
+def test_a_sweep_file_is_no_experiment_and_the_other_way_about(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a sweep"):
+        read_sweep(REPOSITORY / "experiments" / "ablation_mask.yaml")
