@@ -99,6 +99,9 @@ class Mask(Closed):
         return self
 
 
+NUMBERED_STRENGTHS = {1.0: "medium", 1.5: "strong"}
+
+
 class Guidance(Closed):
     """The linguistic guidance branch and its view of the word. `strength`: a level of Table 2, or any number above 0
     and at most 2, by which medium's ranges are multiplied: 1 is medium, 1.5 is strong."""
@@ -111,7 +114,7 @@ class Guidance(Closed):
         if isinstance(strength, str) and strength in ("weak", "medium", "strong"):
             return strength
         if isinstance(strength, float) and 0 < strength <= 2:
-            return {1.0: "medium", 1.5: "strong"}.get(strength, strength)
+            return NUMBERED_STRENGTHS.get(strength, strength)
         raise ValueError("must be weak, medium, strong, or a number above 0 and at most 2 (1 is medium, 1.5 strong)")
 
 

@@ -36,9 +36,15 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def try_lock(path: Path, *, shared: bool = False) -> Iterator[bool]:
-    """Hold an exclusive (or shared) lock on a file; yields whether it was free. The system frees it if the holder dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    """Hold an exclusive (or shared) lock on a file; yields whether it was free. The system frees it if the holder dies.
+
+    A shared one only looks: it makes no file, and where there is none nobody holds it."""
+    if shared and not path.exists():
+        yield True
+        return
+    if not shared:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("r" if shared else "a") as file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:

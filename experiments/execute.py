@@ -47,11 +47,13 @@ def hold(place: Run, should_stop: Callable[[], bool]) -> Iterator[Literal["open"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: a state's name, a sentence where it did not complete, and whether its folder could be told."""
+    """How a run ended: a state's name, a sentence where it did not complete, whether its folder could be told, and whether what
+    failed was the place (a full disk), not the run."""
 
     state: StateName
     message: str = ""
     told: bool = True
+    outside: bool = False
 
 
 def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
@@ -87,7 +89,8 @@ def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
         if reason.errno not in OUT_OF_REACH:
             return fail_run(place, started, machine.should_stop())
         advice = "make room or choose another folder with --results; the same command then goes on"
-        return end_run(place, "failed", f"{place.folder}: {reason.strerror}; {advice}", user_error=True)
+        outcome = end_run(place, "failed", f"{place.folder}: {reason.strerror}; {advice}", user_error=True)
+        return replace(outcome, outside=True)
     except Exception:
         return fail_run(place, started, machine.should_stop())
 

@@ -26,7 +26,7 @@ def _one_line(text: str) -> str:
     return text
 
 
-def _once(values: Any) -> Any:
+def once(values: Any) -> Any:
     if isinstance(values, tuple) and len(set(values)) < len(values):
         raise ValueError("none may stand twice")
     return values
@@ -43,7 +43,7 @@ class Variant(Closed):
     method: str | None = None
     set: Tree = Field(default_factory=dict)
     reported: dict[str, str | bool | float | None] = Field(default_factory=dict)
-    against: Annotated[str | tuple[str, ...], AfterValidator(_once)] = ()
+    against: Annotated[str | tuple[str, ...], AfterValidator(once)] = ()
 
 
 class Experiment(Closed):
@@ -53,7 +53,7 @@ class Experiment(Closed):
     table: str | None = None
     base: str = "lmim"
     scale: str = "mini"  # profile where the command line names none
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_once)] = (0,)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(once)] = (0,)
     set: Tree = Field(default_factory=dict)
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
 

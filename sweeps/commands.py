@@ -58,7 +58,7 @@ def plan_sweep(arguments: argparse.Namespace) -> int:
     """What is searched, and the runs of the first trial."""
     from experiments.report import describe_plan
     from experiments.report import plan_text as runs_text
-    from sweeps.search import edges, training_runs
+    from sweeps.search import training_runs
     from sweeps.standing import describe, plan_text, sum_text
 
     trials = trials_of(arguments)
@@ -67,10 +67,10 @@ def plan_sweep(arguments: argparse.Namespace) -> int:
     plan.runs = {run.id: run for run in training_runs(plan)}
     runs = describe_plan(plan, trials.store)
     if arguments.json:
-        print(json.dumps(trials.describe() | {"trials": description, "first": runs}, indent=1))
+        print(json.dumps(trials.search.describe() | {"trials": description, "first": runs}, indent=1))
         return 0
-    for note in edges(trials.search, trials.store):
-        print(f"note: such trials fail, and others take their place: {note}", file=sys.stderr)
+    for note in trials.search.notes:
+        print(f"note: {note}", file=sys.stderr)
     print(plan_text(trials, description), "a trial at the base row's values:", sep="\n")
     print(*runs_text(runs).splitlines()[1:], sum_text(description), sep="\n")
     return 0
@@ -108,15 +108,16 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     """Search, or go on searching, until there are as many trials as the file says."""
     from rich.console import Console
 
-    from sweeps.search import edges, missing
+    from sweeps.search import missing
     from sweeps.standing import describe, plan_text, sum_text
 
     trials = trials_of(arguments)
-    trials.store.check_writable()
+    if not arguments.dry_run:
+        trials.store.check_writable()
     console = Console(stderr=True, soft_wrap=True)
     search = trials.search
-    for note in edges(search, trials.store):
-        console.print(f"note: such trials fail, and others take their place: {note}", highlight=False, markup=False)
+    for note in search.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
     if lacking := missing(search.plan("first trial", search.first or {}, trials.store)):
         needs = f"experiments/scales/{search.scale}.yaml names what scale {search.scale} needs"
         raise UserError(f"{lacking[0]}; {needs}")
@@ -154,8 +155,8 @@ def report_sweep(arguments: argparse.Namespace) -> int:
     print(json.dumps(report, indent=1) if arguments.json else page, end="")
     print(f"written with its pictures below {trials.folder}", file=sys.stderr)
     if arguments.write_experiment is not None:
-        write_experiment(trials, report, arguments.write_experiment)
-        print(f"python run.py {arguments.write_experiment} --results {arguments.results} runs the best trial", file=sys.stderr)
+        command = write_experiment(trials, report, arguments.write_experiment)
+        print(f"{command} --results {arguments.results} runs the best trial", file=sys.stderr)
     return 0
 
 
@@ -165,7 +166,7 @@ def _ended(description: dict[str, Any]) -> int:
 
 def _unfinished(how: "Ending") -> int:
     """Why a sweep is not over; the exit code."""
-    if how.unwritable:
+    if how.unwritable:  # a worker has said what is to be mended
         return 2
     if how.left:
         print("the workers go on; the same command watches them again", file=sys.stderr)

@@ -91,8 +91,8 @@ def history(study: optuna.Study, label: str) -> Drawn:
 def slices(study: optuna.Study, keys: Sequence[str], label: str) -> Drawn:
     """Values by each parameter; later trials are darker."""
     axes = _flat(drawing.plot_slice(study, params=list(keys), target=in_percent, target_name=label))
-    for one, key in zip(axes, keys, strict=True):
-        one.set(xlabel=short(key, keys), title="")
+    for one in axes:
+        one.set(xlabel=short(one.get_xlabel(), keys), title="")
     return _sized(axes, 1 + 2.2 * len(keys), 2.8)
 
 
@@ -131,7 +131,7 @@ def _sized(axes: Sequence[Axes], width: float, height: float) -> Sequence[Axes]:
     figure.set_size_inches(width, height)
     for one in axes:
         for side in (one.xaxis, one.yaxis):
-            side.label.set_size(8)
+            side.label.set_fontsize(8)
             if side.get_scale() == "log":
                 side.set_minor_formatter(ticker.NullFormatter())
     return axes

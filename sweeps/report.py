@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ import yaml
 from analysis.statistics import Estimate, average_weights, bootstrap, mean_accuracy
 from core.errors import UserError
 from core.files import write_text
-from experiments.planner import make_plan
-from experiments.schema import Tree, Variant
+from experiments.planner import plan_experiments
+from experiments.schema import Experiment, Tree, Variant
 from results.records import StoredRun, StoredValidation, read_record
 from results.store import Store
 from sweeps.search import Search
@@ -25,18 +27,20 @@ FRESH = 3  # seeds of a written experiment
 
 
 def find_trials(trials: Trials) -> tuple[Trials, str]:
-    """The sweep's folder, or the only other one of its name and scale, with a note that it is another. Raises UserError."""
-    if trials.begun():
-        return trials, ""
+    """The sweep as it was run: the file's, or the only other one of its name and scale, with a note that it is another.
+
+    Raises UserError."""
     search, folder = trials.search, trials.folder.parent
+    if trials.begun():
+        return Trials(Search.restored(trials.kept()), trials.store, trials.url), ""
     others = sorted(path.parent for path in folder.glob(f"{search.name}.{search.scale}-*/sweep.json"))
     if len(others) != 1:
         there = f"there are {', '.join(path.name for path in others)}" if others else "`run.py` on the same file begins it"
         raise UserError(f"{trials.folder}: this sweep has not been run; {there}")
-    note = f"made as {others[0].name}: with other data, settings or seeds than this machine's {search.id}"
-    found = Trials(search, trials.store, trials.url, others[0])
+    found = Trials(replace(search, id=others[0].name), trials.store, trials.url)
+    found = Trials(Search.restored(found.kept()), trials.store, trials.url)
     found.check_storage()
-    return found, note
+    return found, f"run as {others[0].name}: with other data or settings than those of this file here ({search.id})"
 
 
 def readings(one: Described, store: Store) -> list[np.ndarray] | None:
@@ -95,7 +99,8 @@ def make_report(trials: Trials) -> dict[str, Any]:
 def _numbers(estimate: Estimate | None) -> dict[str, Any] | None:
     if estimate is None:
         return None
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "covers": estimate.covers}
+    covers = estimate.covers.replace("test images", "validation images")
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "covers": covers}
 
 
 def _trace(best: Described, store: Store) -> dict[str, Any]:
@@ -138,7 +143,8 @@ def markdown(report: Mapping[str, Any], trials: Trials, note: str, pictures: Map
         apart = report["first"]["difference"]
         verdict = ""
         if apart is not None:
-            verdict = ", a difference" if apart["low"] > 0 or apart["high"] < 0 else ", undecided"
+            found = "a difference" if len(report["seeds"]) > 1 else "a difference at this seed; others may differ"
+            verdict = f", {found}" if apart["low"] > 0 or apart["high"] < 0 else ", undecided"
         less = f"Less the recipe's own values (trial {report['first']['trial']}), on the same images"
         lines.append(f"{less}: {_interval(apart, '+')}{verdict}.")
     elif report["best"] == 0 and trials.search.first is not None:
@@ -210,31 +216,45 @@ def write_report(trials: Trials, note: str) -> tuple[str, dict[str, Any]]:
     return page, report
 
 
-def write_experiment(trials: Trials, report: Mapping[str, Any], out: Path) -> None:
-    """The best trial beside the row it started from, with seeds that chose neither."""
+def write_experiment(trials: Trials, report: Mapping[str, Any], out: Path) -> str:
+    """The best trial beside the row it started from, with seeds that chose neither; the command that runs it.
+
+    Settings of the command line become the file's, where they mean the same there; else the command has them."""
     search, best = trials.search, report["trials"][report["best"]]
-    base = search.trial(search.variant.name, {})
     name = f"best of {search.name}"
+    base = search.trial(search.variant.name, {})
     row = search.trial(name if base.name != name else f"{name} (sweep)", best["values"])
-    seeds = [max(search.sweep.seeds) + 1 + number for number in range(FRESH)]
-    rows = [_row(base), _row(row) | {"against": base.name}]
-    if search.first is not None and best["values"] == search.first:
-        rows = rows[:1]
-    content: Tree = {"title": f"{search.sweep.title}, best of a sweep", "base": search.experiment.base, "scale": search.scale}
-    content |= {"seeds": seeds}
-    if settings := search.experiment.set | search.sweep.set | search.overrides:
-        content["set"] = settings
+    row = row.model_copy(update={"against": base.name})
+    rows = (base,) if search.first is not None and best["values"] == search.first else (base, row)
+    title = f"{search.sweep.title}, best of a sweep"
+    alone = search.alone(*rows).model_copy(update={"title": title, "scale": search.scale})
+    inside = alone.model_copy(update={"set": alone.set | search.overrides})
+    same = _ids(trials, inside, {}) == _ids(trials, alone, search.overrides)
+    chosen, typed = (inside, {}) if same else (alone, search.overrides)
+    words = [f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in typed.items()]
+    command = " ".join(["python run.py", str(out), *words])
+    seeds = tuple(max(search.sweep.seeds) + 1 + number for number in range(FRESH))
+    told = {"title", "base", "scale", "seeds", "set"}
+    content = chosen.model_copy(update={"seeds": seeds}).model_dump(mode="json", include=told, exclude_defaults=True)
     head = [
         f"# Sweep {report['id']}: trial {best['number']} of {report['total']} was best by {report['objective']}.",
-        f"#   python run.py {out}",
+        f"#   {command}",
         f"# Cost: {FRESH} seeds of each row, none of which had a part in the choice: these numbers are not too good.",
     ]
-    content["variants"] = rows
-    body = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=150, allow_unicode=True)
-    text = "\n".join([*head, body])
-    write_text(out, text)
-    make_plan([out], None, trials.store, precision=lambda: search.precision, overrides={}, seeds=None)  # it can be read again
+    body = content | {"scale": search.scale, "variants": [_row(one) for one in rows]}
+    text = yaml.safe_dump(body, sort_keys=False, default_flow_style=None, width=150, allow_unicode=True)
+    write_text(out, "\n".join([*head, text]))
+    return command
+
+
+def _ids(trials: Trials, experiment: Experiment, overrides: Tree) -> list[str]:
+    """The runs of an experiment as it would be read from a file."""
+    search, read = trials.search, Experiment.model_validate(experiment.model_dump())
+    plan = plan_experiments(
+        [(search.path, read)], search.scale, trials.store, precision=lambda: search.precision, overrides=overrides, seeds=None
+    )
+    return sorted(plan.runs)
 
 
 def _row(variant: Variant) -> Tree:
-    return variant.model_dump(mode="json", include={"name", "method", "set"}, exclude_defaults=True)
+    return variant.model_dump(mode="json", include={"name", "method", "set", "against"}, exclude_defaults=True)

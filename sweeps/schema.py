@@ -2,14 +2,23 @@
 newer Optuna with other defaults searches as before."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from core.config import Closed
 from core.errors import UserError
 from core.yaml_files import read_yaml
-from experiments.schema import Layer, Line, Tree, explain
+from experiments.schema import Layer, Line, Tree, explain, once
+from sweeps.parameter import Parameter, as_list
 
 EXAMPLE = "sweeps/mask_ratio.yaml"
 OBJECTIVES = {
@@ -20,13 +29,7 @@ TESTS = (
     "is read on test images, and settings that were chosen by them make the numbers reported on them too good; "
     f"search by {' or '.join(OBJECTIVES)}, and read the tests once, with --write-experiment's file"
 )
-Plain = str | int | float | bool | None
-
-
-def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
-    if ends[0] >= ends[1]:
-        raise ValueError("give the lower end, then the higher one")
-    return ends
+SIGNS = {"space", "experiment", "trials", "sampler"}  # keys that experiments do not have
 
 
 def _objective(name: str) -> str:
@@ -34,56 +37,6 @@ def _objective(name: str) -> str:
         tests = not name.startswith("validation")
         raise ValueError(f"{name} {TESTS}" if tests else f"choose from {', '.join(OBJECTIVES)}")
     return name
-
-
-class Parameter(Closed):
-    """One searched value: `float` or `int` with its ends, or `categorical` with its choices, which may be given names.
-
-    log: searched on a logarithmic scale. step: between values. relative: the ends are multiples of the recipe's own value.
-    when: other searched values (one, or a list of them) under which this one is searched at all."""
-
-    real: Annotated[tuple[float, float], AfterValidator(_ordered)] | None = Field(default=None, alias="float")
-    whole: Annotated[tuple[int, int], AfterValidator(_ordered)] | None = Field(default=None, alias="int")
-    categorical: Annotated[tuple[Plain, ...], Field(min_length=1)] | dict[str, Any] | None = None
-    log: bool = False
-    step: PositiveFloat | None = None
-    relative: bool = False
-    when: dict[str, Plain | list[Plain]] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "Parameter":
-        if sum(kind is not None for kind in (self.real, self.whole, self.categorical)) != 1:
-            raise ValueError("give one of float: [low, high], int: [low, high], categorical: [...]")
-        if self.categorical is not None and (self.log or self.step or self.relative):
-            raise ValueError("log, step and relative are for float and int, not for categorical")
-        if self.log and self.step:
-            raise ValueError("a logarithmic scale has no even step; give log or step")
-        if self.relative and self.real is None:
-            raise ValueError("relative is for float")
-        if self.whole is not None and self.step is not None and self.step != int(self.step):
-            raise ValueError("the step of int must be a whole number")
-        if self.log and (self.real or self.whole or (1,))[0] <= 0:
-            raise ValueError("a logarithmic scale begins above 0")
-        return self
-
-    def choices(self) -> list[Plain]:
-        """Of a categorical parameter, as Optuna knows them."""
-        return list(self.categorical or ())
-
-    def value(self, choice: Plain) -> Any:
-        """What is set where Optuna has drawn `choice`."""
-        return self.categorical[str(choice)] if isinstance(self.categorical, dict) else choice
-
-    def grid(self) -> list[Plain]:
-        """All values, of which a grid is made. Raises ValueError for a float without a step."""
-        if self.categorical is not None:
-            return self.choices()
-        low, high = self.real or self.whole or (0, 0)
-        if self.real is not None and self.step is None:
-            raise ValueError("a grid needs a step, or categorical: [...]")
-        step = self.step or 1
-        values = [round(low + step * number, 12) for number in range(round((high - low) / step + 1e-9) + 1)]
-        return [value if self.real is not None else int(value) for value in values if value <= high + 1e-12]
 
 
 class Sampler(Closed):
@@ -143,22 +96,40 @@ class Median(Pruner):
     n_min_trials: PositiveInt = 1
 
 
-class Halving(Pruner):
+class Rungs(Pruner):
+    """A pruner that halves at min_resource, and at powers of reduction_factor times it."""
+
+    min_resource: PositiveInt = 25
+
+    @model_validator(mode="after")
+    def _has_a_rung(self) -> "Rungs":
+        if self.min_resource > 100 * self.at[-1]:
+            raise ValueError(
+                f"min_resource {self.min_resource} is after the last comparison, at {100 * self.at[-1]:g} per cent"
+            )
+        return self
+
+
+class Halving(Rungs):
     """Asynchronous successive halving (ASHA)."""
 
     kind: Literal["halving"]
-    min_resource: PositiveInt = 25
     reduction_factor: Annotated[int, Field(ge=2)] = 2
     min_early_stopping_rate: NonNegativeInt = 0
     bootstrap_count: NonNegativeInt = 0
 
 
-class Hyperband(Pruner):
+class Hyperband(Rungs):
     kind: Literal["hyperband"]
-    min_resource: PositiveInt = 25
     max_resource: PositiveInt = 100
     reduction_factor: Annotated[int, Field(ge=2)] = 2
     bootstrap_count: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _has_a_bracket(self) -> "Hyperband":
+        if self.max_resource < self.min_resource:
+            raise ValueError(f"max_resource {self.max_resource} is less than min_resource {self.min_resource}")
+        return self
 
 
 class Budget(Closed):
@@ -177,14 +148,14 @@ class Sweep(Closed):
     experiment: str
     variant: str | None = None
     scale: str | None = None
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(once)] = (0,)
     set: Tree = Field(default_factory=dict)
     space: Annotated[dict[str, Parameter], Field(min_length=1)]
     objective: Annotated[str, AfterValidator(_objective)] = "validation_avg"
     direction: Literal["maximize", "minimize"] = "maximize"
     sampler: Annotated[Tpe | RandomSearch | Grid | Gp, Field(discriminator="kind")] = Tpe()
     pruner: Annotated[Median | Halving | Hyperband, Field(discriminator="kind")] | None = None
-    trials: PositiveInt
+    trials: Annotated[PositiveInt, Field(strict=True)]
     recipe_first: bool = True
     budget: Budget = Budget()
 
@@ -192,13 +163,16 @@ class Sweep(Closed):
     def _conditions_are_searched(self) -> "Sweep":
         before: dict[str, Parameter] = {}
         for name, parameter in self.space.items():
+            if inside := [other for other in before if nested(name, other)]:
+                raise ValueError(f"space.{name}: {inside[0]} is searched too, and one would overwrite the other")
             for other, wanted in parameter.when.items():
                 if other not in before:
                     raise ValueError(f"space.{name}: when: {other} is not searched above it")
-                choices = before[other].choices()
-                unknown = [value for value in as_list(wanted) if choices and value not in choices]
-                if unknown:
-                    raise ValueError(f"space.{name}: when: {other} is never {unknown[0]}; choose from {choices}")
+                if before[other].real is not None:
+                    raise ValueError(f"space.{name}: when: {other} is a float, which next to never has a given value")
+                values = before[other].grid()
+                if unknown := [value for value in as_list(wanted) if value not in values]:
+                    raise ValueError(f"space.{name}: when: {other} is never {unknown[0]}; choose from {values[:20]}")
             before[name] = parameter
         if isinstance(self.sampler, Grid):
             self._check_grid()
@@ -217,15 +191,15 @@ class Sweep(Closed):
             raise ValueError(f"trials {self.trials} is more than the grid's {points} points")
 
 
-def as_list(value: Any) -> list[Any]:
-    """A value, or several."""
-    return value if isinstance(value, list) else [value]
+def nested(one: str, other: str) -> bool:
+    """Whether one dotted key is the other, or lies inside it, or holds it."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def is_sweep(path: Path) -> bool:
     """Whether a file is a sweep and no experiment. A file that cannot be read is left to who reads it next."""
     try:
-        return "space" in read_yaml(path)
+        return bool(SIGNS & read_yaml(path).keys())
     except UserError:
         return False
 
@@ -233,7 +207,7 @@ def is_sweep(path: Path) -> bool:
 def read_sweep(path: Path) -> Sweep:
     """A sweep file, checked. Raises UserError."""
     tree = read_yaml(path)
-    if "space" not in tree:
+    if not SIGNS & tree.keys():
         raise UserError(f"{path}: not a sweep (no space to search); name a file like {EXAMPLE}")
     try:
         return Sweep.model_validate(tree)

@@ -8,20 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from pydantic import ValidationError
 
 from core.config import Finetune
 from core.errors import UserError
 from experiments.plan import Plan, PlannedRun
 from experiments.planner import plan_experiments
-from experiments.recipe import read_recipe, recipe_layers, row_layers
-from experiments.roots import Root
+from experiments.recipe import RENDERED, read_recipe, recipe_layers, row_layers
+from experiments.roots import Root, resolve_root
 from experiments.schema import EXAMPLE as EXPERIMENT
 from experiments.schema import Experiment, Recipe, Tree, Variant, read_experiment
 from results.provenance import REPOSITORY
 from results.store import Store
-from sweeps.schema import TESTS, Grid, Parameter, Plain, Sweep, as_list, read_sweep
+from sweeps.parameter import Parameter, Plain
+from sweeps.schema import TESTS, Grid, Sweep, nested, read_sweep
+from sweeps.space import Values, absolute, active, inside, own_value, within_reason
 
-Values = dict[str, Plain]  # of a trial, by dotted key, as Optuna knows them
+# What no trial may choose: data, and what reads them
+NEVER = (
+    *("finetune.validation", "finetune.data", "pretrain.data", "evaluate", "given.recognizer", "benchmarks", "stand_ins"),
+    *("rendered", "rendered_chinese"),
+)
 
 
 @dataclass(frozen=True)
@@ -38,20 +45,51 @@ class Search:
     space: dict[str, Parameter]
     first: Values | None  # the base row's own values, where the space has them
     id: str
+    notes: tuple[str, ...] = ()  # on parts of the space that were left out
 
     @property
     def name(self) -> str:
         return self.path.stem
 
+    def describe(self) -> dict[str, Any]:
+        """All of it, for the sweep's folder."""
+        told = {name: getattr(self, name) for name in ("id", "scale", "overrides", "precision", "first", "notes")}
+        models = {
+            name: getattr(self, name).model_dump(mode="json", by_alias=True) for name in ("sweep", "experiment", "variant")
+        }
+        space = {key: one.model_dump(mode="json", by_alias=True) for key, one in self.space.items()}
+        return told | {"file": str(self.path)} | models | {"space": space}
+
+    @classmethod
+    def restored(cls, content: Mapping[str, Any]) -> "Search":
+        """The search that was described so. Raises UserError if it was not by this code."""
+        try:
+            return cls(
+                path=Path(content["file"]),
+                sweep=Sweep.model_validate(content["sweep"]),
+                experiment=Experiment.model_validate(content["experiment"]),
+                variant=Variant.model_validate(content["variant"]),
+                space={key: Parameter.model_validate(one) for key, one in content["space"].items()},
+                notes=tuple(content["notes"]),
+                **{name: content[name] for name in ("id", "scale", "overrides", "precision", "first")},
+            )
+        except (KeyError, TypeError, ValidationError) as error:
+            raise UserError(
+                f"sweep.json of {content.get('id', 'a sweep')}: not of this code; run the sweep's command"
+            ) from error
+
     def settings(self, values: Mapping[str, Plain]) -> Tree:
         """A trial's values as they are set."""
         return {key: self.space[key].value(value) for key, value in values.items()}
 
-    def trial(self, name: str, values: Mapping[str, Plain], **changes: Any) -> Variant:
-        """The row that a trial is."""
-        settings = self.settings(values)
-        below = {key: value for key, value in self.variant.set.items() if key not in settings | self.sweep.set}
-        return self.variant.model_copy(update={"name": name, "set": below | settings, "reported": {}, "against": ()} | changes)
+    def trial(self, name: str, values: Mapping[str, Plain]) -> Variant:
+        """The row that a trial is: the base row's settings, the sweep's on top of them, then the trial's values."""
+        asked = {key: value for key, value in self.sweep.set.items() if not any(nested(key, typed) for typed in self.overrides)}
+        below = dict(self.variant.set)
+        for layer in (asked, self.settings(values)):
+            covered = [key for key in below if any(f"{key}.".startswith(f"{own}.") for own in layer)]
+            below = {key: value for key, value in below.items() if key not in covered} | layer
+        return self.variant.model_copy(update={"name": name, "set": below, "reported": {}, "against": ()})
 
     def plan(self, name: str, values: Mapping[str, Plain], store: Store) -> Plan:
         """The runs of a trial. Raises UserError for values that no run can have."""
@@ -61,9 +99,8 @@ class Search:
         )
 
     def alone(self, *rows: Variant) -> Experiment:
-        """The experiment of these rows, with the sweep's settings."""
-        settings = self.experiment.set | self.sweep.set
-        update = {"variants": rows, "seeds": self.sweep.seeds, "title": self.sweep.title, "table": None, "set": settings}
+        """The experiment of these rows."""
+        update = {"variants": rows, "seeds": self.sweep.seeds, "title": self.sweep.title, "table": None}
         return self.experiment.model_copy(update=update)
 
     def suggest(self, trial: optuna.Trial) -> Values:
@@ -83,11 +120,6 @@ def _suggest(trial: optuna.Trial, key: str, parameter: Parameter) -> Plain:
     return trial.suggest_categorical(key, parameter.choices())
 
 
-def active(parameter: Parameter, drawn: Mapping[str, Plain]) -> bool:
-    """Whether a parameter is searched beside the values drawn before it."""
-    return all(other in drawn and drawn[other] in as_list(wanted) for other, wanted in parameter.when.items())
-
-
 def training_runs(plan: Plan) -> list[PlannedRun]:
     """A trial's runs, inputs first: it reads no test."""
     return [run for run in plan.runs.values() if run.stage != "evaluate"]
@@ -105,33 +137,55 @@ def make_search(
     sweep = read_sweep(path)
     if seeds:
         sweep = sweep.model_copy(update={"seeds": tuple(seeds)})
-    if both := sorted(sweep.space.keys() & overrides.keys()):
-        raise UserError(f"--set {both[0]}: the sweep searches this value; take it out of space in {path}, or leave out --set")
+    for key in sweep.space:
+        if typed := [other for other in overrides if nested(key, other)]:
+            raise UserError(f"--set {typed[0]}: the sweep searches {key}; take that out of space in {path}, or leave out --set")
+        if any(nested(key, place) for place in NEVER):
+            reason = "what trials are read on, or trained on, is not for choosing by accuracy"
+            raise UserError(f"{path}: space.{key}: {reason}; use an experiment with a row for each")
     experiment, variant = _base(path, sweep)
     scale = scale or sweep.scale or experiment.scale
     known: list[str] = []
 
-    def once() -> str:
+    def automatic() -> str:
         known[:] = known or [precision()]
         return known[0]
 
     search = Search(path, sweep, experiment, variant, scale, overrides, "fp32", dict(sweep.space), None, "")
     base = search.alone(search.trial("base", {}))
-    plan = plan_experiments([(path, base)], scale, store, precision=once, overrides=overrides, seeds=None)
+    plan = plan_experiments([(path, base)], scale, store, precision=automatic, overrides=overrides, seeds=None)
     below = recipe_layers(path, base, scale, overrides)
     recipe = read_recipe([*below, *row_layers(path, base.variants[0], below)])
-    search = replace(search, precision=once() if known else "fp32")
-    _check_objective(path, plan)
+    search = replace(search, precision=automatic() if known else "fp32")
+    _check_objective(path, plan, recipe, store)
     space: dict[str, Parameter] = {}
     first: Values = {}
     for key, parameter in sweep.space.items():
         own = own_value(plan, recipe, key)
-        space[key] = _absolute(path, key, parameter, own)
-        if active(parameter, first) and (value := _inside(space[key], own)) is not None:
+        space[key] = absolute(path, key, parameter, own)
+        if active(parameter, first) and (value := inside(space[key], own)) is not None:
             first[key] = value[0]
-    whole = all(key in first or not active(parameter, first) for key, parameter in space.items())
-    wanted = sweep.recipe_first and not isinstance(sweep.sampler, Grid)
-    return replace(search, space=space, first=first if whole and wanted else None, id=_identity(search, space, plan))
+    search = replace(search, space=space, first=first)
+    space, notes = within_reason(path, space, first, lambda name, values: _ids(search.plan(name, values, store)))
+    search = replace(search, space=space)
+    if not sweep.recipe_first or isinstance(sweep.sampler, Grid):
+        search = replace(search, first=None)
+    elif not _is_base(search, first, plan, store):
+        search = replace(search, first=None)
+        notes.append("the base row's own values are not in the space, so no trial is compared with them")
+    search = replace(search, notes=(*plan.notes, *notes))
+    return replace(search, id=_identity(search, plan))
+
+
+def _is_base(search: Search, first: Values, plan: Plan, store: Store) -> bool:
+    """Whether a trial of these values is the base row."""
+    if any(key not in first and active(parameter, first) for key, parameter in search.space.items()):
+        return False
+    return _ids(search.plan("first", first, store)) == _ids(plan)
+
+
+def _ids(plan: Plan) -> list[str]:
+    return sorted(run.id for run in training_runs(plan))
 
 
 def _base(path: Path, sweep: Sweep) -> tuple[Experiment, Variant]:
@@ -149,98 +203,43 @@ def _base(path: Path, sweep: Sweep) -> tuple[Experiment, Variant]:
     return experiment, experiment.variants[names.index(name)]
 
 
-def _check_objective(path: Path, plan: Plan) -> None:
-    """Raise UserError unless every trial is validated, on images that are no test's."""
+def _check_objective(path: Path, plan: Plan, recipe: Recipe, store: Store) -> None:
+    """Raise UserError unless every trial is validated, on images that are no test's and that it is not trained on."""
+    named = {data for subsets in recipe.benchmarks.values() for data in subsets.values()}
     for cell in plan.cells:
-        config = plan.runs[cell.trainings[-1]].config if cell.trainings else None
-        if not isinstance(config, Finetune):
+        run = plan.runs[cell.trainings[-1]] if cell.trainings else None
+        if run is None or not isinstance(run.config, Finetune):
             raise UserError(f"{path}: the base row trains nothing (given.recognizer); choose one that is fine-tuned")
-        validation = plan.runs[cell.trainings[-1]].data.get("validation")
-        if validation is None:
+        if "validation" not in run.data:
             advice = "name one with --set finetune.validation.roots=[...], which must be no test set"
             raise UserError(f"{path}: scale {plan.scale} has no validation set; {advice}")
-        for subset, roots in plan.runs[cell.evaluate].data.items():
-            if any(_same(one, other) for one in validation for other in roots):
-                raise UserError(f"{path}: finetune.validation: this is the test set {subset}: it {TESTS}")
+        tests = dict(plan.runs[cell.evaluate].data) | {name: resolve_root(name, recipe, store) for name in sorted(named)}
+        for root in run.data["validation"]:
+            for name, roots in tests.items():
+                if any(_same(root, other) for other in roots) or _is_rendered_test(root):
+                    raise UserError(f"{path}: finetune.validation: {root.name} is the test set {name}: it {TESTS}")
+            if any(_same(root, other) for role in ("train", "mixed") for other in run.data.get(role, ())):
+                raise UserError(f"{path}: finetune.validation: {root.name} is trained on, so it says nothing; name another set")
+
+
+def _is_rendered_test(root: Root) -> bool:
+    prefix, _, split = root.name.partition(":")
+    return f"{prefix}:" in RENDERED.values() and split not in ("train", "validation")
 
 
 def _same(one: Root, other: Root) -> bool:
     return one.name == other.name or one.path == other.path or one.fingerprint == other.fingerprint
 
 
-def own_value(plan: Plan, recipe: Recipe, key: str) -> Any:
-    """The base row's value at a dotted key; None where it has none."""
-    stage, *path = key.split(".")
-    value: Any = recipe.model_dump()
-    for run in plan.runs.values():
-        if run.stage == stage and run.id in plan.cells[0].trainings:
-            value = {stage: run.config.model_dump()}
-    for part in (stage, *path):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
-
-
-def _absolute(path: Path, key: str, parameter: Parameter, own: Any) -> Parameter:
-    """A range as numbers of its own."""
-    if not parameter.relative or parameter.real is None:
-        return parameter
-    if not isinstance(own, int | float) or isinstance(own, bool):
-        raise UserError(f"{path}: space.{key}: relative: the base row has no number there; give the range itself")
-    low, high = (float(f"{end * own:.6g}") for end in parameter.real)
-    return parameter.model_copy(update={"real": (low, high), "relative": False})
-
-
-def _inside(parameter: Parameter, own: Any) -> tuple[Plain] | None:
-    """A base row's value as Optuna knows it, where the space has it."""
-    if parameter.categorical is not None:
-        found = [choice for choice in parameter.choices() if _fits(own, parameter.value(choice))]
-        return (found[0],) if found else None
-    low, high = parameter.real or parameter.whole or (0, 0)
-    if not isinstance(own, int | float) or isinstance(own, bool) or not low <= own <= high:
-        return None
-    if parameter.step and abs((own - low) / parameter.step - round((own - low) / parameter.step)) > 1e-9:
-        return None
-    return (float(own) if parameter.real is not None else int(own),)
-
-
-def _fits(own: Any, choice: Any) -> bool:
-    """Whether a resolved value is what a choice sets: a section may set a part."""
-    if isinstance(choice, dict) and isinstance(own, dict):
-        return all(_fits(own.get(key), value) for key, value in choice.items())
-    return bool(own == choice)
-
-
-def _identity(search: Search, space: Mapping[str, Parameter], plan: Plan) -> str:
+def _identity(search: Search, plan: Plan) -> str:
     """NAME.SCALE-HASH. The number of trials and the budget do not enter: more of both go on with the same search."""
     sweep = search.sweep
     told = {"objective", "direction", "sampler", "pruner", "recipe_first"}
     how = sweep.model_dump(mode="json", include=told, exclude_defaults=True)  # so a new option leaves ids as they were
-    dimensions = {key: one.model_dump(mode="json", by_alias=True, exclude_defaults=True) for key, one in space.items()}
+    dimensions = {key: one.model_dump(mode="json", by_alias=True, exclude_defaults=True) for key, one in search.space.items()}
     base = sorted(run.id for run in training_runs(plan))
     whole = json.dumps([how, dimensions, base], sort_keys=True)
     return f"{search.name}.{search.scale}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
-
-
-def edges(search: Search, store: Store) -> list[str]:
-    """What is wrong at the ends of the space, one line each; trials there fail, and others take their place.
-
-    Raises UserError where every end of a parameter is wrong."""
-    notes = []
-    for key, parameter in search.space.items():
-        ends = list(parameter.real or parameter.whole or parameter.choices())
-        wrong: list[str] = []
-        for end in ends:
-            values = (search.first or {}) | {key: end}
-            for other, wanted in parameter.when.items():
-                values[other] = as_list(wanted)[0]
-            try:
-                search.plan(f"{key}={end}", values, store)
-            except UserError as error:
-                wrong.append(f"{key}={end}: {error}")
-        if len(wrong) == len(ends):
-            raise UserError(f"{search.path}: space.{key}: no end of it can be run: {wrong[0]}")
-        notes += wrong
-    return notes
 
 
 def missing(plan: Plan) -> list[str]:

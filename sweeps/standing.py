@@ -12,7 +12,7 @@ from rich.table import Table
 from experiments.launch import progress_text
 from results.store import State
 from sweeps.schema import OBJECTIVES
-from sweeps.search import Values
+from sweeps.space import Values, range_text
 from sweeps.trials import Trials
 
 Described = dict[str, Any]
@@ -112,16 +112,6 @@ def plan_text(trials: Trials, description: Described) -> str:
     lines += [f"  {key}: {range_text(parameter)}" for key, parameter in search.space.items()]
     lines.append(f"  objective: {OBJECTIVES[sweep.objective]}, {sweep.direction}d; seeds {' '.join(map(str, sweep.seeds))}")
     return "\n".join(lines)
-
-
-def range_text(parameter: Any) -> str:
-    """A parameter's range in words."""
-    ends = parameter.real or parameter.whole
-    text = f"{ends[0]:g} to {ends[1]:g}" if ends else ", ".join(map(str, parameter.choices()))
-    kind = "whole numbers " if parameter.whole else ""
-    scale = ", logarithmic" if parameter.log else f", step {parameter.step:g}" if parameter.step else ""
-    conditions = " and ".join(f"{key} is {wanted}" for key, wanted in parameter.when.items())
-    return f"{kind}{text}{scale}" + (f", where {conditions}" if conditions else "")
 
 
 class SweepWatch:

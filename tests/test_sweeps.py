@@ -1,5 +1,6 @@
 """Sweeps: what a file may say, what is drawn, that totals are exact whatever dies, pruning, the report."""
 
+import errno
 import json
 import os
 import random
@@ -27,7 +28,8 @@ from results.store import Store
 from sweeps import trials as trials_module
 from sweeps.report import make_report, write_experiment, write_report
 from sweeps.schema import read_sweep
-from sweeps.search import Search, active, edges, make_search
+from sweeps.search import Search, make_search
+from sweeps.space import active
 from sweeps.trials import Taken, Trials
 from sweeps.worker import search_on, validations
 
@@ -82,8 +84,8 @@ def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(f
     assert f"python run.py sweeps/{file.name}" in file.read_text()
     for scale in ("smoke", "mini", "small"):
         search = search_of(file, tmp_path, scale)
-        assert all("leaves none of" in note for note in edges(search, Store(tmp_path)))
-    assert any(search.first or "strength" in key for key in search.space)
+        assert all("leaves none of" in note for note in search.notes)
+        assert search.first is not None
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_a_validation_set_that_is_a_test_set_is_refused(
     file = write(tmp_path, set=TINY | {"finetune.validation": {"roots": roots}})
     code, _, err = call(capsys, file, "--results", tmp_path / "results", "--dry-run")
     assert code == 2
-    assert "finetune.validation: this is the test set" in err
+    assert f"finetune.validation: {roots[0].replace('general', 'rendered:general')} is the test set" in err
 
 
 def test_options_of_sweeps_and_of_experiments_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +146,7 @@ def test_options_of_sweeps_and_of_experiments_are_told_apart(tmp_path: Path, cap
         (("compare", file), "a sweep has no table"),
         (("sweep-report", row), "not a sweep"),
         (("sweep-report", file), "this sweep has not been run"),
-        ((file, "--set", "pretrain.mask.ratio=0.7"), "the sweep searches this value"),
+        ((file, "--set", "pretrain.mask.ratio=0.7"), "the sweep searches pretrain.mask.ratio"),
         ((file, "--storage", "nonsense"), "not an address like"),
         ((file, "--storage", "sqlite:////nowhere/at/all.db"), "unable to open database file"),
         ((file, "--storage", "oracle+none://x/y"), "--storage oracle+none://x/y"),
@@ -206,8 +208,8 @@ def test_named_choices_set_whole_sections_and_relative_ranges_are_multiples_of_t
     configs = {run.stage: run.config for run in plan.runs.values()}
     assert configs["pretrain"].guidance.strength == "strong"  # type: ignore[union-attr]
     assert configs["finetune"].optimiser.base_lr == 2e-4  # type: ignore[union-attr]
-    (note,) = edges(search, Store(tmp_path))
-    assert "order" in note  # without guidance the decoder has another order
+    assert "order" in search.notes[0]  # without guidance the decoder has another order
+    assert "no trial is compared" in search.notes[1]  # the base row's guidance is medium
 
 
 def test_more_trials_go_on_with_the_same_search_and_another_space_begins_another(tmp_path: Path) -> None:
@@ -227,14 +229,37 @@ def test_more_trials_go_on_with_the_same_search_and_another_space_begins_another
 
 
 def test_a_trial_that_no_run_can_have_fails_and_another_takes_its_place(tmp_path: Path) -> None:
-    trials = begun(tmp_path, space={"pretrain.mask.ratio": {"float": [0.8, 1.1]}}, trials=5)
-    assert len(drawn(trials)) == 5
+    space = SWEEP["space"] | {"pretrain.mask.kind": {"categorical": ["random", "diagonal"]}}
+    trials = begun(tmp_path, space=space, trials=6)
+    assert "trials there fail, and others take their place" in trials.search.notes[0]
+    assert len(drawn(trials)) == 6
     states = [trial.state for trial in trials.all()]
-    assert states.count(TrialState.COMPLETE) == 5
-    assert states.count(TrialState.FAIL) == 2
-    assert all("pretrain.mask.ratio" in trials.state(one).message for one in trials.all() if one.state == TrialState.FAIL)
+    assert states.count(TrialState.COMPLETE) == 6
+    assert states.count(TrialState.FAIL) > 0
+    assert all("diagonal" in trials.state(one).message for one in trials.all() if one.state == TrialState.FAIL)
+    space["pretrain.mask.kind"] = {"categorical": ["random", *(f"kind {number}" for number in range(30))]}
     with pytest.raises(UserError, match="trials failed, so no more are drawn"):
-        drawn(begun(tmp_path, space={"pretrain.mask.ratio": {"float": [0.99, 1.5]}}, trials=5))
+        drawn(begun(tmp_path, space=space, trials=6))
+
+
+@pytest.mark.parametrize(
+    ("key", "parameter", "left"),
+    [
+        ("pretrain.mask.ratio", {"float": [0.5, 1.5]}, {"float": (0.5, 0.9843)}),  # 1 of 64 patches is left visible
+        ("pretrain.mask.ratio", {"float": [0.5, 1.3], "step": 0.2}, {"float": (0.5, 0.9)}),
+        ("finetune.optimiser.epochs", {"float": [0.25, 4]}, {"float": (0.5001, 4)}),  # which warm-up must be less than
+        ("finetune.max_length", {"int": [0, 32]}, {"int": (2, 32)}),
+    ],
+)
+def test_what_no_run_can_have_is_cut_off_the_space(
+    key: str, parameter: dict[str, Any], left: dict[str, Any], tmp_path: Path
+) -> None:
+    search = search_of(write(tmp_path, space={key: parameter}), tmp_path)
+    found = search.space[key]
+    assert (found.real or found.whole) == pytest.approx(left.get("float") or left["int"], abs=1e-3)
+    assert f"{key} is searched" in search.notes[0]
+    for end in found.real or found.whole or ():
+        search.plan("one", {key: end}, Store(tmp_path))
 
 
 def test_no_trial_is_begun_once_the_budget_is_used_up(tmp_path: Path) -> None:
@@ -284,7 +309,7 @@ def count_with_killed_workers(trials: Trials) -> None:
         worker.join()
     left = [trial.number for trial in trials.all() if not trial.state.is_finished()]
     assert left, "both were killed between two trials"
-    assert {trials.state(trials.all()[number]).name for number in left} == {"preempted"}
+    assert {trials.state(trials.all()[number]).name for number in left} <= {"preempted", "planned"}
     for worker in [start(number, 0.02) for number in range(10, 12)]:
         worker.join(60)
         assert worker.exitcode == 0
@@ -433,16 +458,36 @@ def test_a_run_that_fails_by_itself_fails_its_trial_and_one_that_can_be_mended_s
     assert [one.state.name for one in trials.all()] == ["FAIL", "COMPLETE", "COMPLETE"]
     assert "diverged" in trials.state(trials.all()[0]).message
 
-    def lacks(run: Any, *rest: Any) -> Any:
-        raise UserError("no image can be read")
+    def full(run: Any, *rest: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, "run_stage", lacks)
+    monkeypatch.setattr(module, "run_stage", full)
     more = begun(tmp_path, space=DECAY, trials=3)
-    with pytest.raises(UserError, match="no image can be read"):
-        search_on(more, alone, 0.0, threads=1, linger=True)
+    for _ in range(2):
+        with pytest.raises(UserError, match="No space left"):
+            search_on(more, alone, 0.0, threads=1, linger=True)
     monkeypatch.setattr(module, "run_stage", run_stage)
     assert search_on(more, alone, 0.0, threads=1, linger=True).ended == 1
     assert [one.state.name for one in more.all()] == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+
+
+def test_a_trial_that_is_wrong_in_itself_stops_a_new_sweep_once_and_is_then_replaced(tmp_path: Path, alone: Machine) -> None:
+    space = {"finetune.max_length": {"categorical": [2, 16]}}  # labels have three letters at least
+    trials = begun(tmp_path, space=space, trials=2, recipe_first=False, sampler={"kind": "random", "seed": 4})
+    if drawn_first(trials) == 2:
+        with pytest.raises(UserError, match="no usable label"):
+            search_on(trials, alone, 0.0, threads=1, linger=True)
+    search_on(trials, alone, 0.0, threads=1, linger=True)
+    states = [(one.params["finetune.max_length"], one.state.name) for one in trials.all()]
+    assert (2, "FAIL") in states
+    assert states.count((16, "COMPLETE")) == 2
+
+
+def drawn_first(trials: Trials) -> Any:
+    """The first trial's value, which is drawn and let go of."""
+    with trials.take(0.0) as taken:
+        assert taken is not None
+        return next(iter(taken.values.values()))
 
 
 def command(file: Path, results: Path, *options: object) -> list[str]:
@@ -496,7 +541,7 @@ def test_a_report_states_the_best_trial_with_an_interval_and_writes_it_as_an_exp
     assert code == 0, err
     (folder,) = (results / "sweeps").iterdir()
     assert (folder / "report.md").read_text() == page
-    assert "covers test images and seeds" in page
+    assert "covers validation images and seeds" in page
     assert "the best of 5 by this very number" in page
     assert len((folder / "trials.csv").read_text().splitlines()) == 6
     for picture in ("history.png", "slices.png"):
