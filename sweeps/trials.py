@@ -151,9 +151,11 @@ class Trials:
             yield taken
 
     def _resume(self, held: ExitStack) -> Taken | None:
-        for trial in self._all():
-            place = self.place(trial.number)
-            if trial.state.is_finished() or self._elsewhere(trial) or not held.enter_context(place.lock()):
+        for number in [trial.number for trial in self._all() if not trial.state.is_finished() and not self._elsewhere(trial)]:
+            if not held.enter_context(self.place(number).lock()):
+                continue
+            trial = self._all()[number]  # as it stands now that it is held: its worker may just have ended it
+            if trial.state.is_finished():
                 continue
             if "drawn" in trial.user_attrs:
                 return self._taken(trial)

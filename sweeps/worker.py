@@ -23,7 +23,7 @@ from sweeps.trials import Taken, Trials, pruned_by
 if TYPE_CHECKING:
     from core.loop import Machine
 
-PATIENCE = 300  # seconds that a storage may be away
+PATIENCE, AWAY_SECONDS = 300, 5.0  # that a storage may be away, and between looks at it
 
 
 @dataclass
@@ -72,7 +72,7 @@ def search_on(trials: Trials, machine: "Machine", since: float, *, threads: int,
             if time.monotonic() - away > PATIENCE:
                 reason = f"{reason_of(error)}; nothing is lost, the same command goes on"
                 raise UserError(f"--storage {masked(trials.url)}: {reason}") from error
-            time.sleep(5)
+            time.sleep(AWAY_SECONDS)
     return part
 
 

@@ -25,7 +25,9 @@ from core.errors import UserError
 from core.loop import CHECKPOINT, Machine
 from experiments.planner import make_plan
 from results.store import Store
+from sweeps import figures
 from sweeps import trials as trials_module
+from sweeps import worker as worker_module
 from sweeps.report import make_report, write_experiment, write_report
 from sweeps.schema import read_sweep
 from sweeps.search import Search, make_search
@@ -112,6 +114,30 @@ def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(f
         ({"space": {"pretrain.mask.ratoi": {"float": [0.5, 0.9]}}}, "pretrain.mask.ratoi: unknown key; allowed: focus, kind"),
         ({"space": {"pretrain.mask.ratio": {"float": [1.1, 1.9]}}}, "no end of it can be run"),
         ({"space": {"pretrain.target.nothing": {"float": [1, 2], "relative": True}}}, "the base row has no number there"),
+        ({"space": {"a": {"categorical": {}}}}, "give a list of choices"),
+        ({"space": {"a": {"categorical": 0.7}}}, "give a list of choices"),
+        ({"space": {"a": {"categorical": [{"kind": "random"}]}}}, "need names"),
+        ({"space": {"a": {"categorical": [0.7, 0.7]}}}, "no choice may stand twice"),
+        ({"space": {"a": {"categorical": [1, 2]}, "b": {"float": [0, 1], "when": {"a": []}}}}, "is never met"),
+        ({"space": {"a": {"float": [0, 1]}, "b": {"float": [0, 1], "when": {"a": 0.5}}}}, "is a float, which next to never"),
+        ({"space": {"a": {"float": ["0", "1"]}}}, "give two numbers"),
+        ({"space": {"a": {"float": [0, 1], "step": 2}}}, "step 2 is larger than the range"),
+        ({"space": {"a": {"int": [1, 10**12]}}}, "too large"),
+        ({"space": {"a.b": {"float": [0, 1]}, "a": {"categorical": [1]}}}, "a.b is searched too"),
+        ({"seeds": [0, 0]}, "none may stand twice"),
+        ({"trials": True}, "trials"),
+        ({"spaces": {}}, "unknown key; allowed: budget"),
+        ({"pruner": {"kind": "hyperband", "min_resource": 50, "max_resource": 25}}, "max_resource 25 is less"),
+        ({"pruner": {"kind": "halving", "min_resource": 80}}, "is after the last comparison"),
+        ({"space": {"finetune.validation.roots": {"categorical": {"a": ["rendered:validation"]}}}}, "is not for choosing"),
+        ({"space": {"finetune.data.roots": {"categorical": {"a": ["rendered:validation"]}}}}, "is not for choosing"),
+        ({"space": {"evaluate.labels": {"categorical": ["strict", "released"]}}}, "is not for choosing"),
+        (
+            {"space": {"pretrain.mask.ratio": {"float": [0.5, 0.9]}}, "set": TINY | {"given.encoder": "scratch"}},
+            "nothing that is",
+        ),
+        ({"space": {"pretrain.optimiser.final_lr": {"float": [0.1, 1], "log": True, "relative": True}}}, "row's 0.0"),
+        ({"set": TINY | {"finetune.validation": {"roots": ["rendered:train"]}}}, "rendered:train is trained on"),
         ({"set": TINY | {"finetune.validation": None}}, "scale smoke has no validation set; name one"),
         ({"set": TINY | {"given.recognizer": "file.pth"}}, "the base row trains nothing"),
     ],
@@ -134,6 +160,19 @@ def test_a_validation_set_that_is_a_test_set_is_refused(
     code, _, err = call(capsys, file, "--results", tmp_path / "results", "--dry-run")
     assert code == 2
     assert f"finetune.validation: {roots[0].replace('general', 'rendered:general')} is the test set" in err
+
+
+def test_a_benchmark_that_the_row_does_not_read_is_no_validation_set_either(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--results", tmp_path, "--precision", "fp32", "--scale", "paper")
+    code, _, err = call(capsys, "plan", SHIPPED[0], *where, "--set", "finetune.validation.roots=[svt]")
+    assert code == 2
+    assert "finetune.validation: svt is the test set svt: it is read on test images" in err
+    subsets = {"general": {"roots": ["rendered:general"]}}
+    file = write(tmp_path, set=TINY | {"finetune.validation": {"roots": ["rendered:curve"]}, "evaluate.subsets": subsets})
+    code, _, err = call(capsys, file, "--results", tmp_path, "--dry-run")
+    assert (code, "rendered:curve is the test set" in err) == (2, True)
 
 
 def test_options_of_sweeps_and_of_experiments_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,6 +249,31 @@ def test_named_choices_set_whole_sections_and_relative_ranges_are_multiples_of_t
     assert configs["finetune"].optimiser.base_lr == 2e-4  # type: ignore[union-attr]
     assert "order" in search.notes[0]  # without guidance the decoder has another order
     assert "no trial is compared" in search.notes[1]  # the base row's guidance is medium
+
+
+def test_a_step_is_relative_too_and_conditions_may_hang_on_conditions(tmp_path: Path) -> None:
+    rate = {"float": [0.5, 2], "relative": True, "step": 0.5}
+    search = search_of(write(tmp_path, space={"finetune.optimiser.base_lr": rate}), tmp_path)
+    assert search.space["finetune.optimiser.base_lr"].grid() == [0.0005, 0.001, 0.0015, 0.002]
+    space: dict[str, Any] = {"pretrain.mask.kind": {"categorical": ["random", "density"]}}
+    space["pretrain.mask.focus"] = {"categorical": [0.5, 2.0], "when": {"pretrain.mask.kind": "density"}}
+    space["pretrain.mask.ratio"] = {"float": [0.5, 0.9], "when": {"pretrain.mask.focus": [2.0]}}
+    found = drawn(begun(tmp_path, space=space, trials=12))
+    assert {len(values) for values in found} == {1, 2, 3}
+
+
+def test_the_sweeps_own_settings_go_on_top_of_the_row_and_the_command_lines_on_top_of_both(tmp_path: Path) -> None:
+    file = write(tmp_path, set=TINY | {"pretrain.mask": {"kind": "block", "ratio": 0.55}}, space=DECAY)
+    row = ROW | {"variants": [{"name": "LMIM", "set": {"pretrain.mask.ratio": 0.7}}]}
+    (tmp_path / "row.yaml").write_text(yaml.safe_dump(row))
+
+    def ratio(**overrides: Any) -> float:
+        plan = search_of(file, tmp_path, **overrides).plan("one", {}, Store(tmp_path))
+        return next(run.config.mask.ratio for run in plan.runs.values() if "trial" not in run.rows[0] and run.rows == ["one"])  # type: ignore[union-attr]
+
+    assert ratio() == 0.55
+    assert ratio(pretrain__mask__ratio=0.6) == 0.7  # the row defines it, and a note says so
+    assert any("does not reach" in note for note in search_of(file, tmp_path, pretrain__mask__ratio=0.6).notes)
 
 
 def test_more_trials_go_on_with_the_same_search_and_another_space_begins_another(tmp_path: Path) -> None:
@@ -345,6 +409,39 @@ def test_a_trial_held_by_another_worker_is_left_alone_and_a_free_one_is_gone_on_
         assert (again.number, again.values) == (0, mine.values)
 
 
+@pytest.mark.parametrize("kind", ["random", "grid"])
+def test_a_worker_that_is_killed_while_it_draws_changes_no_trial(kind: str, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"sampler": {"kind": kind}, "trials": 4}
+    changes["space"] = {"pretrain.mask.ratio": {"float": [0.6, 0.9], "step": 0.1}, **({} if kind == "grid" else DECAY)}
+    (tmp_path / "quiet").mkdir()
+    undisturbed = drawn(begun(tmp_path / "quiet", **changes))
+    trials = begun(tmp_path, **changes)
+    trials.study().ask()  # and no more
+    assert trials.state(trials.all()[0]).name == "planned"
+    found = drawn(trials)
+    assert sorted(found, key=str) == sorted(undisturbed, key=str)
+    assert [one.state for one in trials.all()] == [TrialState.COMPLETE] * 4
+    assert all(one.state == TrialState.COMPLETE for one in trials.all())
+
+
+def test_a_storage_of_another_results_folder_is_refused(tmp_path: Path) -> None:
+    search, url = search_of(write(tmp_path), tmp_path / "results"), f"sqlite:///{tmp_path}/sweep.db"
+    Trials(search, Store(tmp_path / "results"), url).begin()
+    Trials(search, Store(tmp_path / "results"), url).begin()
+    with pytest.raises(UserError, match="its trials are of another results folder"):
+        Trials(search, Store(tmp_path / "others"), url).begin()
+
+
+def test_a_look_at_a_sweep_makes_no_files(tmp_path: Path) -> None:
+    trials = begun(tmp_path)
+    with trials.take(0.0) as taken:
+        assert taken is not None
+    (trials.place(0).folder / ".lock").unlink()
+    before = sorted(trials.folder.rglob("*"))
+    assert trials.state(trials.all()[0]).name == "preempted"
+    assert sorted(trials.folder.rglob("*")) == before
+
+
 def test_a_trial_of_another_machine_is_gone_only_after_a_long_silence(tmp_path: Path) -> None:
     trials = begun(tmp_path)
     with trials.take(0.0) as taken:
@@ -364,8 +461,11 @@ def test_a_journal_that_was_cut_in_the_middle_of_a_line_is_mended_and_a_damaged_
     journal = trials.folder / "journal.log"
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code":')
-    again = begun(tmp_path)
-    assert [trial.state for trial in again.all()] == [TrialState.COMPLETE] * 4
+    for again in (trials, begun(tmp_path, trials=5)):  # one that was open already, and a new one
+        again.study().set_user_attr("a", "b")
+        journal.open("ab").write(b'{"op_code":')
+        assert [trial.state for trial in again.all()] == [TrialState.COMPLETE] * 4
+    assert len(drawn(begun(tmp_path, trials=5))) == 1
     journal.write_bytes(b"nonsense\n" + whole)
     with pytest.raises(UserError, match="damaged"):
         Trials(trials.search, trials.store).all()
@@ -413,6 +513,48 @@ def test_pruned_trials_stop_at_a_milestone_and_their_checkpoints_are_collected_a
     assert run.state().name == "preempted"
     assert "pruned" in run.state().message
     assert [share for share, _ in validations(run, (0.25, 0.5))] == [0.25, 0.5]
+
+
+def test_a_verdict_is_kept_though_its_worker_dies_and_a_run_that_others_went_on_with_is_not_collected(
+    tmp_path: Path, alone: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials_module, "make_pruner", lambda search: Every())
+    trials = begun(tmp_path, space=DECAY, pruner={"kind": "median", "at": [0.5]}, trials=2)
+    finish = Trials.finish
+
+    def dies(self: Trials, taken: Taken, state: TrialState, *rest: Any, **named: Any) -> None:
+        if state == TrialState.PRUNED:
+            raise MemoryError("the worker dies here")
+        finish(self, taken, state, *rest, **named)
+
+    monkeypatch.setattr(Trials, "finish", dies)
+    with pytest.raises(MemoryError):
+        search_on(trials, alone, 0.0, threads=1, linger=True)
+    monkeypatch.setattr(Trials, "finish", finish)
+    run = trials.store.run(trials.all()[1].user_attrs["recognizers"]["0"])
+    run.set_state("preempted", message="stopped after step 11 of 16; its checkpoint is kept")  # by another command since
+    assert search_on(trials, alone, 0.0, threads=1, linger=True).ended == 1
+    assert [one.state for one in trials.all()] == [TrialState.COMPLETE, TrialState.PRUNED]
+    assert (run.folder / CHECKPOINT).exists()
+
+
+def test_a_storage_that_is_away_for_a_moment_fails_no_trial(
+    tmp_path: Path, alone: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, calls = optuna.Trial.report, []
+
+    def away(self: optuna.Trial, *rest: Any) -> None:
+        calls.append(rest)
+        if len(calls) == 2:
+            raise optuna.exceptions.StorageInternalError("connection reset by peer")
+        report(self, *rest)
+
+    monkeypatch.setattr(optuna.Trial, "report", away)
+    monkeypatch.setattr(worker_module, "AWAY_SECONDS", 0.01)
+    trials = begun(tmp_path, space=DECAY, pruner={"kind": "median", "at": [0.25, 0.5]}, trials=2)
+    assert search_on(trials, alone, 0.0, threads=1, linger=True).ended == 2
+    assert [one.state for one in trials.all()] == [TrialState.COMPLETE] * 2
+    assert [sorted(one.intermediate_values) for one in trials.all()] == [[25, 50]] * 2
 
 
 def test_a_pruned_run_that_goes_on_ends_as_one_that_was_never_stopped(
@@ -595,6 +737,55 @@ def test_a_report_pairs_the_best_trial_with_the_recipe_and_says_what_cannot_be_t
     content = yaml.safe_load(out.read_text())
     assert [row["name"] for row in content["variants"]] == ["LMIM", "best of tiny"]
     assert content["variants"][1]["against"] == "LMIM"
+
+
+def test_a_report_tells_of_the_sweep_as_it_was_run_whatever_the_file_says_now(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = begun(tmp_path, seeds=[4, 7], trials=2)
+    drawn(trials, lambda taken: 0.5 + taken.number / 10)
+    for number in range(2):
+        stored(trials, number, [[True, False], [True, True]])
+    file = write(tmp_path, trials=2, direction="minimize", space=DECAY)
+    out = tmp_path / "out.yaml"
+    code, page, err = call(capsys, "sweep-report", file, "--results", tmp_path / "results", "--write-experiment", out)
+    assert code == 0, err
+    assert f"run as {trials.search.id}" in page
+    assert "Trial 1: pretrain.mask.ratio=" in page
+    assert "maximized; seeds 4 7" in page
+    assert yaml.safe_load(out.read_text())["seeds"] == [8, 9, 10]
+
+
+def test_settings_of_the_command_line_mean_the_same_in_the_written_experiment(tmp_path: Path) -> None:
+    file = write(tmp_path, space=DECAY, trials=1, set=TINY | {"length.finetune": 2})
+    for overrides, inside in (({"finetune__optimiser__batch": 16}, True), ({"finetune__optimiser__epochs": 3}, False)):
+        store = Store(tmp_path / f"results {inside}")
+        search = search_of(file, store.root, **overrides)
+        trials = Trials(search, store)
+        trials.begin()
+        drawn(trials)
+        stored(trials, 0, [[True, False]])
+        out = tmp_path / f"{inside}.yaml"
+        command = write_experiment(trials, make_report(trials), out)
+        assert ("--set" in command) is not inside
+        typed = {} if inside else search.overrides
+        plan = make_plan([out], None, store, precision=lambda: "fp32", overrides=typed, seeds=[0])
+        assert set(trials.all()[0].user_attrs["runs"]) <= plan.runs.keys()
+
+
+def test_slices_name_the_parameter_that_they_show() -> None:
+    study = optuna.create_study()
+    for value in (0.1, 0.2, 0.3):
+        study.tell(study.ask({"b.kind": optuna.distributions.FloatDistribution(0, 1)}), value)
+    for value in (0.1, 0.2):
+        trial = study.ask()
+        trial.suggest_float("b.kind", 0, 1)
+        trial.suggest_float("a.lr", 100, 200)
+        study.tell(trial, value)
+    shown = {axes.get_xlabel(): axes.get_xlim() for axes in figures.slices(study, ["b.kind", "a.lr"], "%")}
+    assert shown.keys() == {"b.kind", "a.lr"}
+    assert shown["a.lr"][0] > 50
+    assert shown["b.kind"][1] < 50
 
 
 # PostgreSQL
