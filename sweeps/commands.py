@@ -67,7 +67,7 @@ def plan_sweep(arguments: argparse.Namespace) -> int:
     plan.runs = {run.id: run for run in training_runs(plan)}
     runs = describe_plan(plan, trials.store)
     if arguments.json:
-        print(json.dumps(trials.search.describe() | {"trials": description, "first": runs}, indent=1))
+        print(json.dumps({"search": trials.search.describe(), "sweep": description, "first_trial": runs}, indent=1))
         return 0
     for note in trials.search.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """What a sweep's YAML may say. Samplers and pruners take Optuna's own argument names; their values are pinned here, so that a
 newer Optuna with other defaults searches as before."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -175,20 +176,22 @@ class Sweep(Closed):
                     raise ValueError(f"space.{name}: when: {other} is never {unknown[0]}; choose from {values[:20]}")
             before[name] = parameter
         if isinstance(self.sampler, Grid):
-            self._check_grid()
+            check_grid(self.space, self.trials)
         return self
 
-    def _check_grid(self) -> None:
-        points = 1
-        for name, parameter in self.space.items():
-            if parameter.when:
-                raise ValueError(f"space.{name}: a grid has no conditions; use another sampler")
-            try:
-                points *= len(parameter.grid())
-            except ValueError as error:
-                raise ValueError(f"space.{name}: {error}") from error
-        if self.trials > points:
-            raise ValueError(f"trials {self.trials} is more than the grid's {points} points")
+
+def check_grid(space: Mapping[str, Parameter], trials: int) -> None:
+    """Raise ValueError unless a space makes a grid of so many points at least."""
+    points = 1
+    for name, parameter in space.items():
+        if parameter.when:
+            raise ValueError(f"space.{name}: a grid has no conditions; use another sampler")
+        try:
+            points *= len(parameter.grid())
+        except ValueError as error:
+            raise ValueError(f"space.{name}: {error}") from error
+    if trials > points:
+        raise ValueError(f"trials {trials} is more than the grid's {points} points")
 
 
 def nested(one: str, other: str) -> bool:

@@ -21,7 +21,7 @@ from experiments.schema import Experiment, Recipe, Tree, Variant, read_experimen
 from results.provenance import REPOSITORY
 from results.store import Store
 from sweeps.parameter import Parameter, Plain
-from sweeps.schema import TESTS, Grid, Sweep, nested, read_sweep
+from sweeps.schema import TESTS, Grid, Sweep, check_grid, nested, read_sweep
 from sweeps.space import Values, absolute, active, inside, own_value, within_reason
 
 # What no trial may choose: data, and what reads them
@@ -168,6 +168,11 @@ def make_search(
     search = replace(search, space=space, first=first)
     space, notes = within_reason(path, space, first, lambda name, values: _ids(search.plan(name, values, store)))
     search = replace(search, space=space)
+    if isinstance(sweep.sampler, Grid):
+        try:
+            check_grid(space, sweep.trials)
+        except ValueError as error:
+            raise UserError(f"{path}: {error} that can be run") from error
     if not sweep.recipe_first or isinstance(sweep.sampler, Grid):
         search = replace(search, first=None)
     elif not _is_base(search, first, plan, store):

@@ -186,7 +186,8 @@ class Judge:
 
     def __init__(self, work: Work, seed: int, at: tuple[float, ...]) -> None:
         self.work, self.seed, self.at = work, seed, at
-        self.verdict, self.away = "", None  # type: str, Exception | None
+        self.verdict = ""
+        self.away: Exception | None = None  # what the storage raised instead of answering
 
     def __call__(self, share: float, values: Mapping[str, float]) -> str:
         trial = self.work.taken.trial

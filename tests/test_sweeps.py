@@ -114,6 +114,10 @@ def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(f
         ({"space": {"pretrain.mask.ratoi": {"float": [0.5, 0.9]}}}, "pretrain.mask.ratoi: unknown key; allowed: focus, kind"),
         ({"space": {"pretrain.mask.ratio": {"float": [1.1, 1.9]}}}, "no end of it can be run"),
         ({"space": {"pretrain.target.nothing": {"float": [1, 2], "relative": True}}}, "the base row has no number there"),
+        (
+            {"space": {"pretrain.mask.ratio": {"float": [0.6, 1.4], "step": 0.2}}, "sampler": {"kind": "grid"}},
+            "trials 4 is more than the grid's 2 points that can be run",
+        ),
         ({"space": {"a": {"categorical": {}}}}, "give a list of choices"),
         ({"space": {"a": {"categorical": 0.7}}}, "give a list of choices"),
         ({"space": {"a": {"categorical": [{"kind": "random"}]}}}, "need names"),
