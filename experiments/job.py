@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,23 +63,47 @@ class Warned:
         return asked
 
 
-class RunJob:
-    """A run as submitit's jobs carry it: called on the cluster, and again after each requeue."""
+class ClusterJob(ABC):
+    """What submitit's jobs carry: called on the cluster, and again after each requeue."""
 
-    def __init__(self, run: PlannedRun, results: Path, options: JobOptions) -> None:
-        self.run, self.results, self.options = run, results.resolve(), options
-        self.folder = Path.cwd()
-        self.idle_stops = self.steps = 0
+    def __init__(self, results: Path, options: JobOptions) -> None:
+        self.results, self.options, self.folder = results.resolve(), options, Path.cwd()
+        self.idle_stops = 0
+
+    @abstractmethod
+    def __call__(self) -> str:
+        """Do the work, or what is left of it. Raises RunFailed; ends by a requeue where the job was warned."""
 
     def checkpoint(self) -> DelayedSubmission:
-        """What is requeued: this run, which goes on from its own checkpoint."""
+        """What is requeued: the same job, whose runs go on from their own checkpoints."""
         return DelayedSubmission(self)
+
+    def begin(self) -> Warned:
+        """Listen for signals; go where paths were named from."""
+        warned = Warned()
+        os.chdir(self.folder)
+        provenance.commit()  # of the code as it was imported, whatever is edited while it runs
+        return warned
+
+    def given_up(self, came_on: bool, seconds: float) -> bool:
+        """Whether it was stopped again and again late in its time and never came any further."""
+        if came_on:
+            self.idle_stops = 0
+        elif seconds > 0.5 * (self.options.limit_seconds - self.options.warning_seconds):  # else it was preempted early
+            self.idle_stops += 1
+        return self.idle_stops >= self.options.stops
+
+
+class RunJob(ClusterJob):
+    """One run, gone on with."""
+
+    def __init__(self, run: PlannedRun, results: Path, options: JobOptions) -> None:
+        super().__init__(results, options)
+        self.run, self.steps = run, 0
 
     def __call__(self) -> str:
         """Compute the run, or what is left of it. Raises RunFailed; ends by a requeue where the job was warned."""
-        warned, started = Warned(), time.time()
-        os.chdir(self.folder)  # paths were named from there
-        provenance.commit()  # of the code as it was imported, whatever is edited while it runs
+        warned, started = self.begin(), time.time()
         from experiments.execute import end_run, fail_run
 
         place, leads = Store(self.results).run(self.run.id), os.environ.get("SLURM_PROCID", "0") == "0"
@@ -120,11 +145,7 @@ class RunJob:
         """The outcome; failed where the run was stopped again and again late in its time and never came any further."""
         if outcome.state != "preempted":
             return outcome
-        if kept_steps(place) > self.steps:
-            self.idle_stops = 0
-        elif seconds > 0.5 * (self.options.limit_seconds - self.options.warning_seconds):  # else it was preempted early
-            self.idle_stops += 1
-        if self.idle_stops < self.options.stops:
+        if not self.given_up(kept_steps(place) > self.steps, seconds):
             return outcome
         message = f"stopped {self.idle_stops} times in a row before anything was kept; raise time in the cluster's file"
         place.set_state("failed", message=message, user_error=True)

@@ -1,6 +1,5 @@
 """Workers of a sweep: processes of this machine, or jobs of a cluster. They need neither this command nor one another."""
 
-import os
 import signal
 import time
 import uuid
@@ -9,18 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from submitit.helpers import DelayedSubmission
 
 from core.errors import UserError
 from experiments import scheduler as slurm
 from experiments.cluster import Cluster, Resources, read_cluster
-from experiments.job import SIGNAL, JobOptions, RunFailed, Warned, device_of_job, job_machine, kept_steps, requeue
+from experiments.job import SIGNAL, ClusterJob, JobOptions, RunFailed, device_of_job, job_machine, kept_steps, requeue
 from experiments.launch import Ending, Options, supervise
 from experiments.launch_slurm import LOOK_SECONDS, SlurmOptions, job_options
 from experiments.scheduler import Scheduler
 from experiments.submissions import interrupted_submissions, latest_submissions, new_submission, with_number
 from experiments.submit import clean_environment, hand_over, submitting, take_back
-from results import provenance
 from results.store import Store
 from sweeps.search import Search
 from sweeps.standing import SweepWatch
@@ -37,23 +34,16 @@ def launch(trials: Trials, options: Options, console: Console) -> Ending:
         return supervise(work, arguments, options.jobs, watch.look)
 
 
-class WorkerJob:
-    """A worker as submitit's jobs carry it: called on the cluster, and again after each requeue."""
+class WorkerJob(ClusterJob):
+    """A worker; after a requeue it goes on with the trial that nobody holds."""
 
     def __init__(self, search: Search, results: Path, url: str | None, options: JobOptions, since: float) -> None:
-        self.search, self.results, self.url = search, results.resolve(), url
-        self.options, self.since, self.folder = options, since, Path.cwd()
-        self.idle_stops = 0
-
-    def checkpoint(self) -> DelayedSubmission:
-        """What is requeued: a worker, which goes on with the trial that nobody holds."""
-        return DelayedSubmission(self)
+        super().__init__(results, options)
+        self.search, self.url, self.since = search, url, since
 
     def __call__(self) -> str:
         """Compute trials until none is left. Raises RunFailed; ends by a requeue where the job was warned."""
-        warned, started = Warned(), time.time()
-        os.chdir(self.folder)  # paths were named from there
-        provenance.commit()  # of the code as it was imported, whatever is edited while it runs
+        warned, started = self.begin(), time.time()
         import torch
 
         store = Store(self.results)
@@ -65,23 +55,15 @@ class WorkerJob:
             part = search_on(trials, machine, self.since, threads=self.options.threads, linger=False)
             if warned.to_stop and not trials.over(trials.all()):
                 came_on = part.ended or (part.at and kept_steps(store.run(part.at)) > before.get(part.at, 0))
-                self._count_stop(bool(came_on), time.time() - started)
+                if self.given_up(bool(came_on), time.time() - started):
+                    reason = f"stopped {self.idle_stops} times in a row before anything was kept"
+                    raise RunFailed(f"{reason}; raise time in the cluster's file (stages: {{sweep: ...}})")
                 requeue(warned, self.options.warning_seconds)
         except UserError as reason:
             raise RunFailed(str(reason)) from reason
         finally:
             signal.signal(SIGNAL, signal.SIG_IGN)  # from here on it would kill the interpreter that ends
         return f"{part.ended} trials"
-
-    def _count_stop(self, came_on: bool, seconds: float) -> None:
-        """Raise RunFailed where the worker was stopped again and again late in its time and never came any further."""
-        if came_on:
-            self.idle_stops = 0
-        elif seconds > 0.5 * (self.options.limit_seconds - self.options.warning_seconds):
-            self.idle_stops += 1
-        if self.idle_stops >= self.options.stops:
-            reason = f"stopped {self.idle_stops} times in a row before anything was kept"
-            raise RunFailed(f"{reason}; raise time in the cluster's file (stages: {{sweep: ...}})")
 
 
 @dataclass(frozen=True)
