@@ -842,3 +842,16 @@ def test_a_sweep_is_run_and_reported_on_postgresql(postgresql: str, tmp_path: Pa
 def test_a_sweep_file_is_no_experiment_and_the_other_way_about(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a sweep"):
         read_sweep(REPOSITORY / "experiments" / "ablation_mask.yaml")
+
+
+def test_the_published_sweep_is_told_again_from_its_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(REPOSITORY / "results" / "published" / "mini", tmp_path / "mini")
+    (folder,) = (tmp_path / "mini" / "sweeps").iterdir()
+    before = json.loads((folder / "report.json").read_text())
+    code, page, err = call(capsys, "sweep-report", REPOSITORY / "sweeps" / "mask_ratio.yaml", "--results", tmp_path / "mini")
+    assert code == 0, err
+    after = json.loads((folder / "report.json").read_text())
+    assert before | {"note": ""} == after | {"note": ""}
+    assert after["counts"]["complete"] + after["counts"].get("pruned", 0) == after["total"] == 12
+    assert after["estimate"]["low"] < after["estimate"]["value"] < after["estimate"]["high"]
+    assert f"Trial {after['best']}: " in page
