@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import UserError
 from core.files import OUT_OF_REACH
-from experiments.command_line import positive
+from experiments.command_line import positive, settings_of
 from experiments.data_commands import add_data_commands
 from experiments.job_commands import add_job_commands
 from experiments.model_commands import add_model_commands
@@ -120,15 +120,15 @@ def _plan(arguments: argparse.Namespace, recorded: "Mapping[str, Sequence[int]] 
     recorded: by experiment the seeds instead, of a plan that was made, and its notes told, before."""
     from experiments.device import automatic_precision
     from experiments.planner import make_plan
-    from experiments.schema import overrides
     from results.store import Store
 
     store = Store(arguments.results)
-    settings = overrides(arguments.set) | ({"precision": arguments.precision} if arguments.precision else {})
     precision = automatic_precision(arguments.device, arguments.launcher)
     seeds = recorded or arguments.seeds
     refuse_options(arguments, sweep=False)
-    plan = make_plan(arguments.files, arguments.scale, store, precision=precision, overrides=settings, seeds=seeds)
+    plan = make_plan(
+        arguments.files, arguments.scale, store, precision=precision, overrides=settings_of(arguments), seeds=seeds
+    )
     for note in () if recorded else plan.notes:
         print(f"note: {note}", file=sys.stderr)
     return plan, store

@@ -100,7 +100,7 @@ class FinetuneTask:
         self.read_right = [right[start:end] for start, end in pairwise([0, *ends])]
         shares = [sum(root) / len(root) for root in self.read_right if root]
         counts = {"validation_correct": sum(right), "validation_images": len(right)}
-        self.validated = counts | {"validation_avg": sum(shares) / len(shares)}
+        self.validated = counts | {"validation_avg": sum(shares) / max(len(shares), 1)}
         return self.validated
 
 

@@ -129,7 +129,8 @@ class Training:
         self.step, self.images, self.seconds = 0, 0, 0.0
         self.latest: Losses = {}
         self.stopping = False
-        self.milestones = {max(1, round(share * self.total)): share for share in machine.milestones}  # step -> share
+        at = {max(1, round(share * self.total)): share for share in machine.milestones}
+        self.milestones = {step: share for step, share in at.items() if step < self.total}
         self.unwanted = ""
         self.unreadable: set[int] = set()
         self._restore()

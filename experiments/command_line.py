@@ -20,6 +20,13 @@ def positive(text: str) -> int:
     return number
 
 
+def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """`--set` and `--precision` as settings by dotted key. Raises UserError."""
+    from experiments.schema import overrides
+
+    return overrides(arguments.set) | ({"precision": arguments.precision} if arguments.precision else {})
+
+
 def add_command(commands: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
     """A parser of its own for one command."""
     parser = commands.add_parser(

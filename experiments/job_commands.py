@@ -89,8 +89,7 @@ def cancel_runs(plan: Any, store: Store) -> int:
 
     scheduler = slurm.Scheduler(0)
     now = standing(plan.runs.values(), store, scheduler, now=True)
-    if scheduler.problem:
-        raise UserError(f"SLURM does not answer: {scheduler.problem}; nothing was cancelled")
+    scheduler.must_have_answered("nothing was cancelled")
     if not now.jobs:
         print("no job of these runs is queued or running")
         return 0

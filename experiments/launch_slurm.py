@@ -59,14 +59,11 @@ def launch_slurm(plan: Plan, store: Store, options: SlurmOptions, console: Conso
     cluster, resources = read_cluster(options.cluster, plan.scale)
     scheduler = Scheduler(cluster.poll_seconds)
     runs = list(plan.runs.values())
-    with submitting(store) as alone:
-        if not alone:
-            raise UserError(f"{store.root}: another command submits to these results now; try again when it has")
+    with submitting(store):
         _check(store, runs, resources)
         now = standing(runs, store, scheduler, now=True)
-        if scheduler.problem and not options.dry:
-            raise UserError(f"SLURM does not answer: {scheduler.problem}; nothing was submitted, nothing is changed")
         if not options.dry:
+            scheduler.must_have_answered("nothing was submitted, nothing is changed")
             take_back(store, interrupted_submissions(store))
             now = _settled(runs, store, scheduler, now, console)
         arrays = arrays_of(runs, now, cluster, console)

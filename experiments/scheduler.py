@@ -110,6 +110,11 @@ class Scheduler:
             if "_" in job and job not in self.entries and job.partition("_")[0] in known:
                 self.entries[job] = Entry(job, "", "CANCELLED")
 
+    def must_have_answered(self, otherwise: str) -> None:
+        """Raise UserError if the last question was not answered; otherwise: what became of the user's wish."""
+        if self.problem:
+            raise UserError(f"SLURM does not answer: {self.problem}; {otherwise}")
+
     def _ask_accounting(self, numbers: Sequence[str]) -> None:
         try:
             columns = "--format=JobID,JobName,State"

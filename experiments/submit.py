@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 
 from submitit.core.job_environment import JobEnvironment
@@ -120,9 +120,13 @@ def take_back(store: Store, submissions: Iterable[Submission]) -> None:
             forget(store, submission)
 
 
-def submitting(store: Store) -> AbstractContextManager[bool]:
-    """Context manager: whether this command alone submits to these results now."""
-    return try_lock(jobs_folder(store) / ".lock")
+@contextmanager
+def submitting(store: Store) -> Iterator[None]:
+    """Let no other command submit to these results meanwhile. Raises UserError if one does."""
+    with try_lock(jobs_folder(store) / ".lock") as alone:
+        if not alone:
+            raise UserError(f"{store.root}: another command submits to these results now; try again when it has")
+        yield
 
 
 @contextmanager

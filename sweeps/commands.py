@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
+from experiments.command_line import add_command, settings_of
 from results.store import Store
 
 if TYPE_CHECKING:
@@ -40,13 +41,12 @@ def refuse_options(arguments: argparse.Namespace, sweep: bool) -> None:
 def trials_of(arguments: argparse.Namespace) -> "Trials":
     """The sweep that the arguments ask for. Raises UserError."""
     from experiments.device import automatic_precision
-    from experiments.schema import overrides
     from sweeps.search import make_search
     from sweeps.trials import Trials
 
     refuse_options(arguments, sweep=True)
     store, precision = Store(arguments.results), automatic_precision(arguments.device, arguments.launcher)
-    settings = overrides(arguments.set) | ({"precision": arguments.precision} if arguments.precision else {})
+    settings = settings_of(arguments)
     (path,) = arguments.files
     search = make_search(path, arguments.scale, store, precision=precision, overrides=settings, seeds=arguments.seeds)
     trials = Trials(search, store, arguments.storage)
@@ -109,7 +109,7 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from sweeps.search import missing
-    from sweeps.standing import describe, plan_text, sum_text
+    from sweeps.standing import describe, ended, plan_text, sum_text
 
     trials = trials_of(arguments)
     if not arguments.dry_run:
@@ -129,13 +129,13 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run:
         trials.begin()
         trials.collect()
-    how = _launch(trials, arguments, console, left=description["total"] - _ended(description))
+    how = _launch(trials, arguments, console, left=description["total"] - ended(description))
     if arguments.dry_run or (arguments.launcher == "slurm" and arguments.no_wait):
         return 0
     description = describe(trials)
     print(sum_text(description))
     if description["over"]:
-        if _ended(description) < description["total"] and trials.search.sweep.budget.hours:
+        if ended(description) < description["total"] and trials.search.sweep.budget.hours:
             print(f"the budget of {trials.search.sweep.budget.hours:g} hours is used up", file=sys.stderr)
         print(f"python run.py sweep-report {search.path} makes tables and pictures of it", file=sys.stderr)
         return 0
@@ -158,10 +158,6 @@ def report_sweep(arguments: argparse.Namespace) -> int:
         command = write_experiment(trials, report, arguments.write_experiment)
         print(f"{command} --results {arguments.results} runs the best trial", file=sys.stderr)
     return 0
-
-
-def _ended(description: dict[str, Any]) -> int:
-    return sum(description["counts"].get(name, 0) for name in ("complete", "pruned"))
 
 
 def _unfinished(how: "Ending") -> int:
@@ -197,8 +193,6 @@ def _launch(trials: "Trials", arguments: argparse.Namespace, console: "Console",
 
 def add_sweep_commands(commands: Any, add_options: Callable[[argparse.ArgumentParser], None]) -> None:
     """The parser of `sweep-report`; the others take their own (run.py)."""
-    from experiments.command_line import add_command
-
     report = add_command(commands, "sweep-report", report_sweep, "a sweep's best value with its interval, its trials, pictures")
     add_options(report)
     report.add_argument(

@@ -16,7 +16,7 @@ from experiments.job import SIGNAL, ClusterJob, JobOptions, RunFailed, device_of
 from experiments.launch import Ending, Options, supervise
 from experiments.launch_slurm import LOOK_SECONDS, SlurmOptions, job_options
 from experiments.scheduler import Scheduler
-from experiments.submissions import interrupted_submissions, latest_submissions, new_submission, with_number
+from experiments.submissions import interrupted_submissions, latest_submissions, new_submission
 from experiments.submit import clean_environment, hand_over, submitting, take_back
 from results.store import Store
 from sweeps.search import Search
@@ -44,12 +44,12 @@ class WorkerJob(ClusterJob):
     def __call__(self) -> str:
         """Compute trials until none is left. Raises RunFailed; ends by a requeue where the job was warned."""
         warned, started = self.begin(), time.time()
-        import torch
+        from core.loop import CHECKPOINT
 
         store = Store(self.results)
-        before = {path.name: kept_steps(store.run(path.name)) for path in (self.results / "runs").glob("*-*")}
+        begun = [path.parent.name for path in (self.results / "runs").glob(f"*/{CHECKPOINT}")]
+        before = {run: kept_steps(store.run(run)) for run in begun}
         try:
-            torch.set_num_threads(self.options.threads)
             machine = job_machine(self.options, device_of_job(self.options.device), warned)
             trials = Trials(self.search, store, self.url)
             part = search_on(trials, machine, self.since, threads=self.options.threads, linger=False)
@@ -97,12 +97,10 @@ def launch_slurm(trials: Trials, workers: int, options: SlurmOptions, console: C
     if asked.nodes * asked.tasks > 1:
         advice = "say stages: {sweep: {nodes: 1, tasks_per_node: 1}} in the cluster's file, and have more workers"
         raise UserError(f"a worker of a sweep is one process, not {asked.nodes * asked.tasks}; {advice}")
-    with submitting(trials.store) as alone:
-        if not alone:
-            raise UserError(f"{trials.store.root}: another command submits to these results now; try again when it has")
+    with submitting(trials.store):
         there = workers_of(trials, scheduler)
-        if there.problem and not options.dry:
-            raise UserError(f"SLURM does not answer: {there.problem}; nothing was submitted, nothing is changed")
+        if not options.dry:
+            scheduler.must_have_answered("nothing was submitted, nothing is changed")
         further = max(0, workers - len(there.jobs))
         text = f"{len(there.jobs)} workers are queued or running; " if there.jobs else ""
         if options.dry:
@@ -125,7 +123,7 @@ def _submit(trials: Trials, count: int, cluster: Cluster, asked: Resources, opti
         with clean_environment():
             submission = hand_over(submission, jobs, None, trials.store, cluster, asked)
     except BaseException:
-        take_back(trials.store, [with_number(submission, "")])
+        take_back(trials.store, interrupted_submissions(trials.store))
         raise
     return submission.number
 
@@ -151,9 +149,9 @@ def _wait(trials: Trials, workers: int, scheduler: Scheduler, every: float, cons
 
 def cancel(trials: Trials) -> int:
     """End the worker jobs of a sweep; returns how many. Raises UserError if SLURM does not answer."""
-    there = workers_of(trials, Scheduler(0))
-    if there.problem:
-        raise UserError(f"SLURM does not answer: {there.problem}; nothing was cancelled")
+    scheduler = Scheduler(0)
+    there = workers_of(trials, scheduler)
+    scheduler.must_have_answered("nothing was cancelled")
     if there.jobs:
         slurm.cancel(there.jobs.values())
     return len(there.jobs)

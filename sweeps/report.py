@@ -20,7 +20,7 @@ from experiments.schema import Experiment, Tree, Variant
 from results.records import StoredRun, StoredValidation, read_record
 from results.store import Store
 from sweeps.search import Search
-from sweeps.standing import Described, best_trial, describe, plan_text, told
+from sweeps.standing import Described, best_trial, describe, ended, plan_text, told
 from sweeps.trials import Trials
 
 FRESH = 3  # seeds of a written experiment
@@ -125,20 +125,19 @@ def _interval(estimate: Mapping[str, Any] | None, sign: str = "") -> str:
     return f"{100 * estimate['value']:{sign}.1f} (95 %: {ends}; covers {estimate['covers']})"
 
 
-def markdown(report: Mapping[str, Any], trials: Trials, note: str, pictures: Mapping[str, str]) -> str:
+def markdown(report: Described, trials: Trials, note: str, pictures: Mapping[str, str]) -> str:
     """The report as a page."""
     best, counts = report["trials"][report["best"]], report["counts"]
-    ended = counts.get("complete", 0) + counts.get("pruned", 0)
     lines = [f"# Sweep {trials.search.name}: {report['title']} (scale {report['scale']})", ""]
-    lines += [f"- {line.strip()}" for line in plan_text(trials, dict(report)).splitlines()[1:]]
+    lines += [f"- {line.strip()}" for line in plan_text(trials, report).splitlines()[1:]]
     lines.append(f"- {how_text(trials.search)}")
     counted = ", ".join(f"{number} {name}" for name, number in counts.items())
     lines.append(f"- trials: {counted}, of {report['total']}; {report['hours']:.2f} hours of workers' time")
     lines += [f"- note: {note}"] if note else []
-    lines += [f"- not over: {ended} of {report['total']} trials"] if not report["over"] else []
+    lines += [f"- not over: {ended(report)} of {report['total']} trials"] if not report["over"] else []
     lines += ["", "## Best", ""]
     lines.append(f"Trial {best['number']}: {told(best['values'])}; {report['objective']} {_interval(report['estimate'])}.")
-    lines.append(_selection_text(report, ended))
+    lines.append(_selection_text(report))
     if report["first"] is not None:
         apart = report["first"]["difference"]
         verdict = ""
@@ -169,9 +168,9 @@ def how_text(search: Search) -> str:
     return text + (f"; pruner {pruner.kind} ({told_of(pruner)})" if pruner else "; no pruner")
 
 
-def _selection_text(report: Mapping[str, Any], ended: int) -> str:
-    text = f"It is the best of {ended} by this very number, which is therefore too good: `--write-experiment` re-runs it with "
-    text += "fresh seeds, on the test sets."
+def _selection_text(report: Described) -> str:
+    text = f"It is the best of {ended(report)} by this very number, which is therefore too good: `--write-experiment` re-runs "
+    text += "it with fresh seeds, on the test sets."
     if report["compared"]:
         some = f"{len(report['undecided'])} of {len(report['compared'])}"
         text += f" Of the other complete trials {some} cannot be told from it (paired interval with 0)."

@@ -220,16 +220,17 @@ def _check_objective(path: Path, plan: Plan, recipe: Recipe, store: Store) -> No
             raise UserError(f"{path}: scale {plan.scale} has no validation set; {advice}")
         tests = dict(plan.runs[cell.evaluate].data) | {name: resolve_root(name, recipe, store) for name in sorted(named)}
         for root in run.data["validation"]:
-            for name, roots in tests.items():
-                if any(_same(root, other) for other in roots) or _is_rendered_test(root):
-                    raise UserError(f"{path}: finetune.validation: {root.name} is the test set {name}: it {TESTS}")
+            same = (name for name, roots in tests.items() if any(_same(root, other) for other in roots))
+            if name := next(same, _rendered_test(root)):
+                raise UserError(f"{path}: finetune.validation: {root.name} is the test set {name}: it {TESTS}")
             if any(_same(root, other) for role in ("train", "mixed") for other in run.data.get(role, ())):
                 raise UserError(f"{path}: finetune.validation: {root.name} is trained on, so it says nothing; name another set")
 
 
-def _is_rendered_test(root: Root) -> bool:
+def _rendered_test(root: Root) -> str:
+    """The name of a rendered test subset, also of one that the row does not read."""
     prefix, _, split = root.name.partition(":")
-    return f"{prefix}:" in RENDERED.values() and split not in ("train", "validation")
+    return split if f"{prefix}:" in RENDERED.values() and split not in ("train", "validation") else ""
 
 
 def _same(one: Root, other: Root) -> bool:
@@ -242,8 +243,7 @@ def _identity(search: Search, plan: Plan) -> str:
     told = {"objective", "direction", "sampler", "pruner", "recipe_first"}
     how = sweep.model_dump(mode="json", include=told, exclude_defaults=True)  # so a new option leaves ids as they were
     dimensions = {key: one.model_dump(mode="json", by_alias=True, exclude_defaults=True) for key, one in search.space.items()}
-    base = sorted(run.id for run in training_runs(plan))
-    whole = json.dumps([how, dimensions, base], sort_keys=True)
+    whole = json.dumps([how, dimensions, _ids(plan)], sort_keys=True)
     return f"{search.name}.{search.scale}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 

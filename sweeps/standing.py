@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from core.errors import UserError
 from experiments.launch import progress_text
 from results.store import State
 from sweeps.schema import OBJECTIVES
@@ -76,6 +77,11 @@ def best_trial(described: Sequence[Described], direction: str) -> Described | No
     return max(complete, key=lambda one: sign * one["value"], default=None)
 
 
+def ended(description: Described) -> int:
+    """How many trials count: complete or pruned."""
+    return sum(description["counts"].get(name, 0) for name in ("complete", "pruned"))
+
+
 def told(values: Values) -> str:
     """A trial's values on one line."""
     return ", ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items())
@@ -133,11 +139,14 @@ class SweepWatch:
             self.live.stop()
 
     def look(self) -> None:
-        """Show how the trials stand now; at most once a second."""
+        """Show how the trials stand now; at most once a second. While the storage is away there is nothing to show."""
         if time.monotonic() - self.looked < 1:
             return
         self.looked = time.monotonic()
-        description = describe(self.trials)
+        try:
+            description = describe(self.trials)
+        except UserError:  # workers wait for it, and tell it if it stays away
+            return
         for one in description["trials"]:
             if self.last.get(one["number"]) != one["state"]:
                 self.ended_here += one["state"] in ("complete", "pruned")
@@ -154,13 +163,13 @@ class SweepWatch:
 
     def _left(self, description: Described) -> str:
         """How many trials are left, and for how long by the rate since this command began."""
-        ended = sum(description["counts"].get(name, 0) for name in ("complete", "pruned"))
-        rest = description["total"] - ended
+        rest = description["total"] - ended(description)
+        so_far = f"{ended(description)} of {description['total']}"
         if not rest or not self.ended_here:
-            return f"{ended} of {description['total']}"
+            return so_far
         seconds = (time.monotonic() - self.begun) / self.ended_here * rest
         form = "%M:%S" if seconds < 3600 else "%H:%M:%S"
-        return f"{ended} of {description['total']}, about {time.strftime(form, time.gmtime(seconds))} left"
+        return f"{so_far}, about {time.strftime(form, time.gmtime(seconds))} left"
 
     def _table(self, description: Described) -> Table:
         table = Table(box=None, show_header=False)

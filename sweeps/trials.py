@@ -85,6 +85,7 @@ class Trials:
             write_text(self.folder / "sweep.json", json.dumps(content, indent=1, ensure_ascii=False))
 
     def kept(self) -> dict[str, Any]:
+        """What `begin` wrote into the folder; {} before."""
         try:
             return json.loads((self.folder / "sweep.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -106,9 +107,10 @@ class Trials:
         if not self.begun():
             return []
         with self._told():
-            return self._all()
+            return self.read()
 
-    def _all(self) -> list[FrozenTrial]:
+    def read(self) -> list[FrozenTrial]:
+        """Every trial of a sweep that was begun. Raises what the storage raises (`storage.AWAY`)."""
         return self.study().get_trials(deepcopy=False)
 
     def place(self, number: int) -> Run:
@@ -151,10 +153,10 @@ class Trials:
             yield taken
 
     def _resume(self, held: ExitStack) -> Taken | None:
-        for number in [trial.number for trial in self._all() if not trial.state.is_finished() and not self._elsewhere(trial)]:
+        for number in [trial.number for trial in self.read() if not trial.state.is_finished() and not self._elsewhere(trial)]:
             if not held.enter_context(self.place(number).lock()):
                 continue
-            trial = self._all()[number]  # as it stands now that it is held: its worker may just have ended it
+            trial = self.read()[number]  # as it stands now that it is held: its worker may just have ended it
             if trial.state.is_finished():
                 continue
             if "drawn" in trial.user_attrs:
@@ -171,11 +173,11 @@ class Trials:
 
     def _draw(self, held: ExitStack, since: float) -> Taken | None:
         while True:
-            trials = self._all()
+            trials = self.read()
             if not self._wanted(trials, since):
                 return None
             number = self.study().ask().number
-            if (taken := self._values_of(self._all()[number], held)) is not None:
+            if (taken := self._values_of(self.read()[number], held)) is not None:
                 return taken
 
     def _values_of(self, trial: FrozenTrial, held: ExitStack) -> Taken | None:
@@ -193,7 +195,7 @@ class Trials:
         drawing.set_user_attr("runs", [run.id for run in training_runs(plan)])
         drawing.set_user_attr("recognizers", {str(seed): run for seed, run in recognizers(plan).items()})
         drawing.set_user_attr("drawn", True)
-        return self._taken(self._all()[number])
+        return self._taken(self.read()[number])
 
     def _wanted(self, trials: list[FrozenTrial], since: float) -> bool:
         """Whether one more trial is to be drawn."""
@@ -228,7 +230,7 @@ class Trials:
         from core.loop import CHECKPOINT
 
         with self._alone():
-            trials = self._all()
+            trials = self.read()
             if not self.over(trials):
                 return
             pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]

@@ -63,7 +63,7 @@ def search_on(trials: Trials, machine: "Machine", since: float, *, threads: int,
                     part.ended += Work(trials, taken, machine, threads, part).carry_out()
             away = 0.0
             if taken is None:
-                if trials.over(trials.all()) or not linger:
+                if trials.over(trials.read()) or not linger:
                     trials.collect()
                     break
                 time.sleep(0.5)
@@ -82,7 +82,7 @@ class Work:
     def __init__(self, trials: Trials, taken: Taken, machine: "Machine", threads: int, part: Part) -> None:
         self.trials, self.taken, self.machine, self.threads, self.part = trials, taken, machine, threads, part
         self.place, self.store, self.sweep = trials.place(taken.number), trials.store, trials.search.sweep
-        self.compared = set(trials.all()[taken.number].intermediate_values)  # steps at which the trial has been compared
+        self.compared = set(trials.read()[taken.number].intermediate_values)  # steps at which the trial has been compared
         self.told = dict(taken.trial.user_attrs)
         self.spent = self.told.get("seconds", 0.0)
 
@@ -114,7 +114,7 @@ class Work:
             self._finish(TrialState.PRUNED, reason=reached.message)
             return
         reason = f"{run}: {reached.message}"
-        hopeful = any(trial.state.name in ("COMPLETE", "PRUNED") for trial in self.trials.all())
+        hopeful = any(trial.state.name in ("COMPLETE", "PRUNED") for trial in self.trials.read())
         again = self.told.get("failed") == reason  # nobody mended it, so it is the trial's own
         if self.store.run(run).told().user_error and (reached.outside or not (hopeful or again)):
             self.taken.trial.set_user_attr("failed", reason)

@@ -20,6 +20,7 @@ import torch
 import yaml
 from conftest import call
 from optuna.trial import TrialState
+from rich.console import Console
 
 from core.errors import UserError
 from core.loop import CHECKPOINT, Machine
@@ -32,6 +33,7 @@ from sweeps.report import make_report, write_experiment, write_report
 from sweeps.schema import read_sweep
 from sweeps.search import Search, make_search
 from sweeps.space import active
+from sweeps.standing import SweepWatch
 from sweeps.trials import Taken, Trials
 from sweeps.worker import search_on, validations
 
@@ -559,6 +561,30 @@ def test_a_storage_that_is_away_for_a_moment_fails_no_trial(
     assert search_on(trials, alone, 0.0, threads=1, linger=True).ended == 2
     assert [one.state for one in trials.all()] == [TrialState.COMPLETE] * 2
     assert [sorted(one.intermediate_values) for one in trials.all()] == [[25, 50]] * 2
+
+
+def test_a_worker_waits_for_a_storage_that_is_away_between_two_trials(
+    tmp_path: Path, alone: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, calls = Trials.read, []
+
+    def away(self: Trials) -> list[optuna.trial.FrozenTrial]:
+        calls.append(self)
+        if len(calls) % 4 == 0:
+            raise optuna.exceptions.StorageInternalError("server closed the connection")
+        return read(self)
+
+    monkeypatch.setattr(worker_module, "AWAY_SECONDS", 0.01)
+    trials = begun(tmp_path, space=DECAY, trials=2)
+    monkeypatch.setattr(Trials, "read", away)
+    search_on(trials, alone, 0.0, threads=1, linger=True)
+    monkeypatch.setattr(Trials, "read", read)
+    assert [one.state for one in trials.all()] == [TrialState.COMPLETE] * 2
+    watch = SweepWatch(trials, 1, Console(quiet=True))
+    monkeypatch.setattr(Trials, "read", away)
+    for _ in range(4):
+        watch.looked = 0.0
+        watch.look()  # it shows nothing new where there is no answer, and does not end the command
 
 
 def test_a_pruned_run_that_goes_on_ends_as_one_that_was_never_stopped(
