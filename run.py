@@ -3,9 +3,11 @@
 python run.py experiments/ablation_alignment.yaml            run an experiment, or go on with it, and print its table
 python run.py plan experiments/ablation_alignment.yaml       what would run, at what cost; nothing is run
 python run.py status experiments/ablation_alignment.yaml     the state of every run
+python run.py watch experiments/ablation_alignment.yaml      the same, live: progress, curves of the loss, time left
 python run.py experiments/ablation_alignment.yaml --launcher slurm   the same on a cluster (experiments/cluster.yaml)
 python run.py sweeps/mask_ratio.yaml --workers 2             search settings (sweep-report tells what was found)
 python run.py compare experiments/ablation_*.yaml            reported beside measured: intervals, differences, verdicts
+python run.py report                                         all notebooks on these results, as one HTML page
 python run.py data check iiit5k svt                          counts, broken images, labels, duplicates of data sets
 python run.py score predictions.csv --protocol waics         score stored predictions, without a model
 python run.py COMMAND --help                                 what a command takes
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import UserError
 from core.files import OUT_OF_REACH
-from experiments.command_line import positive, settings_of
+from experiments.command_line import add_command, positive, settings_of
 from experiments.data_commands import add_data_commands
 from experiments.job_commands import add_job_commands
 from experiments.model_commands import add_model_commands
@@ -32,10 +34,11 @@ from sweeps.commands import (
     run_sweep,
     status_sweep,
     sweep_among,
+    watch_sweep,
 )
 
 COMMANDS = (
-    *("run", "plan", "status", "compare", "logs", "cancel", "sweep-report"),
+    *("run", "plan", "status", "watch", "compare", "report", "logs", "cancel", "sweep-report"),
     *("data", "score", "import", "export", "predict", "grid"),
 )
 
@@ -59,6 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("run", run_command, "run experiments, or go on with them, and print their tables (the default command)"),
         ("plan", plan_command, "what would run, at what cost; nothing is run"),
         ("status", status_command, "the state of every run"),
+        ("watch", watch_command, "the state of every run, live, with curves of the loss; it looks, and changes nothing"),
         ("compare", compare_command, "tables of what is there: reported, measured, intervals, verdicts; nothing is run"),
         ("cancel", cancel_command, "end the cluster's queued and running jobs of these runs; what they did is kept"),
     ):
@@ -68,8 +72,11 @@ def make_parser() -> argparse.ArgumentParser:
         if command is run_command:
             one.add_argument("--no-wait", action="store_true", help="slurm: return once the jobs are submitted")
             one.add_argument("--dry-run", action="store_true", help="say what would be run or submitted, and do nothing")
+        if command is watch_command:
+            one.add_argument("--once", action="store_true", help="one view, and no more (as where the output is no terminal)")
         if command is compare_command:
             one.add_argument("--format", choices=("md", "csv", "latex", "html", "json"), help="default: md")
+    _add_report(commands)
     add_job_commands(commands)
     add_data_commands(commands)
     add_model_commands(commands)
@@ -96,6 +103,18 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--launcher", choices=("local", "slurm"), default="local", help="this machine (default), or jobs of SLURM")
     how.add_argument("--cluster", type=Path, metavar="FILE", help="what jobs ask for (default experiments/cluster.yaml)")
     how.add_argument("--json", action="store_true", help="plan and status: JSON on standard output")
+
+
+def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "the notebooks of analysis/, executed on some results, as one HTML page that needs nothing else"
+    one = add_command(commands, "report", report_command, text)
+    one.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="experiments and sweeps (default: all that RESULTS holds)"
+    )
+    one.add_argument("--results", type=Path, metavar="DIR", help="default: results; while it holds no table, what is published")
+    one.add_argument("--scale", help="default: that of the results")
+    one.add_argument("--out", type=Path, metavar="PAGE", help="default: report.html in the results folder")
+    one.add_argument("--jobs", type=positive, help="notebooks at a time (default: one for each core, at most 3)")
 
 
 def _not_negative(text: str) -> int:
@@ -156,6 +175,14 @@ def status_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def watch_command(arguments: argparse.Namespace) -> int:
+    if sweep_among(arguments.files):
+        return watch_sweep(arguments)
+    from experiments.watch import RunsWatch, watch
+
+    return watch(RunsWatch(*_plan(arguments)).look, arguments.once)
+
+
 def cancel_command(arguments: argparse.Namespace) -> int:
     if sweep_among(arguments.files):
         return cancel_sweep(arguments)
@@ -168,15 +195,43 @@ def compare_command(arguments: argparse.Namespace) -> int:
     if sweep_among(arguments.files):
         raise UserError(f"{arguments.files[0]}: a sweep has no table; `run.py sweep-report {arguments.files[0]}` tells of it")
     from analysis.formats import FORMATS
-    from experiments.tables import recorded_seeds, tables_of
+    from experiments.tables import recorded_tables, tables_of
+    from results.store import Store
 
-    plan, store = _plan(arguments)
-    if arguments.seeds is None and (seeds := recorded_seeds(plan, store)):
-        plan, store = _plan(arguments, recorded=seeds)
+    store = Store(arguments.results)
+    if arguments.seeds is None:
+        _, tables = recorded_tables(lambda seeds: _plan(arguments, recorded=seeds)[0], store)
+    else:
+        tables = tables_of(_plan(arguments)[0], store, recorded=True)
     form = arguments.format or ("json" if arguments.json else "md")
-    tables = tables_of(plan, store, recorded=True)
     print(FORMATS[form]([table.content for table in tables]), end="")
     return _tell_damages(tables)
+
+
+def report_command(arguments: argparse.Namespace) -> int:
+    from analysis.page import PUBLISHED, write_report
+    from experiments.command_line import progress_bar
+    from results.provenance import cores
+    from results.store import Store
+
+    own = Path("results")
+    results = arguments.results or (own if any(own.glob("tables/*.json")) else PUBLISHED)
+    if arguments.results is None and results == PUBLISHED:
+        print(f"note: {own} holds no table yet; this is the report of what is published with the suite", file=sys.stderr)
+    out = arguments.out or (own if results.resolve() == PUBLISHED else results) / "report.html"
+    for path in arguments.files:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; name experiments or sweeps")
+    sweeps = [path for path in arguments.files if sweep_among([path])]
+    files = [path for path in arguments.files if path not in sweeps]
+    jobs = arguments.jobs or min(cores(), 3)
+    with progress_bar("executing notebooks") as on_progress:
+        sections = write_report(Store(results), files, sweeps, arguments.scale, out, jobs, max(1, cores() // jobs), on_progress)
+    for one in sections:
+        if one.problem:
+            print(f"{'error' if one.broken else 'note'}: {one.name}: {one.problem}", file=sys.stderr)
+    print(out)
+    return 1 if any(one.broken for one in sections) else 0
 
 
 def _tell_damages(tables: "Iterable[Table]") -> int:

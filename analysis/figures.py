@@ -1,53 +1,96 @@
 """Pictures of what was read."""
 
 import math
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL.Image import Image
 
 from analysis.score import Subsets, read_predictions
+from analysis.style import GREY, PAGE, RIGHT, WRONG, figure_of, grid, styled
 from core.data import WordImages, decode
 from core.errors import UserError
 from core.metrics import PROTOCOLS, Protocol, Reading, is_correct
 from results.store import Store
 
-matplotlib.use("Agg")  # files, never windows
-RIGHT, WRONG = "#0072b2", "#d55e00"  # blue and vermilion: told apart by everyone (Okabe and Ito)
 COLUMNS = 6
+CHARACTERS = 16  # of a line below or above a picture; longer texts go on on the next
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Pictured:
+    """A word image, or None where it is not to be had, with what stands above and below it, each a text and its colour."""
+
+    picture: Image | None
+    above: tuple[str, str]
+    below: tuple[str, str] = ("", GREY)
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """At most `most` of some items, evenly spaced, the first and the last among them."""
+    places = np.linspace(0, len(items) - 1, min(len(items), most), dtype=int)
+    return [items[place] for place in np.unique(places)]
 
 
 def choose(readings: Sequence[Reading], protocol: Protocol, most: int) -> list[Reading]:
     """At most `most` readings, evenly spaced through the subset: as many right ones as wrong ones, right ones first."""
-    chosen: list[Reading] = []
-    for wanted in (True, False):
-        those = [reading for reading in readings if is_correct(reading, protocol) is wanted]
-        places = np.unique(np.linspace(0, len(those) - 1, min(len(those), most // 2), dtype=int))
-        chosen += [those[place] for place in places]
-    return chosen
+    right = [is_correct(reading, protocol) for reading in readings]
+    parts = ([one for one, known in zip(readings, right, strict=True) if known is wanted] for wanted in (True, False))
+    return [one for part in parts for one in evenly(part, most // 2)]
+
+
+@styled()
+def picture_grid(words: Sequence[Pictured | None], title: str, sides: Sequence[str] = ()) -> list[Axes]:
+    """Pictures, so many to a row as fit on a page, with what is said of each. None leaves a place empty.
+
+    sides: what stands to the left of each row."""
+    rows = max(math.ceil(len(words) / COLUMNS), 1)
+    lines = [[_lines(word) for word in words[COLUMNS * row :][:COLUMNS] if word] for row in range(rows)]
+    height = sum(0.42 + 0.115 * max(row, default=1) for row in lines) + 0.35
+    axes = list(grid(rows, COLUMNS, PAGE, height).flat)
+    for number, place in enumerate(axes):
+        place.set(xticks=[], yticks=[])
+        place.spines[:].set_visible(False)
+        if number % COLUMNS == 0 and number // COLUMNS < len(sides):
+            place.set_ylabel(sides[number // COLUMNS], rotation=0, ha="right", va="center")
+    for place, word in zip(axes, words, strict=False):
+        if word is None:
+            continue
+        if word.picture is not None:
+            place.imshow(word.picture.resize((128, 32)))
+        else:
+            place.text(0.5, 0.5, "no picture", ha="center", va="center", color=GREY, transform=place.transAxes)
+        place.set_title(_wrapped(word.above[0]), color=word.above[1], pad=2, parse_math=False)
+        place.set_xlabel(_wrapped(word.below[0]), color=word.below[1], labelpad=2, parse_math=False)
+    figure_of(axes).suptitle(title, fontsize=8)
+    return axes
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join("\n".join(textwrap.wrap(line, CHARACTERS)) for line in text.split("\n"))
+
+
+def _lines(word: Pictured) -> int:
+    return sum(len(_wrapped(text).split("\n")) for text, _ in (word.above, word.below) if text)
 
 
 def word_grid(images: WordImages, readings: Sequence[Reading], protocol: Protocol, title: str) -> Sequence[Axes]:
     """Images with what was read above what the label says; blue where it is right, vermilion where it is wrong."""
-    rows = max(math.ceil(len(readings) / COLUMNS), 1)
-    figure = Figure(figsize=(2.1 * COLUMNS, 1.15 * rows + 0.5), layout="constrained")
-    axes = list(np.atleast_1d(figure.subplots(rows, COLUMNS)).flat)
-    for place in axes:
-        place.axis("off")
-    for place, reading in zip(axes, readings, strict=False):
+    words = []
+    for reading in readings:
         raw = images.raw(reading.index)
-        picture = None if raw is None else decode(raw)
-        if picture is not None:
-            place.imshow(picture.resize((128, 32)))
         right = is_correct(reading, protocol)
         told = reading.prediction or "(nothing)"
         text = told if right and told == reading.label else f"{told}\n[{reading.label}]"
-        place.set_title(text.replace("$", r"\$"), fontsize=8, color=RIGHT if right else WRONG)
-    figure.suptitle(title, fontsize=9)
-    return axes
+        words.append(Pictured(None if raw is None else decode(raw), (text, RIGHT if right else WRONG)))
+    return picture_grid(words, title)
 
 
 def run_grids(store: Store, run_id: str, most: int) -> dict[str, Figure]:
@@ -67,9 +110,7 @@ def run_grids(store: Store, run_id: str, most: int) -> dict[str, Figure]:
         title = (
             f"{name}: {correct:,} of {len(readings):,} right ({protocol.name}); read, and [label] where it differs; {run_id}"
         )
-        figure = word_grid(images, choose(readings, protocol, most), protocol, title)[0].figure
-        assert isinstance(figure, Figure)
-        grids[name] = figure
+        grids[name] = figure_of(word_grid(images, choose(readings, protocol, most), protocol, title))
     return grids
 
 
@@ -79,5 +120,6 @@ def write_grids(store: Store, run_id: str, out: Path, most: int) -> list[Path]:
     paths = []
     for name, figure in run_grids(store, run_id, most).items():
         paths.append(out / f"{run_id}.{name}.png")
-        figure.savefig(paths[-1], dpi=110)
+        with styled():
+            figure.savefig(paths[-1])
     return paths

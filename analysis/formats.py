@@ -203,7 +203,7 @@ def latex(contents: Sequence[Content]) -> str:
     parts = ["% needs \\usepackage{booktabs, graphicx}\n"]
     for content in contents:
         for title, grid in GRIDS:
-            head, lines = grid(content)
+            head, lines = _narrower(*grid(content))
             if not lines:
                 continue
             body = [[_tex(cell) for cell in line] for line in lines]
@@ -217,6 +217,12 @@ def latex(contents: Sequence[Content]) -> str:
     return "\n".join(parts)
 
 
+def _narrower(head: list[str], lines: list[list[str]]) -> Grid:
+    """Without the columns that a printed page has no room for: what intervals cover stands in the caption, tests in the CSV."""
+    kept = [place for place, name in enumerate(head) if name not in ("covers", "McNemar p < 0.05")]
+    return [head[place] for place in kept], [[line[place] for place in kept] for line in lines]
+
+
 TEX = {"\\": r"\textbackslash{}", "−": "$-$", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
     **{mark: f"${mark}$" for mark in "<>|"},
@@ -228,25 +234,31 @@ def _tex(text: str) -> str:
     return "".join(TEX.get(mark, mark) for mark in text).replace("`", "")
 
 
+VERDICTS = ("reproduced", "holds", "differs", "reversed")  # those that a colour tells
 STYLE = (
     "body{font:14px/1.45 system-ui,sans-serif;margin:2em;}.wide{overflow-x:auto}ul{max-width:70em}"
     "table{border-collapse:collapse;margin:1em 0}th,td{padding:.25em .5em;text-align:left;white-space:nowrap;"
     "border-bottom:1px solid #ddd}thead th{border-bottom:2px solid #444}.n{text-align:right}"
     "th:first-child,td:first-child{position:sticky;left:0;background:#fff}td:last-child{white-space:normal;min-width:10em}"
+    "tr.reproduced,tr.holds{background:#e3f0f9}tr.differs,tr.reversed{background:#fbe6da}"
 )
+
+
+def html_fragment(content: Content, level: int = 1) -> str:
+    """One table with its notes, as a part of a page; its heading is of that level."""
+    parts = [f"<h{level}>{escapes.escape(heading(content))}</h{level}>"]
+    for title, grid in GRIDS:
+        head, lines = grid(content)
+        if lines:
+            above = f"<h{level + 1}>{title}</h{level + 1}>" if title else ""
+            parts.append(f"{above}<div class=wide>{_html_table(head, lines)}</div>")
+    notes = "".join(f"<li>{_html_text(text)}</li>" for text in (*content["notes"], *content["rules"]))
+    return "\n".join([*parts, f"<ul>{notes}</ul>"])
 
 
 def html(contents: Sequence[Content]) -> str:
     """One page that needs nothing else."""
-    parts = []
-    for content in contents:
-        parts.append(f"<h1>{escapes.escape(heading(content))}</h1>")
-        for title, grid in GRIDS:
-            head, lines = grid(content)
-            if lines:
-                parts.append(f"{f'<h2>{title}</h2>' if title else ''}<div class=wide>{_html_table(head, lines)}</div>")
-        notes = "".join(f"<li>{_html_text(text)}</li>" for text in (*content["notes"], *content["rules"]))
-        parts.append(f"<ul>{notes}</ul>")
+    parts = [html_fragment(content) for content in contents]
     title = escapes.escape(heading(contents[0]) if len(contents) == 1 else f"{len(contents)} tables of the reproduction")
     head_tags = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     return f"<!doctype html>\n<html lang=en>{head_tags}\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
@@ -266,10 +278,17 @@ def _html_table(head: list[str], lines: list[list[str]]) -> str:
 
     def row(cells: list[str], tag: str) -> str:
         marks = [" class=n" if right else "" for right in numeric]
+        verdict = next((f" class={name}" for name in VERDICTS if cells[-1].startswith(name) or name in cells[-3:]), "")
         made = (f"<{tag}{mark}>{escapes.escape(cell)}</{tag}>" for cell, mark in zip(cells, marks, strict=True))
-        return f"<tr>{''.join(made)}</tr>"
+        return f"<tr{verdict}>{''.join(made)}</tr>"
 
-    return f"<table><thead>{row(head, 'th')}</thead><tbody>{''.join(row(line, 'td') for line in lines)}</tbody></table>"
+    groups: list[list[str]] = []  # lines of one row: a line without a name belongs to the one above
+    for line in lines:
+        if line[0] or not groups:
+            groups.append([])
+        groups[-1].append(row(line, "td"))
+    body = "".join(f"<tbody>{''.join(group)}</tbody>" for group in groups)
+    return f"<table><thead>{row(head, 'th')}</thead>{body}</table>"
 
 
 FORMATS: dict[str, Callable[[Sequence[Content]], str]] = {

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from results.provenance import told_path
 from results.reported import reported
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _runs(table: "Table") -> Iterator[str]:
     yield from _dropped(table)
     yield f"Commit: {', '.join(sorted({one.commit for one in evaluations}))}."
     runs = dict.fromkeys(one.run for one in evaluations)
-    yield f"Each run's folder below {table.store.root / 'runs'} holds its record: {', '.join(runs)}."
+    yield f"Each run's folder below {told_path(table.store.root / 'runs')} holds its record: {', '.join(runs)}."
 
 
 def _dropped(table: "Table") -> Iterator[str]:

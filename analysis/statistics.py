@@ -30,6 +30,11 @@ class Estimate:
     def excludes_zero(self) -> bool:
         return self.low > 0 or self.high < 0
 
+    def told(self, digits: int = 1, sign: str = "") -> str:
+        """Value and interval as text."""
+        value, low, high = (f"{one:{sign}.{digits}f}" for one in (self.value, self.low, self.high))
+        return f"{value} ({low} to {high})"
+
 
 def percent(estimate: Estimate) -> dict[str, float | str]:
     """An estimate in percent, as a table's content has it."""
@@ -66,6 +71,18 @@ def mean_accuracy(correct: ArrayLike, images: ArrayLike, weights: ArrayLike | No
     error = float(np.sqrt((parts**2 * share * (1 - share) / sizes).sum()))
     value, half = float(parts @ (hits / sizes)), Z95 * error
     return Estimate(value, max(0.0, value - half), min(1.0, value + half), error)
+
+
+def mean_value(values: ArrayLike, covers: str = "words") -> Estimate:
+    """Mean of one value for each word (n,), with its normal interval. It covers the choice of words, of one model.
+
+    Raises ValueError if there are none."""
+    found = np.asarray(values, float)
+    if not len(found):
+        raise ValueError("there is nothing to average")
+    value = float(found.mean())
+    error = float(found.std(ddof=1) / np.sqrt(len(found))) if len(found) > 1 else float("nan")
+    return Estimate(value, value - Z95 * error, value + Z95 * error, error, covers)
 
 
 def pooled_accuracy(correct: Sequence[int], images: Sequence[int]) -> float:

@@ -221,6 +221,11 @@ class Table:
         for suffix in ("md", "csv", "json"):
             write_text(self.store.table(f"{self.file_name()}.{suffix}"), FORMATS[suffix]([content | {"known_runs": kept}]))
 
+    @property
+    def label(self) -> str:
+        """Table N of the paper, or the experiment's name."""
+        return self.reported.replace("table", "Table ") if self.reported else self.name
+
     def file_name(self) -> str:
         """Of the table's files, without suffix."""
         return table_name(self.name, self.scale, self.overrides)

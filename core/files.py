@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+MODEL = "model.safetensors"  # the weights that a stage leaves in its folder
 # Paths and disks that are the user's to mend: full, forbidden, or something else than what was taken for.
 OUT_OF_REACH = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),

@@ -14,9 +14,9 @@ from core.config import Finetune
 from core.data import Dropped, WordImages
 from core.errors import UserError
 from core.evaluate import read_images
+from core.files import MODEL
 from core.loop import Losses, Machine, Training, artefact, training_groups
 from core.metrics import PROTOCOLS, is_correct
-from core.pretrain import MODEL
 from core.randomness import derive_seed, generator
 from core.recognizer import Recognizer, reading_loss
 from core.released import load_weights

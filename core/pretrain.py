@@ -11,6 +11,7 @@ from core.batches import Batch, load_batches, normalise, to_unit
 from core.config import ContrastivePretrain, Pretrain, PretrainModel
 from core.data import WordImages
 from core.errors import UserError
+from core.files import MODEL
 from core.guidance import STRENGTHS, View, draw_view, guidance_view, strength_of
 from core.lmim import LMIM
 from core.loop import Losses, Machine, Training, artefact, training_groups
@@ -19,8 +20,6 @@ from core.randomness import derive_seed, generator
 from core.released import load_weights
 from core.seqclr import SeqCLR
 from core.targets import FrozenFeatures
-
-MODEL = "model.safetensors"
 
 
 def make_model(config: Pretrain, teacher: Path | None) -> LMIM:

@@ -16,11 +16,11 @@ from core.config import Evaluate, Finetune, Rendered
 from core.data import WordImages
 from core.errors import UserError
 from core.evaluate import evaluate
-from core.files import OUT_OF_REACH, try_lock, write_text
+from core.files import MODEL, OUT_OF_REACH, try_lock, write_text
 from core.finetune import finetune
 from core.loop import CHECKPOINT, Interrupted, Machine, NonFiniteLoss, Progress
 from core.metrics import PROTOCOLS, is_correct
-from core.pretrain import MODEL, pretrain
+from core.pretrain import pretrain
 from experiments.datasets import expand
 from experiments.plan import PlannedRun
 from experiments.roots import Root
@@ -184,7 +184,7 @@ def run_stage(run: PlannedRun, store: Store, folder: Path, machine: Machine) -> 
         for root in value:
             ensure_rendered(root, store, machine)
     roots = {role: [root.path for root in value] for role, value in run.data.items()}
-    inputs = {role: input_file(name, store) for role, name in run.inputs.items()}
+    inputs = {role: store.weights(name) for role, name in run.inputs.items()}
     if not isinstance(run.config, Evaluate):
         filters = [expand(path) for path in run.config.data.filters]
         images = WordImages(roots["train"], filters, roots.get("mixed", ()))
@@ -212,11 +212,6 @@ def run_stage(run: PlannedRun, store: Store, folder: Path, machine: Machine) -> 
     return metrics
 
 
-def input_file(name: str, store: Store) -> Path:
-    """The weights that an input stands for: a named file, or the model of a run."""
-    return Path(name.removeprefix("file:")) if name.startswith("file:") else store.run(name).folder / MODEL
-
-
 def find_model(name: str, results: Path) -> Path:
     """The weights that a user names: a file, or a run's id (an evaluation stands for its recogniser). Raises UserError."""
     if Path(name).is_file():
@@ -228,7 +223,7 @@ def find_model(name: str, results: Path) -> Path:
         runs = f"runs there: {', '.join(known)}" if known else "no finetune run there yet"
         raise UserError(f"{name}: neither a file nor a run below {folder.parent} ({runs})")
     if name.startswith("evaluate-"):
-        return input_file(store.run(name).record()["inputs"]["recognizer"], store)
+        return store.weights(store.run(name).record()["inputs"]["recognizer"])
     if not (folder / MODEL).is_file():
         state = store.run(name).state().name
         lacks = (

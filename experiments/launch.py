@@ -230,6 +230,13 @@ def progress_text(state: State) -> str:
     """How far a run is, how fast, how long still; or what it says."""
     if not state.total or state.name != "running":
         return state.message
-    left = time.strftime("%M:%S" if state.seconds_left < 3600 else "%H:%M:%S", time.gmtime(state.seconds_left))
+    left = duration(state.seconds_left)
     text = f"{state.done}/{state.total} {state.unit}, {state.images_per_second:.0f} images/s, {left} left"
     return f"{text} ({state.message})" if state.message else text
+
+
+def duration(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are some: 03:07, 01:03:07, 51:03:07."""
+    hours, rest = divmod(int(seconds), 3600)
+    minutes = f"{rest // 60:02}:{rest % 60:02}"
+    return f"{hours:02}:{minutes}" if hours else minutes

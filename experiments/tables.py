@@ -1,6 +1,6 @@
 """A plan's experiments as tables: which runs fill each row, planned here or recorded in the results folder."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,15 @@ def tables_of(plan: Plan, store: Store, *, recorded: bool) -> list[Table]:
         about = (experiment.title, plan.scale, plan.about, experiment.table)
         tables.append(Table(name, *about, rows, store, plan.overrides, plan.stand_ins))
     return sorted(tables, key=lambda table: table.reported or "tables of our own")
+
+
+def recorded_tables(make: Callable[[dict[str, list[int]] | None], Plan], store: Store) -> tuple[Plan, list[Table]]:
+    """A plan and its tables as they are recorded. make: the plan of its own seeds (None), or of those given by experiment,
+    for which it is asked where others are recorded."""
+    plan = make(None)
+    if seeds := recorded_seeds(plan, store):
+        plan = make(seeds)
+    return plan, tables_of(plan, store, recorded=True)
 
 
 def recorded_seeds(plan: Plan, store: Store) -> dict[str, list[int]]:

@@ -30,6 +30,12 @@ def commit() -> dict[str, str | bool | None]:
     return {"commit": _git("rev-parse", "HEAD"), "clean": None if changes is None else not changes}
 
 
+def told_path(path: Path) -> str:
+    """A path as this suite tells it: from the project's folder on where it lies inside, so that no machine is named."""
+    whole = path.resolve()
+    return str(whole.relative_to(REPOSITORY) if path.is_absolute() and whole.is_relative_to(REPOSITORY) else path)
+
+
 @cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from core.errors import UserError
-from core.files import atomic_path, try_lock, write_text
+from core.files import MODEL, atomic_path, try_lock, write_text
 
 StateName = Literal["planned", "queued", "running", "preempted", "failed", "lost", "complete"]
 PREDICTION_COLUMNS = ("subset", "index", "label", "prediction", "confidence", "readable")
@@ -182,6 +182,10 @@ class Store:
 
     def run(self, run_id: str) -> Run:
         return Run(self.root / "runs" / run_id)
+
+    def weights(self, name: str) -> Path:
+        """The weights that an input stands for: `file:PATH`, or the model of the run of that name."""
+        return Path(name.removeprefix("file:")) if name.startswith("file:") else self.run(name).folder / MODEL
 
     def data(self, fingerprint: str) -> Path:
         """Where the rendered data set of that fingerprint lies."""

@@ -1,4 +1,4 @@
-"""`run.py` on a sweep file: run, plan, status, cancel, sweep-report."""
+"""`run.py` on a sweep file: run, plan, status, watch, cancel, sweep-report."""
 
 import argparse
 import json
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from experiments.launch import Ending
+    from experiments.scheduler import Scheduler
     from sweeps.trials import Trials
 
 
@@ -79,19 +80,35 @@ def plan_sweep(arguments: argparse.Namespace) -> int:
 def status_sweep(arguments: argparse.Namespace) -> int:
     """Every trial's state."""
     from experiments.scheduler import Scheduler
-    from sweeps.launch import workers_of
-    from sweeps.standing import describe, status_text
+    from sweeps.standing import status_text
 
-    trials = trials_of(arguments)
-    scheduler = Scheduler(0)
-    workers = workers_of(trials, scheduler)
+    description = _describe(trials_of(arguments), Scheduler(0))
+    print(json.dumps(description, indent=1) if arguments.json else status_text(description))
+    return 0
+
+
+def watch_sweep(arguments: argparse.Namespace) -> int:
+    """Every trial's state, live."""
+    from experiments.scheduler import Scheduler
+    from experiments.watch import POLL_SECONDS, watch
+    from sweeps.standing import view
+
+    trials, scheduler = trials_of(arguments), Scheduler(POLL_SECONDS)
+    return watch(lambda width: view(_describe(trials, scheduler, now=False), width), arguments.once)
+
+
+def _describe(trials: "Trials", scheduler: "Scheduler", *, now: bool = True) -> dict[str, Any]:
+    """The sweep, its trials, and its workers on a cluster."""
+    from sweeps.launch import workers_of
+    from sweeps.standing import describe
+
+    workers = workers_of(trials, scheduler, now=now)
     description = describe(trials) | {"workers": workers.jobs}
     if workers.problem:
         description["source"] += f"; SLURM does not answer: {workers.problem}"
     elif scheduler.sources:
         description["source"] += f", {' and '.join(scheduler.sources)}: {len(workers.jobs)} workers queued or running"
-    print(json.dumps(description, indent=1) if arguments.json else status_text(description))
-    return 0
+    return description
 
 
 def cancel_sweep(arguments: argparse.Namespace) -> int:

@@ -74,8 +74,8 @@ class Workers:
     problem: str
 
 
-def workers_of(trials: Trials, scheduler: Scheduler) -> Workers:
-    """The jobs that were submitted for a sweep and are not at their end."""
+def workers_of(trials: Trials, scheduler: Scheduler, *, now: bool = True) -> Workers:
+    """The jobs that were submitted for a sweep and are not at their end. now: the scheduler is asked, however soon again."""
     mine = {
         name: submission.job(name)
         for name, submission in latest_submissions(trials.store).items()
@@ -83,7 +83,7 @@ def workers_of(trials: Trials, scheduler: Scheduler) -> Workers:
     }
     if not mine:
         return Workers({}, "")
-    scheduler.poll(mine.values(), now=True)
+    scheduler.poll(mine.values(), now=now)
     alive = {name: job for name, job in mine.items() if job in scheduler.entries and scheduler.entries[job].alive}
     return Workers(alive, scheduler.problem)
 

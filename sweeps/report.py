@@ -127,16 +127,32 @@ def _interval(estimate: Mapping[str, Any] | None, sign: str = "") -> str:
 
 def markdown(report: Described, trials: Trials, note: str, pictures: Mapping[str, str]) -> str:
     """The report as a page."""
-    best, counts = report["trials"][report["best"]], report["counts"]
     lines = [f"# Sweep {trials.search.name}: {report['title']} (scale {report['scale']})", ""]
-    lines += [f"- {line.strip()}" for line in plan_text(trials, report).splitlines()[1:]]
+    lines += search_lines(report, trials, note)
+    lines += ["", "## Best", "", *best_lines(report, trials)]
+    trace = report["trace"]
+    sets = ", ".join(f"{one['root']} ({one['images']:,} images, {one['fingerprint']})" for one in trace["validation"])
+    lines += ["", f"Runs {', '.join(trace['runs'])}; code {', '.join(trace['commits'])}; validated on {sets}.", ""]
+    for name, path in pictures.items():
+        lines += [f"![{name}]({path})" if path.endswith(".png") else f"No picture of {name}: {path}.", ""]
+    lines += ["## Trials", "", *_grid(report, trials)]
+    return "\n".join(lines) + "\n"
+
+
+def search_lines(report: Described, trials: Trials, note: str) -> list[str]:
+    """What was searched and how, and what became of the trials; a list in Markdown."""
+    lines = [f"- {line.strip()}" for line in plan_text(trials, report).splitlines()[1:]]
     lines.append(f"- {how_text(trials.search)}")
-    counted = ", ".join(f"{number} {name}" for name, number in counts.items())
+    counted = ", ".join(f"{number} {name}" for name, number in report["counts"].items())
     lines.append(f"- trials: {counted}, of {report['total']}; {report['hours']:.2f} hours of workers' time")
     lines += [f"- note: {note}"] if note else []
-    lines += [f"- not over: {ended(report)} of {report['total']} trials"] if not report["over"] else []
-    lines += ["", "## Best", ""]
-    lines.append(f"Trial {best['number']}: {told(best['values'])}; {report['objective']} {_interval(report['estimate'])}.")
+    return lines + ([] if report["over"] else [f"- not over: {ended(report)} of {report['total']} trials"])
+
+
+def best_lines(report: Described, trials: Trials) -> list[str]:
+    """The best trial with its interval, and its paired difference to the recipe's own values."""
+    best = report["trials"][report["best"]]
+    lines = [f"Trial {best['number']}: {told(best['values'])}; {report['objective']} {_interval(report['estimate'])}."]
     lines.append(_selection_text(report))
     if report["first"] is not None:
         apart = report["first"]["difference"]
@@ -148,13 +164,7 @@ def markdown(report: Described, trials: Trials, note: str, pictures: Mapping[str
         lines.append(f"{less}: {_interval(apart, '+')}{verdict}.")
     elif report["best"] == 0 and trials.search.first is not None:
         lines.append("The recipe's own values are the best ones found.")
-    trace = report["trace"]
-    sets = ", ".join(f"{one['root']} ({one['images']:,} images, {one['fingerprint']})" for one in trace["validation"])
-    lines += ["", f"Runs {', '.join(trace['runs'])}; code {', '.join(trace['commits'])}; validated on {sets}.", ""]
-    for name, path in pictures.items():
-        lines += [f"![{name}]({path})" if path.endswith(".png") else f"No picture of {name}: {path}.", ""]
-    lines += ["## Trials", "", *_grid(report, trials)]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def how_text(search: Search) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -10,7 +11,8 @@ from rich.live import Live
 from rich.table import Table
 
 from core.errors import UserError
-from experiments.launch import progress_text
+from experiments.launch import duration, progress_text
+from experiments.watch import View, rank
 from results.store import State
 from sweeps.schema import OBJECTIVES
 from sweeps.space import Values, range_text
@@ -93,11 +95,19 @@ def percent(value: float | None) -> str:
 
 def status_text(description: Described) -> str:
     """Trials as aligned lines, and their sum."""
-    lines = [
-        f"{one['number']:5}  {one['state']:9}  {percent(one['value']):>8}  {told(one['values'])}  {one['detail']}".rstrip()
-        for one in description["trials"]
-    ]
-    return "\n".join([*lines, sum_text(description)])
+    return "\n".join([*map(trial_text, description["trials"]), sum_text(description)])
+
+
+def trial_text(one: Described) -> str:
+    """A trial on one line."""
+    return f"{one['number']:5}  {one['state']:9}  {percent(one['value']):>8}  {told(one['values'])}  {one['detail']}".rstrip()
+
+
+def view(description: Described, width: int) -> View:
+    """The trials as `run.py watch` shows them on a screen of so many columns."""
+    order = sorted(description["trials"], key=lambda one: rank(one["state"], one["number"]))
+    blocks = ((one["state"], "\n".join(wrap(trial_text(one), width, subsequent_indent=" " * 7))) for one in order)
+    return View(description["counts"], blocks, sum_text(description), description["over"])
 
 
 def sum_text(description: Described) -> str:
@@ -168,8 +178,7 @@ class SweepWatch:
         if not rest or not self.ended_here:
             return so_far
         seconds = (time.monotonic() - self.begun) / self.ended_here * rest
-        form = "%M:%S" if seconds < 3600 else "%H:%M:%S"
-        return f"{so_far}, about {time.strftime(form, time.gmtime(seconds))} left"
+        return f"{so_far}, about {duration(seconds)} left"
 
     def _table(self, description: Described) -> Table:
         table = Table(box=None, show_header=False)

@@ -1,0 +1,100 @@
+"""Word images that models are looked at with: drawn words, whose characters' places are known, or anybody's own pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core import synthetic
+from core.batches import normalise, to_unit
+from core.config import Rendered
+from core.data import WordImages, decode, resize
+from core.drawing import cut_to_ink, draw_text, paint, place
+from core.errors import UserError
+from core.fonts import faces, font
+from core.guidance import draw_view, guidance_view, strength_of
+from core.predict import find_images
+from core.randomness import generator
+
+VOCABULARY = Rendered(train=1, validation=1, vocabulary=3000, letters=(3, 6))  # as scale mini reads them
+
+
+@dataclass(frozen=True)
+class Words:
+    """B images of the model's size. `spans`, where known: for each word (T, 2), its characters' ends in pixels."""
+
+    images: Tensor  # (B, 3, H, W) uint8
+    labels: tuple[str, ...]
+    spans: tuple[np.ndarray, ...] | None
+    source: str  # for captions
+
+    @property
+    def inputs(self) -> Tensor:
+        """(B, 3, H, W) in [-1, 1], as encoders take them."""
+        return normalise(to_unit(self.images, torch.device("cpu")))
+
+    def __getitem__(self, numbers: Sequence[int]) -> "Words":
+        spans = None if self.spans is None else tuple(self.spans[number] for number in numbers)
+        return Words(self.images[list(numbers)], tuple(self.labels[number] for number in numbers), spans, self.source)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def unseen_words(count: int) -> tuple[str, ...]:
+    """Frequent English words that the rendered training data of scale mini never draw; the same ones at every call.
+
+    Raises UserError if so many there are not."""
+    _, _, unseen = synthetic.vocabulary(VOCABULARY)
+    if count > len(unseen):
+        raise UserError(f"{count} unseen words were asked for; there are {len(unseen)}")
+    return tuple(unseen[:: len(unseen) // count][:count])
+
+
+def draw_words(texts: Sequence[str], size: tuple[int, int], *, look: int = 0, coloured: bool = False) -> Words:
+    """Each text drawn upright in a plain font, on an image of (height, width) `size`; another `look` has other fonts, inks,
+    places and noise. Where characters lie follows from the font's advances."""
+    images, spans = [], []
+    table = faces("plain")
+    for number, text in enumerate(texts):
+        random = np.random.default_rng([7, look, number])
+        face = font(*table[random.integers(len(table))], int(random.integers(19, 24)))
+        canvas = place(cut_to_ink(draw_text(text, face, trick=2)), size, random)
+        left, _, right, _ = canvas.getbbox() or (0, 0, *canvas.size)
+        ends = np.array([face.getlength(text[:count]) for count in range(len(text) + 1)])
+        begin, _, end, _ = face.getbbox(text)  # where ink begins and ends among the advances
+        edges = left + (ends - begin) * (right - left) / max(end - begin, 1)
+        edges[[0, -1]] = left, right
+        spans.append(np.stack([edges[:-1], edges[1:]], axis=1))
+        images.append(resize(paint(canvas, coloured, random), size))
+    return Words(torch.stack(images), tuple(texts), tuple(spans), "drawn words that scale mini's training data never show")
+
+
+def guided(words: Words, strength: str | float, seed: int = 0) -> Words:
+    """The same words as guidance views of a strength (core/guidance.py), drawn from `seed`."""
+    height, width = words.images.shape[2:]
+    view = draw_view(strength_of(strength), len(words), (height, width), generator=generator(seed, "analysis", "look"))
+    views = guidance_view(to_unit(words.images, torch.device("cpu")), view)
+    return Words((views * 255).round().to(torch.uint8), words.labels, None, f"guidance views ({strength}) of {words.source}")
+
+
+def read_words(source: str | Sequence[str], size: tuple[int, int], most: int) -> Words:
+    """At most `most` images of an LMDB folder, evenly spaced through it, or of image files and folders of them.
+
+    Raises UserError where there is nothing to read; an image that cannot be decoded is left out."""
+    if isinstance(source, str) and (Path(source) / "data.mdb").is_file():
+        roots = WordImages([source])
+        numbers = np.unique(np.linspace(0, len(roots) - 1, min(len(roots), most), dtype=int)).tolist()
+        found = [(roots.image(number, size), roots.label(number) or "") for number in numbers]
+    else:
+        paths = find_images([Path(name) for name in ([source] if isinstance(source, str) else source)])[:most]
+        pictures = [(decode(path.read_bytes()), path.stem) for path in paths]
+        found = [(None if picture is None else resize(picture, size), name) for picture, name in pictures]
+    whole = [(image, label) for image, label in found if image is not None]
+    if not whole:
+        raise UserError(f"{source}: none of these images can be decoded")
+    images, labels = zip(*whole, strict=True)
+    return Words(torch.stack(images), labels, None, f"images of {source}")

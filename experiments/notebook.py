@@ -1,0 +1,197 @@
+"""What a notebook opens: experiment files and a results folder -> tables, models, images. Nothing is computed but read."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+
+from PIL.Image import Image
+
+from analysis.models import Pretrained, pretrained, recognizers
+from analysis.style import Album, Html
+from analysis.tables import Table
+from core import synthetic
+from core.config import Pretrain
+from core.data import WordImages, decode
+from core.errors import UserError
+from core.recognizer import Recognizer
+from experiments.device import automatic_precision
+from experiments.plan import Plan
+from experiments.planner import make_plan
+from experiments.roots import Root
+from experiments.schema import experiment_files, read_experiment
+from experiments.tables import recorded_tables
+from results.provenance import REPOSITORY
+from results.records import StoredEvaluation, read_record
+from results.store import Store
+
+
+def found(path: str | Path) -> Path:
+    """A path as commands take it in the project's folder, whatever folder a notebook runs in."""
+    return REPOSITORY / path
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """In a notebook: what is missing inside is told in one sentence, and the cell goes on after it."""
+    try:
+        yield
+    except UserError as error:
+        from IPython.display import Markdown, display
+
+        display(Markdown(f"*Not shown: {error}.*"))
+
+
+def recorded_files(results: Path, scale: str | None) -> tuple[list[Path], str]:
+    """The experiment files whose tables a results folder holds, and their scale.
+
+    Raises UserError if there are none, or several scales to choose from."""
+    pattern = re.compile(r"(?P<name>[^.]+)\.(?P<scale>[^.]+)\.json")
+    known = {path.stem: path for path in sorted((REPOSITORY / "experiments").glob("*.yaml"))}
+    tables = [match for path in sorted((results / "tables").glob("*.json")) if (match := pattern.fullmatch(path.name))]
+    scales = sorted({match["scale"] for match in tables if match["name"] in known})
+    if scale is None and len(scales) > 1:
+        raise UserError(f"{results}: holds tables of the scales {', '.join(scales)}; choose one with --scale")
+    chosen = scale or (scales[0] if scales else "mini")
+    files = [known[match["name"]] for match in tables if match["name"] in known and match["scale"] == chosen]
+    if not files:
+        told = f"; there are tables of {', '.join(scales)}" if scales else ""
+        raise UserError(f"{results}: holds no table of scale {chosen}{told}; run an experiment first, or name its FILE")
+    return files, chosen
+
+
+@dataclass
+class Opened:
+    """Experiment files with what a results folder holds of them. `missing` grows by what was asked for and is not there."""
+
+    plan: Plan
+    tables: list[Table]
+    store: Store
+    album: Album
+    missing: list[str] = field(default_factory=list)
+
+    def models(self, seed: int = 0, table: Table | None = None) -> list[Pretrained]:
+        """The pre-trained models of all tables' rows, or of one table's: a run that several rows share once, and rows that are
+        named alike with their table's name too."""
+        known: dict[str, Pretrained] = {}
+        tables: dict[str, str] = {}
+        for one in self.tables if table is None else [table]:
+            models, lacking = pretrained(one.rows, self.store, seed)
+            tables |= {model.run: one.label for model in models if model.run not in known}
+            known |= {model.run: model for model in models if model.run not in known}
+            self.missing += [text for text in lacking if text not in self.missing]
+        names = [model.name for model in known.values()]
+        return [model if names.count(model.name) == 1 else model.named(tables[model.run]) for model in known.values()]
+
+    def by_table(self, seed: int = 0) -> list[tuple[Table, list[Pretrained]]]:
+        """Tables with the pre-trained models of their rows, of those that have some."""
+        pairs = [(table, self.models(seed, table=table)) for table in self.tables]
+        return [(table, models) for table, models in pairs if models]
+
+    def methods(self, seed: int = 0) -> list[Pretrained]:
+        """SeqCLR, MIM and LMIM, one of each, from the table that has most of them; of a table with LMIM alone all its rows.
+
+        Raises UserError if there is no model at all."""
+        best: list[Pretrained] = []
+        for _, models in self.by_table(seed):
+            first = {model.method: model for model in reversed(models)}
+            found = [first[method] for method in ("SeqCLR", "MIM", "LMIM") if method in first]
+            chosen = found if len(found) > 1 else models
+            if len({model.method for model in chosen}) > len({model.method for model in best}):
+                best = chosen
+        if not best:
+            raise UserError(f"{self.store.root}: no weights of any pre-training of seed {seed}; {'; '.join(self.missing[:1])}")
+        return best
+
+    def aligned(self, seed: int = 0) -> list[Pretrained]:
+        """The largest set of models that differ by their alignment alone, of all tables.
+
+        Raises UserError if there are no two such models."""
+        sets: dict[str, list[Pretrained]] = {}
+        for model in self.models(seed):
+            if isinstance(model.config, Pretrain):
+                sets.setdefault(model.config.model_dump_json(exclude={"alignment"}), []).append(model)
+        largest = max(sets.values(), key=len, default=[])
+        if len(largest) < 2:
+            told = f"; {'; '.join(self.missing[:1])}" if self.missing else ""
+            raise UserError(f"{self.store.root}: no two models of seed {seed} that differ by their alignment alone{told}")
+        return largest
+
+    def recognizers(self, models: Sequence[Pretrained]) -> dict[str, tuple[str, Recognizer]]:
+        """Row -> (fine-tuning run, recogniser) of what came of pre-trained models; a run that several rows share once."""
+        known: dict[str, tuple[str, Recognizer]] = {}
+        for table, model in ((table, model) for table in self.tables for model in models):
+            rows = [row for row in table.rows if model.run in row.trainings.get(model.seed, ())]
+            readers, lacking = recognizers(rows, self.store, model.seed)
+            runs = {run for run, _ in known.values()}
+            known |= {name: reader for name, reader in readers.items() if reader[0] not in runs}
+            self.missing += [text for text in lacking if text not in self.missing]
+        return known
+
+    def told_missing(self) -> Html:
+        """What was asked for and is not there; nothing where all is."""
+        lines = "".join(f"<li>{escape(text)}</li>" for text in self.missing)
+        told = f"{len(self.missing)} models are not here, and so not shown"
+        return Html(f"<details><summary>{told}</summary><ul>{lines}</ul></details>" if self.missing else "")
+
+    def images(self, run: str) -> "dict[str, Images]":
+        """Subset -> the images that an evaluation read, where these files' plan names them; also of one that this machine would
+        not plan (its precision is another, say), by the fingerprints in its record."""
+        if run in self.plan.runs:
+            return {name: Images(roots) for name, roots in self.plan.runs[run].data.items()}
+        read = read_record(self.store.run(run), StoredEvaluation).data
+        planned = (roots for one in self.plan.runs.values() if one.stage == "evaluate" for roots in one.data.values())
+        known = {tuple(root.fingerprint for root in roots): roots for roots in planned}
+        named = {name: tuple(root.fingerprint for root in roots) for name, roots in read.items()}
+        return {name: Images(known[prints]) for name, prints in named.items() if prints in known}
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of one subset, by their numbers. Rendered words are drawn again where their LMDB is not there."""
+
+    roots: tuple[Root, ...]
+
+    @cached_property
+    def _stored(self) -> WordImages | None:
+        there = all(root.path and (Path(root.path) / "data.mdb").is_file() for root in self.roots)
+        return WordImages([root.path for root in self.roots]) if there else None
+
+    def __getitem__(self, number: int) -> Image | None:
+        """None where the data are not here, or the image is broken."""
+        if self._stored is not None:
+            raw = self._stored.raw(number)
+            return None if raw is None else decode(raw)
+        (root, *others) = self.roots
+        if root.rendered is None or others:
+            return None
+        return synthetic.render(root.rendered, root.name.partition(":")[2], number)[0]
+
+
+def paper_files() -> list[Path]:
+    """The experiment files that stand for a table of the paper."""
+    files = experiment_files(sorted((REPOSITORY / "experiments").glob("*.yaml")))
+    return [path for path in files if read_experiment(path).table]
+
+
+def open_results(
+    results: str | Path, files: Sequence[str | Path] | None, scale: str | None, out: str | Path, *, paper: bool = False
+) -> Opened:
+    """The tables of some experiment files as a results folder has them, with every seed that is recorded; `out` takes figures.
+
+    files: None stands for those whose tables the folder holds, with `paper` also for the paper's others. Relative paths are
+    those of the project's folder. Raises UserError."""
+    store = Store(found(results))
+    if files is None:
+        files, scale = recorded_files(store.root, scale)
+        files = list(dict.fromkeys([*files, *(paper_files() if paper else [])]))
+
+    def plan(seeds: dict[str, list[int]] | None) -> Plan:
+        precision = automatic_precision("auto", "local")
+        return make_plan([found(file) for file in files], scale, store, precision=precision, overrides={}, seeds=seeds)
+
+    made, tables = recorded_tables(plan, store)
+    return Opened(made, tables, store, Album(found(out), made.scale))
