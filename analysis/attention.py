@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from analysis.models import Pretrained, untrained
 from analysis.statistics import mean_value
-from analysis.style import COLOURS, COLUMN, GREY, PAGE, grid, legend_below, styled
+from analysis.style import COLUMN, GREY, PAGE, grid, legend_below, palette, styled
 from analysis.words import Words
 from core.config import Encoder
 from core.recognizer import Attention, Recognizer
@@ -262,13 +263,13 @@ def distance_figure(models: Sequence[Pretrained], words: Words) -> Axes:
     """Attention distance of every head (points) by block, under each method; dashed: attention that chooses nothing."""
     axes: Axes = grid(1, 1, COLUMN, 2.3)[0, 0]
     config = models[0].config.encoder
-    for number, model in enumerate(models):
-        frame = head_distances(model.encoder, words)
-        shift = 0.16 * (number - (len(models) - 1) / 2)
-        colour, marker = COLOURS[number % len(COLOURS)], "osD^v<>"[number % 7]
-        axes.plot(frame["block"] + shift, frame["distance"], marker, color=colour, label=model.name, alpha=0.85)
+    frame = pd.concat([head_distances(model.encoder, words).assign(row=model.name) for model in models])
+    colours = palette(len(models))
+    seaborn.stripplot(frame, x="block", y="distance", hue="row", palette=colours, dodge=True, jitter=False, ax=axes)
     axes.axhline(_apart(config).mean(), color=GREY, linestyle="--", linewidth=0.8, label="even attention")
-    axes.set(xlabel="block", ylabel="mean attention distance (pixels)", xticks=range(1, config.depth + 1))
-    axes.set_ylim(bottom=0)
+    axes.set(xlabel="block", ylabel="mean attention distance (pixels)")
+    axes.set_ylim(0, 1.05 * max(frame["distance"].max(), _apart(config).mean()))
     legend_below(axes, 2)
+    if (legend := axes.get_legend()) is not None:
+        legend.remove()
     return axes

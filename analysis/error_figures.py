@@ -6,12 +6,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from PIL.Image import Image
 
 from analysis.errors import GROUPS, KINDS, Errors, commonest, only_by
 from analysis.figures import COLUMNS, Pictured, evenly, picture_grid
-from analysis.style import COLOURS, COLUMN, RIGHT, WRONG, figure_of, grid, styled
+from analysis.style import COLOURS, COLUMN, RIGHT, WRONG, grid, legend_below, palette, styled
 from core.errors import UserError
 
 
@@ -48,7 +49,7 @@ def accuracy_figure(shares: pd.DataFrame) -> Axes:
         axes.set(xlabel=GROUPS[by], ylabel="accuracy (%)", xticks=range(len(groups)), xticklabels=groups, ylim=(0, 100))
         axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
-    figure_of(axes).legend(loc="outside lower center", ncols=1)
+    legend_below(axes, 1)
     return axes
 
 
@@ -60,13 +61,13 @@ def confusion_figure(found: pd.DataFrame, most: int = 12) -> Axes:
         raise UserError("no reading is wrong, so no characters are confused")
     rows = list(wide.columns[1:])
     axes: Axes = grid(1, 1, COLUMN, 0.6 + len(wide) * (0.08 + 0.07 * len(rows)) + 0.14 * len(rows))[0, 0]
-    for number, row in enumerate(rows):
-        places = np.arange(len(wide)) + 0.8 * ((number + 0.5) / len(rows) - 0.5)
-        axes.barh(places, wide[row], 0.8 / len(rows), color=COLOURS[number % len(COLOURS)], label=row)
-    axes.set(xlabel="times in wrong readings", ylabel="label → reading", yticks=range(len(wide)))
-    axes.set_yticklabels(wide.index, family="monospace")  # l, I and 1 are told apart
-    axes.set_ylim(len(wide) - 0.5, -0.5)
-    figure_of(axes).legend(loc="outside lower center", ncols=1)
+    long = wide[rows].rename_axis(index="confusion").reset_index().melt("confusion", var_name="row", value_name="times")
+    seaborn.barplot(long, x="times", y="confusion", hue="row", palette=palette(len(rows)), ax=axes, legend=False)
+    for bars, row in zip(axes.containers, rows, strict=True):
+        bars.set_label(row)
+    axes.set(xlabel="times in wrong readings", ylabel="label → reading")
+    axes.tick_params(axis="y", labelfontfamily="monospace")  # l, I and 1 are told apart
+    legend_below(axes, 1)
     return axes
 
 
@@ -84,7 +85,7 @@ def kinds_figure(found: pd.DataFrame) -> Axes:
     axes.set(xlabel="share of wrong readings (%)", xlim=(0, 100), yticks=range(len(found)), yticklabels=names)
     axes.invert_yaxis()
     if left.any():
-        figure_of(axes).legend(loc="outside lower center", ncols=2)
+        legend_below(axes, 2)
     return axes
 
 

@@ -279,7 +279,10 @@ def _html_table(head: list[str], lines: list[list[str]]) -> str:
     def row(cells: list[str], tag: str) -> str:
         marks = [" class=n" if right else "" for right in numeric]
         verdict = next((f" class={name}" for name in VERDICTS if cells[-1].startswith(name) or name in cells[-3:]), "")
-        made = (f"<{tag}{mark}>{escapes.escape(cell)}</{tag}>" for cell, mark in zip(cells, marks, strict=True))
+        made = (
+            f"<{tag}{mark}>{escapes.escape(cell).replace('_', '_<wbr>')}</{tag}>"
+            for cell, mark in zip(cells, marks, strict=True)
+        )
         return f"<tr{verdict}>{''.join(made)}</tr>"
 
     groups: list[list[str]] = []  # lines of one row: a line without a name belongs to the one above

@@ -143,6 +143,7 @@ def panel(models: Sequence[Pretrained], lenses: Mapping[str, Lens], words: Words
         cells = _pictures(made, lens, words, number)
         for place, shown in zip(row, [image, *cells], strict=True):
             if shown is None:
+                place.imshow(np.ones_like(image))
                 place.text(0.5, 0.5, "none", ha="center", va="center", transform=place.transAxes, color="#666666")
             else:
                 place.imshow(shown, cmap="gray", vmin=0, vmax=1, extent=(0, image.shape[1], image.shape[0], 0), aspect="equal")

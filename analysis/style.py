@@ -56,6 +56,11 @@ def grid(rows: int, columns: int, width: float, height: float, **options: Any) -
     return Figure(figsize=(width, height), layout="constrained").subplots(rows, columns, squeeze=False, **options)
 
 
+def palette(count: int) -> list[str]:
+    """So many colours, which come again where there are more than can be told apart."""
+    return [COLOURS[number % len(COLOURS)] for number in range(count)]
+
+
 def legend_below(axes: Axes, columns: int) -> None:
     """The legend of `axes` below the figure's other parts."""
     figure_of(axes).legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
