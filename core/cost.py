@@ -1,12 +1,7 @@
-"""What a run costs, from its config alone: parameters and arithmetic, counted on models without memory.
+"""What a run costs, from its config alone: parameters, and the arithmetic of matrix products (multiply and add count as two).
 
-Each part is counted once for all rows that have it: masks, losses and position tables cost nothing."""
-
-from functools import cache
-
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+Closed forms, so that a plan needs no model; a test counts both on the models themselves. Masks, losses, norms and position
+tables cost nothing."""
 
 from core.config import (
     Contrast,
@@ -16,83 +11,95 @@ from core.config import (
     RecognizerModel,
     ReconstructionDecoder,
     StageConfig,
-    TextDecoder,
     visible_count,
 )
-from core.decoder import GuidedDecoder
-from core.loop import trainable_parameters
-from core.recognizer import Recognizer
-from core.seqclr import SeqCLR
-from core.vit import VisionTransformer
+from core.text import make_charset
 
 Cost = tuple[int, float]  # trainable parameters, floating-point operations of one forward pass per image
+MLP = 4  # an encoder block's feed-forward width, in widths
 
 
-def _forward_flops(module: nn.Module, *inputs: torch.Tensor | None) -> int:
-    with FlopCounterMode(display=False) as counter:
-        module(*inputs)
-    return counter.get_total_flops()
+def linear(inputs: int, outputs: int, bias: bool = True) -> int:
+    """Parameters of a linear layer."""
+    return inputs * outputs + (outputs if bias else 0)
 
 
-def _sizes(encoder: Encoder) -> Encoder:
-    return encoder.model_copy(update={"positions": "grid"})
+def product(tokens: int, inputs: int, outputs: int) -> int:
+    """Operations of a linear layer on so many tokens."""
+    return 2 * tokens * inputs * outputs
 
 
-@cache
-def _encoder_cost(encoder: Encoder, visible: int | None) -> Cost:
+def attend(queries: int, keys: int, width: int) -> int:
+    """Operations of attention itself: similarities, and the mixture of values; whatever the number of heads."""
+    return 4 * queries * keys * width
+
+
+def norm(width: int) -> int:
+    """Parameters of a layer norm."""
+    return 2 * width
+
+
+def encoder_cost(config: Encoder, visible: int | None = None) -> Cost:
     """An encoder that sees so many patches, or all of them."""
-    with torch.device("meta"):
-        model = VisionTransformer(encoder)
-        patches = None if visible is None else torch.empty(1, visible, dtype=torch.long)
-        return trainable_parameters(model), _forward_flops(model, torch.empty(1, 3, *encoder.image), patches)
+    patches, width = config.patches if visible is None else visible, config.width
+    tokens, inner = 1 + patches, MLP * config.width
+    block = 2 * norm(width) + linear(width, 3 * width) + linear(width, width) + linear(width, inner) + linear(inner, width)
+    mixing = product(tokens, width, 3 * width) + attend(tokens, tokens, width) + product(tokens, width, width)
+    operations = mixing + product(tokens, width, inner) + product(tokens, inner, width)
+    parameters = linear(config.patch_values, width) + width + config.depth * block + norm(width)
+    return parameters, product(patches, config.patch_values, width) + config.depth * operations
 
 
-@cache
-def _decoder_cost(encoder: Encoder, decoder: ReconstructionDecoder, values: int, visible: int) -> Cost:
+def decoder_cost(encoder: Encoder, config: ReconstructionDecoder, values: int, visible: int) -> Cost:
     """A reconstruction decoder that predicts so many values a patch."""
-    with torch.device("meta"):
-        model = GuidedDecoder(encoder, decoder, values)
-        features = torch.empty(1, 1 + visible, encoder.width)
-        guidance = torch.empty(1, 1 + encoder.patches, encoder.width) if "CA" in decoder.order else None
-        flops = _forward_flops(model, features, torch.empty(1, visible, dtype=torch.long), guidance)
-        return trainable_parameters(model), flops
+    width, tokens, order = config.width, 1 + encoder.patches, config.order.split("-")
+    mixing = linear(width, 3 * width) + linear(width, width)
+    feedforward = linear(width, config.feedforward) + linear(config.feedforward, width)
+    mixed = product(tokens, width, 4 * width) + attend(tokens, tokens, width)
+    fed = 2 * product(tokens, width, config.feedforward)
+    block = sum(norm(width) + (feedforward if step == "FFN" else mixing) for step in order)
+    operations = sum(fed if step == "FFN" else mixed for step in order)
+    branches = [1 + visible, *([tokens] if "CA" in order else [])]
+    parameters = len(branches) * linear(encoder.width, width) + width + norm(width) + linear(width, values)
+    embedded = sum(product(branch, encoder.width, width) for branch in branches)
+    return parameters + config.depth * block, embedded + config.depth * operations + product(tokens, width, values)
 
 
-@cache
-def _seqclr_cost(encoder: Encoder, contrast: Contrast) -> Cost:
-    with torch.device("meta"):
-        model = SeqCLR(encoder, contrast)
-        forward = _forward_flops(model.encoder, torch.empty(1, 3, *encoder.image))
-        forward += _forward_flops(model.head, torch.empty(contrast.windows, encoder.width))
-        return trainable_parameters(model), 2.0 * forward
-
-
-@cache
-def _recognizer_cost(encoder: Encoder, decoder: TextDecoder, charset: str, max_length: int) -> Cost:
-    with torch.device("meta"):
-        model = Recognizer(RecognizerModel(encoder=encoder, decoder=decoder, charset=charset, max_length=max_length))
-        tokens = torch.zeros(1, max_length, dtype=torch.long)
-        flops = _forward_flops(model, torch.empty(1, 3, *encoder.image), tokens, torch.ones(1, dtype=torch.long))
-        return trainable_parameters(model), flops
-
-
-def pretrain_cost(config: Pretrain | ContrastivePretrain) -> Cost:
-    """(trainable parameters, floating-point operations per training image). Backward counts twice forward."""
-    encoder = _sizes(config.encoder)
-    if isinstance(config, ContrastivePretrain):
-        parameters, forward = _seqclr_cost(encoder, config.contrast)
-        return parameters, 3 * forward
-    visible = visible_count(encoder.patches, config.mask.ratio)
-    parameters, whole = _encoder_cost(encoder, None)
-    pixels = config.target.kind == "pixel"
-    decoder, decoding = _decoder_cost(encoder, config.decoder, encoder.patch_values if pixels else encoder.width, visible)
-    trained = _encoder_cost(encoder, visible)[1] + decoding + (whole if config.guidance is not None else 0)
-    return parameters + decoder, 3.0 * trained + (0 if pixels else whole)
+def seqclr_cost(encoder: Encoder, contrast: Contrast) -> Cost:
+    """SeqCLR: two views of each image, and the head on their windows."""
+    parameters, forward = encoder_cost(encoder)
+    width, windows = encoder.width, contrast.windows
+    head = product(windows, width, width) + product(windows, width, contrast.projection)
+    return parameters + linear(width, width) + linear(width, contrast.projection), 2.0 * (forward + head)
 
 
 def recognizer_cost(config: RecognizerModel) -> Cost:
     """(trainable parameters, floating-point operations of one forward pass per image, all text positions)."""
-    return _recognizer_cost(_sizes(config.encoder), config.decoder, config.charset, config.max_length)
+    parameters, forward = encoder_cost(config.encoder)
+    decoder, classes, text = config.decoder, make_charset(config.charset).classes, config.max_length
+    width, source, given = decoder.width, 1 + config.encoder.patches, config.encoder.width
+    feedforward = linear(width, decoder.feedforward) + linear(decoder.feedforward, width)
+    layer = 8 * linear(width, width, bias=False) + feedforward + 3 * norm(width)
+    parameters += linear(given, width) + 2 * norm(width) + (classes + 1) * width + linear(width, classes)
+    own = product(text, width, 4 * width) + attend(text, text, width)
+    crossed = product(text, width, 2 * width) + product(source, width, 2 * width) + attend(text, source, width)
+    operations = own + crossed + 2 * product(text, width, decoder.feedforward)
+    forward += product(source, given, width) + product(text, width, classes)
+    return parameters + decoder.layers * layer, forward + decoder.layers * operations
+
+
+def pretrain_cost(config: Pretrain | ContrastivePretrain) -> Cost:
+    """(trainable parameters, floating-point operations per training image). Backward counts twice forward."""
+    encoder = config.encoder
+    if isinstance(config, ContrastivePretrain):
+        parameters, forward = seqclr_cost(encoder, config.contrast)
+        return parameters, 3 * forward
+    visible = visible_count(encoder.patches, config.mask.ratio)
+    parameters, whole = encoder_cost(encoder)
+    pixels = config.target.kind == "pixel"
+    decoder, decoding = decoder_cost(encoder, config.decoder, encoder.patch_values if pixels else encoder.width, visible)
+    trained = encoder_cost(encoder, visible)[1] + decoding + (whole if config.guidance is not None else 0)
+    return parameters + decoder, 3.0 * trained + (0 if pixels else whole)
 
 
 def cost(config: StageConfig, recognizer: RecognizerModel | None = None) -> Cost:

@@ -1,13 +1,18 @@
 """The device and precision that `auto` stands for here."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from core.errors import UserError
 
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA, AMD, and NVIDIA under Windows' Linux
+
 
 def find_device(wanted: str) -> str:
     """A device that works here. Raises UserError if the wanted one does not."""
+    if wanted == "auto" and not any(map(os.path.exists, DRIVERS)):
+        return "cpu"  # known without torch, whose import takes seconds
     import torch
 
     if wanted == "auto":
@@ -33,9 +38,9 @@ def automatic_precision(device: str, launcher: str) -> Callable[[], str]:
 
 def default_precision(device: str) -> str:
     """bf16 where the hardware multiplies it natively, else fp32."""
-    import torch
-
     if device.startswith("cuda"):
+        import torch
+
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if cpuinfo.exists() else ""

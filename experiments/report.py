@@ -9,7 +9,6 @@ from typing import Any
 from core.config import RecognizerModel
 from core.cost import cost
 from core.errors import UserError
-from core.released import read_recognizer
 from experiments.job_commands import last_words
 from experiments.launch import Ending, progress_text
 from experiments.plan import Plan, PlannedRun, effective
@@ -32,7 +31,11 @@ def recognizer_of(run: PlannedRun, plan: Plan) -> RecognizerModel | None:
         config = plan.runs[name].config
         return config if isinstance(config, RecognizerModel) else None
     file = Path(name.removeprefix("file:"))
-    return read_recognizer(file)[0] if file.is_file() else None
+    if not file.is_file():
+        return None
+    from core.released import read_recognizer
+
+    return read_recognizer(file)[0]
 
 
 def describe_run(run: PlannedRun, plan: Plan, store: Store) -> dict[str, Any]:
