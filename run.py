@@ -209,7 +209,7 @@ def compare_command(arguments: argparse.Namespace) -> int:
 
 
 def report_command(arguments: argparse.Namespace) -> int:
-    from analysis.page import PUBLISHED, write_report
+    from analysis.page import PUBLISHED, check_report, write_report
     from experiments.command_line import progress_bar
     from results.provenance import cores
     from results.store import Store
@@ -225,13 +225,16 @@ def report_command(arguments: argparse.Namespace) -> int:
     sweeps = [path for path in arguments.files if sweep_among([path])]
     files = [path for path in arguments.files if path not in sweeps]
     jobs = arguments.jobs or min(cores(), 3)
+    check_report(Store(results), out)
     with progress_bar("executing notebooks") as on_progress:
         sections = write_report(Store(results), files, sweeps, arguments.scale, out, jobs, max(1, cores() // jobs), on_progress)
     for one in sections:
         if one.problem:
             print(f"{'error' if one.broken else 'note'}: {one.name}: {one.problem}", file=sys.stderr)
     print(out)
-    return 1 if any(one.broken for one in sections) else 0
+    if any(one.broken for one in sections):
+        return 1
+    return 2 if all(one.problem for one in sections) else 0
 
 
 def _tell_damages(tables: "Iterable[Table]") -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from analysis.models import Pretrained, untrained
 from analysis.statistics import Estimate, wilson
-from analysis.style import COLOURS, COLUMN, GREY, grid, legend_below, styled
+from analysis.style import COLOURS, COLUMN, GREY, grid, legend_below, plain, styled
 from analysis.words import Words
 from core.vit import VisionTransformer
 
@@ -66,7 +66,7 @@ def unit(values: np.ndarray) -> np.ndarray:
 def uniformity(values: np.ndarray) -> float:
     """Log of the mean Gaussian potential of pairs on the unit sphere (Wang and Isola, 2020): 0 if all are one; (B, D).
 
-    The lower, the more evenly features are spread; -4 is the least."""
+    The lower, the more evenly features are spread; near -4 where many of them fill a sphere of many dimensions."""
     similarity = unit(values) @ unit(values).T
     squared = 2 - 2 * similarity[~np.eye(len(values), dtype=bool)]
     return float(np.log(np.exp(-2 * squared).mean()))
@@ -106,8 +106,8 @@ def measure(found: Mapping[str, Mapping[str, Looks]]) -> pd.DataFrame:
                     "variance / mean square": spread(pair.first),
                     "effective rank": effective_rank(pair.first),
                     "uniformity": uniformity(pair.first),
-                    "cosine, same word": float(np.diag(similarity).mean()),
-                    "cosine, other words": float(other),
+                    "1 − cosine, same word": 1 - float(np.diag(similarity).mean()),
+                    "1 − cosine, other words": 1 - float(other),
                     "recall@1 (%)": 100 * one.value,
                     "recall@5 (%)": 100 * five.value,
                     "recall@1": one,
@@ -131,14 +131,14 @@ def shown(measured: pd.DataFrame) -> pd.DataFrame:
 def recall_figure(measured: pd.DataFrame, words: int) -> Axes:
     """Recall@1 of every row with its interval, from [cls] and from the mean of patches; dashed: by chance."""
     names = list(dict.fromkeys(measured["row"]))
-    axes: Axes = grid(1, 1, COLUMN, 0.9 + 0.28 * len(names))[0, 0]
+    axes: Axes = grid(1, 1, COLUMN, 0.9 + 0.32 * len(names))[0, 0]
     for number, (kind, lines) in enumerate(measured.groupby("features", sort=False)):
         places = np.array([names.index(name) for name in lines["row"]]) + 0.16 * (number - 0.5)
         found = list(lines["recall@1"])
         values = 100 * np.array([[one.value, one.value - one.low, one.high - one.value] for one in found]).T
         axes.errorbar(values[0], places, xerr=values[1:], fmt="osD"[number % 3], color=COLOURS[number], label=str(kind))
     axes.axvline(100 / words, color=GREY, linestyle="--", linewidth=0.8, label="chance")
-    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="recall@1 of the same word in another look (%)")
+    axes.set(yticks=range(len(names)), yticklabels=[plain(name, 20) for name in names], xlabel="recall@1 (%)")
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     legend_below(axes, 3)
@@ -153,7 +153,7 @@ def spectrum_figure(found: Mapping[str, Mapping[str, Looks]]) -> Axes:
     for number, (name, pair) in enumerate(rows.items()):
         values = singular_values(pair.first)
         style = "-" if number < len(COLOURS) else "--"
-        axes.plot(np.arange(1, len(values) + 1), values, style, color=COLOURS[number % len(COLOURS)], label=name)
+        axes.plot(np.arange(1, len(values) + 1), values, style, color=COLOURS[number % len(COLOURS)], label=plain(name))
     axes.set(xscale="log", yscale="log", xlabel="direction", ylabel="singular value / norm")
     axes.set_ylim(bottom=1e-7)
     legend_below(axes, 2)

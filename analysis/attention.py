@@ -1,9 +1,9 @@
-"""Where models look: the encoder's last self-attention (the paper's Figures 1(c) and 3), the recogniser's cross-attention.
+"""Where encoders look: the last block's self-attention (the paper's Figures 1(c) and 3), as pictures and as numbers.
 
 Shapes: B images, N patches, H heads, T characters. Keys have [cls] first: 1 + N.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,16 @@ import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from torch import Tensor, nn
+from torch import Tensor
 
 from analysis.models import Pretrained, untrained
 from analysis.statistics import mean_value
-from analysis.style import COLUMN, GREY, PAGE, grid, legend_below, palette, styled
+from analysis.style import COLUMN, GREY, bare, grid, legend_below, palette, plain, styled
 from analysis.words import Words
 from core.config import Encoder
-from core.recognizer import Attention, Recognizer
 from core.vit import VisionTransformer
 
+NAME = 18  # characters of a line of a row's name
 MEASURES = {
     "distance": "distance (pixels)",
     "character": "within its character (%)",
@@ -47,25 +47,6 @@ def self_attention(encoder: VisionTransformer, inputs: Tensor, block: int = -1) 
         layer.fused_attn = fused
         hook.remove()
     return caught[0]
-
-
-@torch.inference_mode()
-def cross_attention(recognizer: Recognizer, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """What the last decoder layer looks at while it reads greedily: tokens (B, T), weights (B, T, H, 1 + N)."""
-    caught: list[Tensor] = []
-
-    def catch(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        queries, keys = module._split(module.query(arguments[0])), arguments[1]  # type: ignore[operator]
-        caught.append((queries @ keys.transpose(-2, -1) / keys.shape[-1] ** 0.5).softmax(-1)[:, :, 0])
-
-    layer = recognizer.layers[-1].cross_attention
-    assert isinstance(layer, Attention)
-    hook = layer.register_forward_pre_hook(catch)
-    try:
-        tokens, _ = recognizer.read(inputs)
-    finally:
-        hook.remove()
-    return tokens, torch.stack(caught, dim=1)
 
 
 def overlap(spans: np.ndarray, config: Encoder) -> np.ndarray:
@@ -121,11 +102,10 @@ def localities(encoder: VisionTransformer, words: Words, block: int = -1) -> pd.
     return pd.DataFrame([locality(one, spans, encoder.config) for one, spans in zip(mean, words.spans, strict=True)])
 
 
-def even(words: Words, config: Encoder) -> pd.DataFrame:
-    """`locality` of attention that is the same everywhere: what the measures are where nothing is chosen."""
+def fixed(weights: np.ndarray, words: Words, config: Encoder) -> pd.DataFrame:
+    """`locality` of attention (1 + N, 1 + N) that is the same for every word: what measures are to be held against."""
     assert words.spans is not None
-    flat = np.full((1 + config.patches,) * 2, 1 / (1 + config.patches))
-    return pd.DataFrame([locality(flat, spans, config) for spans in words.spans])
+    return pd.DataFrame([locality(weights, spans, config) for spans in words.spans])
 
 
 def head_distances(encoder: VisionTransformer, words: Words) -> pd.DataFrame:
@@ -140,12 +120,22 @@ def head_distances(encoder: VisionTransformer, words: Words) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def own_patch(config: Encoder) -> np.ndarray:
+    """Attention of every patch to itself alone: (1 + N, 1 + N). As local as patches of this width can be."""
+    return np.eye(1 + config.patches)
+
+
 def compare(models: Sequence[Pretrained], words: Words) -> pd.DataFrame:
-    """Mean of each measure of the last block with its 95 % interval over words, as text: of every model, of an encoder that was
-    never trained, and of attention that chooses nothing."""
-    config = models[0].config.encoder
+    """Mean of each measure of the last block with its 95 % interval over words, as text: of every model, and for each size of
+    patches of an encoder that was never trained, of attention that chooses nothing, and of attention to the own patch alone."""
     measured = {model.name: localities(model.encoder, words) for model in models}
-    measured |= {"never trained": localities(untrained(config), words), "even attention": even(words, config)}
+    configs = list(dict.fromkeys(model.config.encoder for model in models))
+    for config in configs:
+        where = f", patch {config.patch[0]} x {config.patch[1]}" if len(configs) > 1 else ""
+        flat = np.full((1 + config.patches,) * 2, 1 / (1 + config.patches))
+        measured[f"never trained{where}"] = localities(untrained(config), words)
+        measured[f"even attention{where}"] = fixed(flat, words, config)
+        measured[f"own patch alone{where}"] = fixed(own_patch(config), words, config)
     lines = {
         name: {title: mean_value(frame[measure]).told() for measure, title in MEASURES.items()}
         for name, frame in measured.items()
@@ -173,23 +163,23 @@ def draw_map(axes: Axes, image: Tensor, weights: np.ndarray, config: Encoder, qu
         box = (x * config.patch[1] + 0.5, y * config.patch[0] + 0.5)
         sides = (config.patch[1] - 1, config.patch[0] - 1)
         axes.add_patch(Rectangle(box, *sides, fill=False, edgecolor="#ff2d2d", linewidth=1.3))
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    bare(axes)
 
 
 @styled()
 def by_method(models: Sequence[Pretrained], words: Words, number: int, count: int = 3) -> np.ndarray:
     """Figure 3: one word's attention, mean over heads, from a few query patches (across) under each method (down)."""
     assert words.spans is not None
-    config = models[0].config.encoder
-    queries = query_patches(words.spans[number], config, count)
-    axes = grid(len(models), len(queries), PAGE, 0.25 + 0.62 * len(models))
+    spans = words.spans[number]
+    axes = grid(len(models), min(count, len(spans)), COLUMN, 0.15 + 0.36 * len(models))
     for row, model in zip(axes, models, strict=True):
+        config = model.config.encoder
         weights = self_attention(model.encoder, words[[number]].inputs)[0].mean(0).numpy()
-        for place, query in zip(row, queries, strict=True):
+        for place in row:
+            bare(place)
+        for place, query in zip(row, query_patches(spans, config, count), strict=False):
             draw_map(place, words.images[number], weights[1 + query, 1:], config, query)
-        row[0].set_ylabel(model.name, rotation=0, ha="right", va="center")
+        row[0].set_ylabel(plain(model.name, NAME), rotation=0, ha="right", va="center", fontsize=7)
     return axes
 
 
@@ -198,77 +188,33 @@ def by_head(models: Sequence[Pretrained], words: Words, number: int) -> np.ndarr
     """One word's attention from a patch in its middle: the heads' mean and each head (across), under each method (down)."""
     assert words.spans is not None
     heads = max(model.config.encoder.heads for model in models)
-    axes = grid(len(models), 1 + heads, PAGE, 0.3 + 0.42 * len(models))
+    axes = grid(len(models), 1 + heads, COLUMN, 0.3 + 0.3 * len(models))
     for row, model in zip(axes, models, strict=True):
-        (query,) = query_patches(words.spans[number][[len(words.spans[number]) // 2]], model.config.encoder, 1)
+        config = model.config.encoder
+        (query,) = query_patches(words.spans[number][[len(words.spans[number]) // 2]], config, 1)
         weights = self_attention(model.encoder, words[[number]].inputs)[0][:, 1 + query, 1:].numpy()
+        for place in row:
+            bare(place)
         for place, one in zip(row, [weights.mean(0), *weights], strict=False):
-            draw_map(place, words.images[number], one, model.config.encoder, query)
-        row[0].set_ylabel(model.name, rotation=0, ha="right", va="center")
-    for place, title in zip(axes[0], ["mean", *(f"head {head}" for head in range(1, heads + 1))], strict=True):
-        place.set_title(title)
+            draw_map(place, words.images[number], one, config, query)
+        row[0].set_ylabel(plain(model.name, NAME), rotation=0, ha="right", va="center", fontsize=7)
+    for place, title in zip(axes[0], ["mean", "head 1", *map(str, range(2, heads + 1))], strict=True):
+        place.set_title(title, fontsize=7)
     return axes
-
-
-@styled()
-def by_character(readers: Mapping[str, Recognizer], words: Words, number: int) -> np.ndarray:
-    """What each recogniser (across) looks at while it writes each character (down); its last layer, mean over heads."""
-    read = {name: cross_attention(reader, words[[number]].inputs) for name, reader in readers.items()}
-    texts = {name: readers[name].charset.decode(tokens[0].tolist()) for name, (tokens, _) in read.items()}
-    rows = max(1, *(len(text) for text in texts.values()))
-    axes = grid(rows, len(readers), PAGE, 0.35 + 0.5 * rows)
-    for column, (name, (_, weights)) in enumerate(read.items()):
-        axes[0, column].set_title(f"{name}: “{texts[name]}”")
-        for step in range(rows):
-            if step < len(texts[name]):
-                config = readers[name].encoder.config
-                draw_map(axes[step, column], words.images[number], weights[0, step].mean(0)[1:].numpy(), config)
-                axes[step, column].set_ylabel(texts[name][step], rotation=0, ha="right", va="center")
-            else:
-                axes[step, column].axis("off")
-    return axes
-
-
-def reading_localities(recognizer: Recognizer, words: Words) -> pd.DataFrame:
-    """A line for each word that is read with the right number of characters: how much of the cross-attention to patches lies
-    within the character that is being written (%), and how far its middle is from that character's (pixels)."""
-    assert words.spans is not None
-    config = recognizer.encoder.config
-    tokens, weights = cross_attention(recognizer, words.inputs)
-    x = centres(config)[:, 0]
-    lines = []
-    for word, spans in enumerate(words.spans):
-        if len(recognizer.charset.decode(tokens[word].tolist())) != len(spans):
-            continue
-        to_patches = weights[word, : len(spans), :, 1:].mean(1).numpy()
-        to_patches = to_patches / to_patches.sum(1, keepdims=True).clip(min=1e-12)
-        inside = (to_patches * overlap(spans, config)).sum(1).mean()
-        lines.append({"character": 100 * inside, "off": np.abs(to_patches @ x - spans.mean(1)).mean()})
-    return pd.DataFrame(lines, columns=["character", "off"])
-
-
-def compare_readers(readers: Mapping[str, Recognizer], words: Words) -> pd.DataFrame:
-    """Means of `reading_localities` with their 95 % intervals over words, and how many words they are of."""
-    lines = []
-    for name, reader in readers.items():
-        frame = reading_localities(reader, words)
-        told = {column: mean_value(frame[column]).told() if len(frame) else "–" for column in frame}
-        inside, off = told["character"], told["off"]
-        lines.append({"row": name, "words": len(frame), "on the character written (%)": inside, "off its middle (pixels)": off})
-    return pd.DataFrame(lines)
 
 
 @styled()
 def distance_figure(models: Sequence[Pretrained], words: Words) -> Axes:
     """Attention distance of every head (points) by block, under each method; dashed: attention that chooses nothing."""
     axes: Axes = grid(1, 1, COLUMN, 2.3)[0, 0]
-    config = models[0].config.encoder
-    frame = pd.concat([head_distances(model.encoder, words).assign(row=model.name) for model in models])
+    frame = pd.concat([head_distances(model.encoder, words).assign(row=plain(model.name)) for model in models])
     colours = palette(len(models))
     seaborn.stripplot(frame, x="block", y="distance", hue="row", palette=colours, dodge=True, jitter=False, ax=axes)
-    axes.axhline(_apart(config).mean(), color=GREY, linestyle="--", linewidth=0.8, label="even attention")
+    evens = {_apart(model.config.encoder).mean() for model in models}
+    for even in evens:
+        axes.axhline(even, color=GREY, linestyle="--", linewidth=0.8, label="even attention")
     axes.set(xlabel="block", ylabel="mean attention distance (pixels)")
-    axes.set_ylim(0, 1.05 * max(frame["distance"].max(), _apart(config).mean()))
+    axes.set_ylim(0, 1.05 * max(frame["distance"].max(), *evens))
     legend_below(axes, 2)
     if (legend := axes.get_legend()) is not None:
         legend.remove()

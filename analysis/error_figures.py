@@ -1,6 +1,5 @@
 """Figures of what is read wrong, and pictures of what one recogniser reads and another does not (`errors.py` counts)."""
 
-import textwrap
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -12,7 +11,7 @@ from PIL.Image import Image
 
 from analysis.errors import GROUPS, KINDS, Errors, commonest, only_by
 from analysis.figures import COLUMNS, Pictured, evenly, picture_grid
-from analysis.style import COLOURS, COLUMN, RIGHT, WRONG, grid, legend_below, palette, styled
+from analysis.style import COLOURS, COLUMN, RIGHT, WRONG, grid, legend_below, monospace, palette, plain, styled
 from core.errors import UserError
 
 
@@ -37,7 +36,7 @@ def accuracy_figure(shares: pd.DataFrame) -> Axes:
         ends = np.abs(own[["low", "high"]].to_numpy().T - values)
         where: Any = {"x": values, "y": places, "xerr": ends} if down else {"x": places, "y": values, "yerr": ends}
         colour, marker = COLOURS[number % len(COLOURS)], "osD^v<>"[number % 7]
-        axes.errorbar(**where, fmt=marker, color=colour, label=row, elinewidth=1, markersize=3.5)
+        axes.errorbar(**where, fmt=marker, color=colour, label=plain(str(row)), elinewidth=1, markersize=3.5)
     images = shares.groupby(by, observed=True)["images"].max()
     if down:
         axes.set(xlabel="accuracy (%)", ylabel=GROUPS[by], yticks=range(len(groups)))
@@ -64,9 +63,10 @@ def confusion_figure(found: pd.DataFrame, most: int = 12) -> Axes:
     long = wide[rows].rename_axis(index="confusion").reset_index().melt("confusion", var_name="row", value_name="times")
     seaborn.barplot(long, x="times", y="confusion", hue="row", palette=palette(len(rows)), ax=axes, legend=False)
     for bars, row in zip(axes.containers, rows, strict=True):
-        bars.set_label(row)
+        bars.set_label(plain(row))
     axes.set(xlabel="times in wrong readings", ylabel="label → reading")
-    axes.tick_params(axis="y", labelfontfamily="monospace")  # l, I and 1 are told apart
+    for tick in axes.get_yticklabels():
+        tick.set_fontfamily(monospace())
     legend_below(axes, 1)
     return axes
 
@@ -81,7 +81,7 @@ def kinds_figure(found: pd.DataFrame) -> Axes:
         if share.any():
             axes.barh(range(len(found)), share, 0.62, left=left, color=colour, edgecolor="white", linewidth=0.5, label=name)
         left += share
-    names = [textwrap.fill(str(name), 16) for name in found.index]
+    names = [plain(str(name), 16) for name in found.index]
     axes.set(xlabel="share of wrong readings (%)", xlim=(0, 100), yticks=range(len(found)), yticklabels=names)
     axes.invert_yaxis()
     if left.any():

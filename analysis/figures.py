@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from analysis.score import Subsets, read_predictions
-from analysis.style import GREY, PAGE, RIGHT, WRONG, figure_of, grid, styled
+from analysis.style import GREY, PAGE, RIGHT, WRONG, bare, figure_of, grid, plain, styled
 from core.data import WordImages, decode
 from core.errors import UserError
 from core.metrics import PROTOCOLS, Protocol, Reading, is_correct
@@ -56,10 +56,9 @@ def picture_grid(words: Sequence[Pictured | None], title: str, sides: Sequence[s
     height = sum(0.42 + 0.115 * max(row, default=1) for row in lines) + 0.35
     axes = list(grid(rows, COLUMNS, PAGE, height).flat)
     for number, place in enumerate(axes):
-        place.set(xticks=[], yticks=[])
-        place.spines[:].set_visible(False)
+        bare(place)
         if number % COLUMNS == 0 and number // COLUMNS < len(sides):
-            place.set_ylabel(sides[number // COLUMNS], rotation=0, ha="right", va="center")
+            place.set_ylabel(plain(sides[number // COLUMNS]), rotation=0, ha="right", va="center")
     for place, word in zip(axes, words, strict=False):
         if word is None:
             continue
@@ -69,7 +68,7 @@ def picture_grid(words: Sequence[Pictured | None], title: str, sides: Sequence[s
             place.text(0.5, 0.5, "no picture", ha="center", va="center", color=GREY, transform=place.transAxes)
         place.set_title(_wrapped(word.above[0]), color=word.above[1], pad=2, parse_math=False)
         place.set_xlabel(_wrapped(word.below[0]), color=word.below[1], labelpad=2, parse_math=False)
-    figure_of(axes).suptitle(title, fontsize=8)
+    figure_of(axes).suptitle(plain(title), fontsize=8)
     return axes
 
 

@@ -245,7 +245,7 @@ STYLE = (
 
 
 def html_fragment(content: Content, level: int = 1) -> str:
-    """One table with its notes, as a part of a page; its heading is of that level."""
+    """One table with its notes, as a part of a page; its heading is of that level, and below the first one notes are folded."""
     parts = [f"<h{level}>{escapes.escape(heading(content))}</h{level}>"]
     for title, grid in GRIDS:
         head, lines = grid(content)
@@ -253,7 +253,9 @@ def html_fragment(content: Content, level: int = 1) -> str:
             above = f"<h{level + 1}>{title}</h{level + 1}>" if title else ""
             parts.append(f"{above}<div class=wide>{_html_table(head, lines)}</div>")
     notes = "".join(f"<li>{_html_text(text)}</li>" for text in (*content["notes"], *content["rules"]))
-    return "\n".join([*parts, f"<ul>{notes}</ul>"])
+    listed = f"<ul>{notes}</ul>"
+    folded = f"<details><summary>notes and rules of this table</summary>{listed}</details>"
+    return "\n".join([*parts, listed if level == 1 else folded])
 
 
 def html(contents: Sequence[Content]) -> str:

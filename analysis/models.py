@@ -17,7 +17,7 @@ from core.lmim import LMIM
 from core.pretrain import make_model
 from core.randomness import derive_seed
 from core.recognizer import Recognizer
-from core.released import load_weights
+from core.released import check_encoder, load_weights
 from core.vit import VisionTransformer
 from results.store import Store
 
@@ -92,17 +92,18 @@ def _pretrainings(row: Row, seed: int) -> Iterator[str]:
 
 def _stored(name: str, run: str, seed: int, store: Store) -> Pretrained:
     record = stored_record(store, run)
-    kind = ContrastivePretrain if record["config"].get("contrast") else Pretrain
     try:
-        config = kind.model_validate(record["config"])
-    except ValidationError as error:
-        raise UserError(f"{store.run(run).folder / 'record.json'}: not a config of this suite; delete it, run again") from error
-    teacher = record["inputs"].get("teacher")
+        kind = ContrastivePretrain if record["config"].get("contrast") else Pretrain
+        config, teacher = kind.model_validate(record["config"]), record["inputs"].get("teacher")
+    except (ValidationError, KeyError, TypeError, AttributeError) as error:
+        path = store.run(run).folder / "record.json"
+        raise UserError(f"{path}: not a record of this suite; delete the folder and run again") from error
     files = {"weights": store.weights(run)} | ({"teacher": store.weights(teacher)} if teacher else {})
     for role, path in files.items():
         if not path.is_file():
             what = "has no weights here" if role == "weights" else f"its teacher's weights are not here ({path.parent.name})"
             raise UserError(f"{run}: {what}; run its experiment for them")
+        check_encoder(path, config.encoder, own_table=role == "teacher")
     return Pretrained(name, run, seed, config, files["weights"], files.get("teacher"))
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.formats import FORMATS, heading, html_fragment
-from analysis.style import BLUE, COLUMN, GREY, VERMILION, Html, figure_of, grid, styled
+from analysis.statistics import IMAGES
+from analysis.style import BLUE, COLUMN, GREY, SKY, VERMILION, Html, figure_of, grid, plain, styled
 from analysis.tables import Table
 from core.errors import UserError
 from core.files import write_text
@@ -54,35 +55,36 @@ def has_differences(tables: Sequence[Table]) -> bool:
 
 @styled()
 def differences(tables: Sequence[Table]) -> Axes:
-    """Every measured difference of Avg between two rows with its 95 % interval, and the reported one beside it, in points.
+    """Every measured difference of Avg between two rows with its 95 % interval, and the reported one below it, in points.
 
-    Filled: the interval excludes 0. Raises UserError where nothing was measured."""
+    Filled: the interval excludes 0. Squares: of one seed, whose interval covers test images alone.
+    Raises UserError where nothing was measured."""
     found = [(table, one) for table in tables for one in table.content["comparisons"] if "Avg" in one]
     if not found:
         raise UserError("no difference between rows was measured; run an experiment whose rows name `against`")
-    axes: Axes = grid(1, 1, COLUMN * 1.6, 0.8 + 0.2 * len(found))[0, 0]
+    axes: Axes = grid(1, 1, COLUMN, 1.1 + 0.27 * len(found))[0, 0]
     for place, (_, one) in enumerate(found):
         value, low, high = (one["Avg"][name] for name in ("accuracy", "low", "high"))
-        sure = low > 0 or high < 0
-        axes.plot([low, high], [place, place], color=BLUE, linewidth=1.2)
-        axes.plot(value, place, "o", color=BLUE, markerfacecolor=BLUE if sure else "white")
+        colour, marker = (SKY, "s") if one["Avg"]["covers"] == IMAGES else (BLUE, "o")
+        axes.plot([low, high], [place, place], color=colour, linewidth=1.2)
+        axes.plot(value, place, marker, color=colour, markerfacecolor=colour if low > 0 or high < 0 else "white")
         if one["reported"] is not None:
-            axes.plot(one["reported"], place, "D", color=VERMILION, markersize=3.5)
+            axes.plot(one["reported"], place + 0.3, "D", color=VERMILION, markersize=2.5)
     axes.axvline(0, color=GREY, linewidth=0.8, linestyle="--")
-    short = [table.label.replace("Table ", "T") for table, _ in found]
-    labels = [f"{name}: {one['row']} − {one['other']}" for name, (_, one) in zip(short, found, strict=True)]
-    axes.set(yticks=range(len(found)), yticklabels=labels, xlabel="difference of Avg (points)")
-    furthest = max(abs(one["Avg"][side]) for _, one in found for side in ("low", "high"))
-    if furthest > 40:  # one interval of a row that failed at a seed would hide all others
+    short = [table.label.replace("Table ", "T").removeprefix("beyond_") for table, _ in found]
+    labels = [plain(f"{name}: {one['row']} − {one['other']}", 34) for name, (_, one) in zip(short, found, strict=True)]
+    axes.set(yticks=range(len(found)), xlabel="difference of Avg (points)")
+    axes.set_yticklabels(labels, fontsize=6)
+    if max(abs(one["Avg"][side]) for _, one in found for side in ("low", "high")) > 40:  # which would hide all others
         axes.set_xlim(-40, 40)
-    axes.invert_yaxis()
-    handles = [
-        axes.plot([], [], "o", color=BLUE)[0],
-        axes.plot([], [], "o", color=BLUE, markerfacecolor="white")[0],
-        axes.plot([], [], "D", color=VERMILION, markersize=3.5)[0],
-    ]
-    names = ["measured, 95 % interval without 0", "measured, with 0", "reported"]
-    figure_of(axes).legend(handles, names, loc="outside lower center", ncols=3)
+        axes.set_xlabel("difference of Avg (points; axis cut at 40)")
+    axes.set_ylim(len(found) - 0.4, -0.6)
+    marks = {
+        "over seeds": axes.plot([], [], "o", color=BLUE)[0],
+        "of one seed": axes.plot([], [], "s", color=SKY)[0],
+        "reported": axes.plot([], [], "D", color=VERMILION, markersize=2.5)[0],
+    }
+    figure_of(axes).legend(marks.values(), marks.keys(), loc="outside lower center", ncols=3)
     return axes
 
 

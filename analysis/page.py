@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert.filters.ansi import strip_ansi
 from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
@@ -65,6 +66,10 @@ def execute(
     except CellExecutionError as error:
         told = error.evalue.strip() or error.ename
         return notebook, told if error.ename == "UserError" else f"{error.ename}: {told}", error.ename != "UserError"
+    except (CellTimeoutError, DeadKernelError) as error:
+        slow = f"a cell took more than {SECONDS} seconds"
+        died = "its kernel died, for want of memory perhaps"
+        return notebook, f"{name}.ipynb: {slow if isinstance(error, CellTimeoutError) else died}", True
     return notebook, "", False
 
 
@@ -99,7 +104,7 @@ def _output(output: Mapping[str, Any]) -> str:
     if "text/html" in data:
         return f'<div class="output">{data["text/html"]}</div>'
     if "text/markdown" in data:
-        return _prose(data["text/markdown"])
+        return _prose(html.escape(data["text/markdown"], quote=False))  # it may hold names of a user's rows
     return f"<pre>{html.escape(data.get('text/plain', ''))}</pre>"
 
 
@@ -112,7 +117,14 @@ def make_sections(
         return section(name, *execute(name, parameters[name], threads, on_cell))
 
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(one, parameters))
+        waiting = [pool.submit(one, name) for name in parameters]
+        try:
+            return [future.result() for future in waiting]
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in psutil.Process().children(recursive=True):  # the kernels: their notebooks then end at once
+                child.kill()
+            raise
 
 
 def count_cells(names: Sequence[str]) -> int:
@@ -165,6 +177,15 @@ def make_page(sections: Sequence[Section], store: Store, about: Mapping[str, str
     return environment.get_template("page.html").render(sections=shown, runs=runs, about=about)
 
 
+def check_report(store: Store, out: Path) -> None:
+    """Raise UserError where there are no results, or the page `out` cannot be written; known before minutes are spent."""
+    if not store.root.is_dir():
+        raise UserError(f"{store.root}: no such folder; name a results folder with --results")
+    if out.is_dir():
+        raise UserError(f"--out {out}: a folder; name a file, like {out / 'report.html'}")
+    Store(out.parent).check_writable()
+
+
 def write_report(
     store: Store,
     files: Sequence[Path],
@@ -178,7 +199,6 @@ def write_report(
     """Execute the notebooks, `jobs` at a time, and write the page `out`, with figures and tables in `analysis` beside it.
 
     Without files and sweeps all that the results folder holds. on_progress: cells that are done, of how many."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     parameters = parameters_of(store.root, files, sweeps, scale, out.parent / "analysis")
     total, done = count_cells(list(parameters)), 0
 

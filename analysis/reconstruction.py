@@ -15,7 +15,7 @@ from torch import Tensor
 
 from analysis.models import Pretrained
 from analysis.statistics import mean_value
-from analysis.style import PAGE, grid, styled
+from analysis.style import COLUMN, GREY, bare, grid, plain, styled
 from analysis.words import Words
 from core.batches import to_unit
 from core.config import Encoder, Pretrain
@@ -80,6 +80,7 @@ class Lens:
 
     config: Encoder
     mean: Tensor  # (D,)
+    at: Tensor  # (N, D) mean at each place
     components: Tensor  # (D, 3)
     low: Tensor  # (3,) of the fitted words' components
     high: Tensor  # (3,)
@@ -102,7 +103,7 @@ class Lens:
 
 @torch.inference_mode()
 def fit_lens(model: Pretrained, words: Words, ridge: float = 1e-3) -> Lens:
-    """Fit colours and the linear read-out on `words`, which must not be those looked at. ridge: of the targets' mean square."""
+    """Fit colours and the linear read-out on `words`, which must not be those looked at. ridge: the penalty, for each patch."""
     target = model.lmim.target(words.inputs).float()  # (B, N, D)
     flat = target.flatten(0, 1)
     mean = flat.mean(0)
@@ -119,40 +120,40 @@ def fit_lens(model: Pretrained, words: Words, ridge: float = 1e-3) -> Lens:
         gram = inputs.T @ inputs
         penalty = ridge * len(inputs) * torch.eye(len(gram), dtype=gram.dtype)
         read_out = torch.linalg.solve(gram + penalty, inputs.T @ pixels).float()
-    return Lens(config.encoder, mean, components, low, high, read_out)
+    return Lens(config.encoder, mean, target.mean(0), components, low, high, read_out)
 
 
 def explained(lens: Lens, reconstruction: Reconstruction, words: Words) -> float:
-    """Share of the pixels' variance that the read-out of the true targets explains (R squared): what pictures can show."""
+    """Share of the pixels' variance that the read-out of the true targets explains (R squared): what pictures can show. It is 1
+    where the target is the pixels."""
     pixels = words.images.permute(0, 2, 3, 1).numpy() / 255
     shown = lens.pixels(reconstruction.target, words.images)
     return 1 - float(((pixels - shown) ** 2).sum() / ((pixels - pixels.mean(0)) ** 2).sum())
 
 
-COLUMNS = ("image", "hidden", "guidance view", "target", "prediction", "target, read out", "prediction, read out", "error")
+COLUMNS = ("image", "hidden", "guidance view", "error", "target", "prediction", "target, read out", "prediction, read out")
 
 
 @styled()
 def panel(models: Sequence[Pretrained], lenses: Mapping[str, Lens], words: Words, number: int, seed: int = 0) -> np.ndarray:
-    """One word under each model (down): the image, what is hidden, the guidance view, target and prediction as colours and as
-    pixels, and each hidden patch's squared error (dark: none; white: that of predicting the mean). lenses: by run."""
-    axes = grid(len(models), len(COLUMNS), PAGE * 1.35, 0.35 + 0.42 * len(models))
+    """One word under each model, in two bands of four columns: the image, what is hidden, the guidance view and each hidden
+    patch's squared error (black: none; white: that of the mean target at its place); target and prediction as colours and as
+    pixels. Returns axes (models, 8). lenses: by run."""
+    bands = grid(2 * len(models), 4, COLUMN, 0.5 + 0.5 * len(models))
+    axes = np.concatenate([bands[: len(models)], bands[len(models) :]], axis=1)
     for row, model in zip(axes, models, strict=True):
         made, lens = reconstruct(model, words, seed), lenses[model.run]
         image = words.images[number].permute(1, 2, 0).numpy() / 255
-        cells = _pictures(made, lens, words, number)
-        for place, shown in zip(row, [image, *cells], strict=True):
+        for place, shown in zip(row, [image, *_pictures(made, lens, words, number)], strict=True):
+            bare(place)
+            extent = (0, image.shape[1], image.shape[0], 0)
+            place.imshow(np.ones_like(image) if shown is None else shown, cmap="gray", vmin=0, vmax=1, extent=extent)
             if shown is None:
-                place.imshow(np.ones_like(image))
-                place.text(0.5, 0.5, "none", ha="center", va="center", transform=place.transAxes, color="#666666")
-            else:
-                place.imshow(shown, cmap="gray", vmin=0, vmax=1, extent=(0, image.shape[1], image.shape[0], 0), aspect="equal")
-            place.set(xticks=[], yticks=[])
-            for spine in place.spines.values():
-                spine.set_visible(False)
-        row[0].set_ylabel(model.name, rotation=0, ha="right", va="center")
+                place.text(0.5, 0.5, "none", ha="center", va="center", transform=place.transAxes, color=GREY, fontsize=7)
+        for place in row[[0, 4]]:
+            place.set_ylabel(plain(model.name, 22), rotation=0, ha="right", va="center", fontsize=6)
     for place, title in zip(axes[0], COLUMNS, strict=True):
-        place.set_title(title.replace(", ", ",\n"))
+        place.set_title(title.replace(", ", ",\n"), fontsize=7)
     return axes
 
 
@@ -163,37 +164,38 @@ def _pictures(made: Reconstruction, lens: Lens, words: Words, number: int) -> li
     image = words.images[number].permute(1, 2, 0).numpy() / 255
     prediction = torch.where(made.hidden[..., None], made.prediction, made.target)[one]
     error = (made.prediction - made.target)[number].square().mean(-1) * made.hidden[number]
-    spread = (made.target - lens.mean).square().mean()
+    of_mean = (made.target - lens.at).square().mean((0, 2))  # (N,)
     return [
         np.where(cover > 0, 0.55, image),
         None if made.view is None else made.view[number].permute(1, 2, 0).numpy(),
+        (error / of_mean).reshape(config.grid).clamp(max=1).numpy(),
         lens.colours(made.target[one])[0],
         lens.colours(prediction)[0],
         lens.pixels(made.target[one], words.images[one])[0],
         lens.pixels(prediction, words.images[one])[0],
-        (error / spread).reshape(config.grid).clamp(max=1).numpy(),
     ]
 
 
-def losses(
-    models: Sequence[Pretrained], lenses: Mapping[str, Lens], words: Words, fitted: Words, seed: int = 0
-) -> pd.DataFrame:
-    """How well each model reconstructs words it has not seen, over hidden patches, relative to predicting the mean target of
-    `fitted` words at each place (100 %): with the word's own guidance view, with another word's, and the paired difference.
-    Intervals cover words. The last column is `explained`."""
+LOSSES = ("own view, or none (%)", "another word's view (%)", "lost by the wrong view", "read-out of the target: R²")
+
+
+def losses(models: Sequence[Pretrained], lenses: Mapping[str, Lens], words: Words, seed: int = 0) -> pd.DataFrame:
+    """How well each model reconstructs words it has not seen, over hidden patches, relative to predicting the mean target at
+    each place of the lens's words (100 %): with the word's own guidance view, with another word's, and the paired difference.
+    Intervals cover words. The column on the read-out is `explained`. lenses: by run."""
     lines: dict[str, dict[str, str]] = {}
     for model in models:
-        own = reconstruct(model, words, seed)
-        with torch.inference_mode():
-            mean = model.lmim.target(fitted.inputs).float().mean(0)
-        plain = Reconstruction(own.hidden, None, own.target, mean.expand_as(own.target)).errors.mean()
-        line = {"own view, or none (%)": mean_value(100 * own.errors / plain).told()}
+        lens, own = lenses[model.run], reconstruct(model, words, seed)
+        plain_errors = Reconstruction(own.hidden, None, own.target, lens.at.expand_as(own.target)).errors.mean()
+        line = {LOSSES[0]: mean_value(100 * own.errors / plain_errors).told()}
         if own.view is not None:
             other = reconstruct(model, words, seed, guided_by="other")
-            line["another word's view (%)"] = mean_value(100 * other.errors / plain).told()
-            line["lost by the wrong view"] = mean_value(100 * (other.errors - own.errors) / plain).told(sign="+")
-        lines[model.name] = line | {"read-out of the target: R²": f"{explained(lenses[model.run], own, words):.2f}"}
-    return pd.DataFrame.from_dict(lines, orient="index").fillna("–").rename_axis("row").reset_index()
+            line[LOSSES[1]] = mean_value(100 * other.errors / plain_errors).told()
+            line[LOSSES[2]] = mean_value(100 * (other.errors - own.errors) / plain_errors).told(sign="+")
+        pixels = lens.read_out is None
+        lines[model.name] = line | {LOSSES[3]: "1, by definition" if pixels else f"{explained(lens, own, words):.2f}"}
+    frame = pd.DataFrame.from_dict(lines, orient="index", columns=list(LOSSES))
+    return frame.fillna("–").rename_axis("row").reset_index()
 
 
 def that_reconstruct(models: Sequence[Pretrained]) -> list[Pretrained]:

@@ -19,7 +19,7 @@ from core.guidance import draw_view, guidance_view, strength_of
 from core.predict import find_images
 from core.randomness import generator
 
-VOCABULARY = Rendered(train=1, validation=1, vocabulary=3000, letters=(3, 6))  # as scale mini reads them
+VOCABULARY = Rendered(train=1, validation=1, vocabulary=3000, letters=(3, 6))  # where words are taken from
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,31 @@ class Words:
         return len(self.labels)
 
 
-def unseen_words(count: int) -> tuple[str, ...]:
-    """Frequent English words that the rendered training data of scale mini never draw; the same ones at every call.
+def some_words(count: int, training: Rendered | None = None, without: Sequence[str] = ()) -> tuple[str, ...]:
+    """Frequent English words of 3 to 6 letters, evenly chosen and the same ones at every call; none of `without`, and none that
+    the rendered `training` data draw, where these are known.
 
     Raises UserError if so many there are not."""
-    _, _, unseen = synthetic.vocabulary(VOCABULARY)
-    if count > len(unseen):
-        raise UserError(f"{count} unseen words were asked for; there are {len(unseen)}")
-    return tuple(unseen[:: len(unseen) // count][:count])
+    low, high = VOCABULARY.letters
+    seen, _, unseen = synthetic.vocabulary(training or VOCABULARY)
+    frequent = [word for part in synthetic.vocabulary(VOCABULARY)[::2] for word in part]
+    drawn = {*seen, *without}
+    fitting = [word for word in dict.fromkeys([*unseen, *frequent]) if word not in drawn and low <= len(word) <= high]
+    if count > len(fitting):
+        raise UserError(f"{count} words were asked for that training does not draw; there are {len(fitting)}")
+    return tuple(fitting[:: len(fitting) // count][:count])
 
 
-def draw_words(texts: Sequence[str], size: tuple[int, int], *, look: int = 0, coloured: bool = False) -> Words:
-    """Each text drawn upright in a plain font, on an image of (height, width) `size`; another `look` has other fonts, inks,
-    places and noise. Where characters lie follows from the font's advances."""
+def draw_words(texts: Sequence[str], size: tuple[int, int], *, look: int = 0) -> Words:
+    """Each text drawn upright in a plain font, on an image of (height, width) `size`. Where characters lie follows from the
+    font's advances. Another `look` has other inks, places and noise, and another font than look 0."""
     images, spans = [], []
     table = faces("plain")
     for number, text in enumerate(texts):
         random = np.random.default_rng([7, look, number])
-        face = font(*table[random.integers(len(table))], int(random.integers(19, 24)))
+        first = int(np.random.default_rng([7, number]).integers(len(table)))
+        other = first + (1 + int(random.integers(len(table) - 1)) if look else 0)
+        face = font(*table[other % len(table)], int(random.integers(19, 24)))
         canvas = place(cut_to_ink(draw_text(text, face, trick=2)), size, random)
         left, _, right, _ = canvas.getbbox() or (0, 0, *canvas.size)
         ends = np.array([face.getlength(text[:count]) for count in range(len(text) + 1)])
@@ -69,8 +76,8 @@ def draw_words(texts: Sequence[str], size: tuple[int, int], *, look: int = 0, co
         edges = left + (ends - begin) * (right - left) / max(end - begin, 1)
         edges[[0, -1]] = left, right
         spans.append(np.stack([edges[:-1], edges[1:]], axis=1))
-        images.append(resize(paint(canvas, coloured, random), size))
-    return Words(torch.stack(images), tuple(texts), tuple(spans), "drawn words that scale mini's training data never show")
+        images.append(resize(paint(canvas, False, random), size))
+    return Words(torch.stack(images), tuple(texts), tuple(spans), "drawn words")
 
 
 def guided(words: Words, strength: str | float, seed: int = 0) -> Words:

@@ -13,8 +13,9 @@ from PIL.Image import Image
 from analysis.models import Pretrained, pretrained, recognizers
 from analysis.style import Album, Html
 from analysis.tables import Table
+from analysis.words import some_words
 from core import synthetic
-from core.config import Pretrain
+from core.config import Pretrain, Rendered
 from core.data import WordImages, decode
 from core.errors import UserError
 from core.recognizer import Recognizer
@@ -28,6 +29,8 @@ from results.provenance import REPOSITORY
 from results.records import StoredEvaluation, read_record
 from results.store import Store
 
+METHODS = ("SeqCLR", "MIM", "LMIM")
+
 
 def found(path: str | Path) -> Path:
     """A path as commands take it in the project's folder, whatever folder a notebook runs in."""
@@ -40,32 +43,46 @@ def telling() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        from IPython.display import Markdown, display
+        from IPython.display import display
 
-        display(Markdown(f"*Not shown: {error}.*"))
+        display(Html(f"<p><em>Not shown: {escape(str(error))}.</em></p>"))
+
+
+def recorded_tables_of(results: Path) -> list[tuple[str, str]]:
+    """(experiment, scale) of every table that a results folder holds, of the suite's recipe as it stands."""
+    pattern = re.compile(r"(?P<name>[^.]+)\.(?P<scale>[^.]+)\.json")
+    tables = [match for path in sorted((results / "tables").glob("*.json")) if (match := pattern.fullmatch(path.name))]
+    return [(match["name"], match["scale"]) for match in tables]
 
 
 def recorded_files(results: Path, scale: str | None) -> tuple[list[Path], str]:
     """The experiment files whose tables a results folder holds, and their scale.
 
     Raises UserError if there are none, or several scales to choose from."""
-    pattern = re.compile(r"(?P<name>[^.]+)\.(?P<scale>[^.]+)\.json")
     known = {path.stem: path for path in sorted((REPOSITORY / "experiments").glob("*.yaml"))}
-    tables = [match for path in sorted((results / "tables").glob("*.json")) if (match := pattern.fullmatch(path.name))]
-    scales = sorted({match["scale"] for match in tables if match["name"] in known})
-    if scale is None and len(scales) > 1:
+    tables = [(name, one) for name, one in recorded_tables_of(results) if name in known]
+    chosen = scale or recorded_scale(results, [name for name, _ in tables]) or "mini"
+    if files := [known[name] for name, one in tables if one == chosen]:
+        return files, chosen
+    others = sorted({one for _, one in tables})
+    told = f"; there are tables of {', '.join(others)}" if others else ""
+    changed = "; tables made with --set are left out" if any(results.glob("tables/*.set-*.json")) else ""
+    raise UserError(f"{results}: holds no table of scale {chosen}{told}{changed}; run an experiment first, or name its FILE")
+
+
+def recorded_scale(results: Path, names: Sequence[str]) -> str | None:
+    """The scale at which a results folder holds tables of some experiments; None if it holds none.
+
+    Raises UserError if there are several to choose from."""
+    scales = sorted({scale for name, scale in recorded_tables_of(results) if name in names})
+    if len(scales) > 1:
         raise UserError(f"{results}: holds tables of the scales {', '.join(scales)}; choose one with --scale")
-    chosen = scale or (scales[0] if scales else "mini")
-    files = [known[match["name"]] for match in tables if match["name"] in known and match["scale"] == chosen]
-    if not files:
-        told = f"; there are tables of {', '.join(scales)}" if scales else ""
-        raise UserError(f"{results}: holds no table of scale {chosen}{told}; run an experiment first, or name its FILE")
-    return files, chosen
+    return scales[0] if scales else None
 
 
 @dataclass
 class Opened:
-    """Experiment files with what a results folder holds of them. `missing` grows by what was asked for and is not there."""
+    """Experiment files with what a results folder holds of them. `missing`: what was asked for last and is not there."""
 
     plan: Plan
     tables: list[Table]
@@ -78,6 +95,7 @@ class Opened:
         named alike with their table's name too."""
         known: dict[str, Pretrained] = {}
         tables: dict[str, str] = {}
+        self.missing.clear()
         for one in self.tables if table is None else [table]:
             models, lacking = pretrained(one.rows, self.store, seed)
             tables |= {model.run: one.label for model in models if model.run not in known}
@@ -88,7 +106,12 @@ class Opened:
 
     def by_table(self, seed: int = 0) -> list[tuple[Table, list[Pretrained]]]:
         """Tables with the pre-trained models of their rows, of those that have some."""
-        pairs = [(table, self.models(seed, table=table)) for table in self.tables]
+        lacking: list[str] = []
+        pairs = []
+        for table in self.tables:
+            pairs.append((table, self.models(seed, table)))
+            lacking += self.missing
+        self.missing[:] = dict.fromkeys(lacking)
         return [(table, models) for table, models in pairs if models]
 
     def methods(self, seed: int = 0) -> list[Pretrained]:
@@ -98,12 +121,14 @@ class Opened:
         best: list[Pretrained] = []
         for _, models in self.by_table(seed):
             first = {model.method: model for model in reversed(models)}
-            found = [first[method] for method in ("SeqCLR", "MIM", "LMIM") if method in first]
+            found = [first[method] for method in METHODS if method in first]
             chosen = found if len(found) > 1 else models
             if len({model.method for model in chosen}) > len({model.method for model in best}):
                 best = chosen
         if not best:
             raise UserError(f"{self.store.root}: no weights of any pre-training of seed {seed}; {'; '.join(self.missing[:1])}")
+        absent = [method for method in METHODS if method not in {model.method for model in best}]
+        self.missing[:] = [f"{method}: no row beside these has its weights here" for method in absent]
         return best
 
     def aligned(self, seed: int = 0) -> list[Pretrained]:
@@ -123,13 +148,30 @@ class Opened:
     def recognizers(self, models: Sequence[Pretrained]) -> dict[str, tuple[str, Recognizer]]:
         """Row -> (fine-tuning run, recogniser) of what came of pre-trained models; a run that several rows share once."""
         known: dict[str, tuple[str, Recognizer]] = {}
+        self.missing.clear()
         for table, model in ((table, model) for table in self.tables for model in models):
             rows = [row for row in table.rows if model.run in row.trainings.get(model.seed, ())]
             readers, lacking = recognizers(rows, self.store, model.seed)
-            runs = {run for run, _ in known.values()}
-            known |= {name: reader for name, reader in readers.items() if reader[0] not in runs}
+            for name, (run, reader) in readers.items():
+                if run not in {other for other, _ in known.values()}:
+                    known[name] = run, reader
             self.missing += [text for text in lacking if text not in self.missing]
         return known
+
+    def words(self, count: int, without: Sequence[str] = ()) -> tuple[str, ...]:
+        """Frequent words, none of `without`, and none that these files' rendered training data draw. Raises UserError."""
+        return some_words(count, self._rendered(), without)
+
+    def about_words(self) -> str:
+        """What `words` are to the models, for people."""
+        drawn = "words that their training data never draw"
+        return drawn if self._rendered() else "frequent words, of which their training data may hold any"
+
+    def _rendered(self) -> Rendered | None:
+        """The rendered English words that all training of the plan reads; None where it reads anything else."""
+        runs = [run for run in self.plan.runs.values() if run.stage != "evaluate"]
+        roots = {root.rendered for run in runs for role, found in run.data.items() if role != "validation" for root in found}
+        return next(iter(roots)) if len(roots) == 1 and all(one and one.language == "en" for one in roots) else None
 
     def told_missing(self) -> Html:
         """What was asked for and is not there; nothing where all is."""
@@ -182,12 +224,14 @@ def open_results(
 ) -> Opened:
     """The tables of some experiment files as a results folder has them, with every seed that is recorded; `out` takes figures.
 
-    files: None stands for those whose tables the folder holds, with `paper` also for the paper's others. Relative paths are
-    those of the project's folder. Raises UserError."""
+    files: None stands for those whose tables the folder holds, with `paper` also for the paper's others. scale: None is the one
+    that the folder holds of them. Relative paths are those of the project's folder. Raises UserError."""
     store = Store(found(results))
     if files is None:
         files, scale = recorded_files(store.root, scale)
         files = list(dict.fromkeys([*files, *(paper_files() if paper else [])]))
+    elif scale is None:
+        scale = recorded_scale(store.root, [Path(file).stem for file in files])
 
     def plan(seeds: dict[str, list[int]] | None) -> Plan:
         precision = automatic_precision("auto", "local")

@@ -58,7 +58,7 @@ class OpenedSweep:
         frame = pd.DataFrame(lines).set_index("trial").sort_values(objective, ascending=not maximized, kind="stable")
         formats: Any = {objective: "{:.1f}"}
         formats |= {name: "{:.4g}" for name in frame.columns[2:-2] if pd.api.types.is_float_dtype(frame[name])}
-        styler = frame.style.set_uuid(self.name).format(formats, na_rep="–")
+        styler = frame.style.set_uuid(self.name).format(formats, na_rep="–", escape="html").format_index(escape="html", axis=1)
         best = self.report["best"]
         return styler.apply(lambda line: ["background-color:#e3f0f9" if line.name == best else ""] * len(line), axis=1)
 

@@ -53,8 +53,8 @@ def test_figures_and_tables_for_a_paper_lie_beside_the_page(published: tuple[Pat
     folder = published[0].parent / "analysis"
     names = {path.name for path in folder.iterdir()}
     for name in ("differences", "attention.0", "heads.0", "reading.0", "recall_fonts", "reconstructions.ablation_target.0"):
-        assert {f"{name}.pdf", f"{name}.png", f"{name}.txt"} <= names
-        assert re.search(r"Scale mini, seeds? \d.*; runs [a-z]+-[0-9a-f]{12}", (folder / f"{name}.txt").read_text())
+        assert {f"{name}.mini.pdf", f"{name}.mini.png", f"{name}.mini.txt"} <= names
+        assert re.search(r"Scale mini, seeds? \d.*; runs [a-z]+-[0-9a-f]{12}", (folder / f"{name}.mini.txt").read_text())
     for name in ("ablation_alignment", "union14m_benchmark"):
         latex = (folder / "tables" / f"{name}.mini.tex").read_text()
         assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == latex.count(r"\toprule") == 3
@@ -83,8 +83,8 @@ def test_a_mistake_ends_a_section_with_its_sentence_and_a_fault_is_told_as_one(
     raising = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\nfrom core.errors import UserError"
     write_notebook(tmp_path, "lacks", "print(RESULTS)", raising, "raise UserError('nothing here; run it')", "print('after')")
     write_notebook(tmp_path, "fails", "1 / 0")
-    for name in ("page.html",):
-        (tmp_path / name).write_text((page.HERE / name).read_text())
+    (tmp_path / "page.html").write_text((page.HERE / "page.html").read_text())
+    (tmp_path / "given").mkdir()
     monkeypatch.setattr(page, "HERE", tmp_path)
     monkeypatch.setattr(page, "NOTEBOOKS", ("lacks", "fails"))
     out = tmp_path / "report.html"
@@ -99,6 +99,32 @@ def test_a_mistake_ends_a_section_with_its_sentence_and_a_fault_is_told_as_one(
     assert "The rest is not shown: nothing here; run it" in text
     assert "This part failed: ZeroDivisionError" in text
     assert "<pre>after" not in text
+
+
+def test_a_notebook_that_hangs_or_dies_leaves_the_others_their_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_notebook(tmp_path, "hangs", "import time; time.sleep(60)")
+    write_notebook(tmp_path, "dies", "import os; os._exit(9)")
+    write_notebook(tmp_path, "good", "print('whole')")
+    (tmp_path / "page.html").write_text((page.HERE / "page.html").read_text())
+    monkeypatch.setattr(page, "HERE", tmp_path)
+    monkeypatch.setattr(page, "NOTEBOOKS", ("hangs", "dies", "good"))
+    monkeypatch.setattr(page, "SECONDS", 3)
+    out = tmp_path / "report.html"
+    sections = page.write_report(Store(tmp_path), [], [], None, out, jobs=3, threads=1, on_progress=lambda *_: None)
+    assert [one.broken for one in sections] == [True, True, False]
+    assert sections[0].problem == "hangs.ipynb: a cell took more than 3 seconds"
+    assert sections[1].problem.startswith("dies.ipynb: its kernel died")
+    assert "<pre>whole\n</pre>" in out.read_text()
+
+
+def test_a_folder_that_is_not_there_and_a_page_that_is_a_folder_are_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, told = call(capsys, "report", "--results", tmp_path / "none")
+    assert (code, told) == (2, f"error: {tmp_path / 'none'}: no such folder; name a results folder with --results\n")
+    assert not (tmp_path / "none").exists()
+    code, _, told = call(capsys, "report", "--results", PUBLISHED, "--out", tmp_path)
+    assert (code, told) == (2, f"error: --out {tmp_path}: a folder; name a file, like {tmp_path / 'report.html'}\n")
 
 
 def test_runs_become_links_in_text_and_never_inside_of_tags() -> None:
