@@ -128,7 +128,7 @@ class Html:
 def listed(frame: pd.DataFrame) -> Html:
     """A table of texts and numbers, with nothing in it taken for HTML; an index that has a name is a column."""
     shown = frame.reset_index() if frame.index.name else frame
-    return Html(shown.to_html(index=False, border=0, escape=True))
+    return Html(shown.to_html(index=False, border=0, escape=True, float_format=lambda value: f"{value:.3g}"))
 
 
 @dataclass(frozen=True)
