@@ -200,7 +200,7 @@ def _json(contents: Sequence[Content]) -> str:
 
 def latex(contents: Sequence[Content]) -> str:
     """Tables for a LaTeX document; needs \\usepackage{booktabs, graphicx} and a font with the rows' characters."""
-    parts = ["% needs \\usepackage{booktabs, graphicx}\n"]
+    parts = ["% needs \\usepackage{booktabs, graphicx}; for Chinese names xelatex with \\usepackage{xeCJK}\n"]
     for content in contents:
         for title, grid in GRIDS:
             head, lines = _narrower(*grid(content))

@@ -25,7 +25,7 @@ from experiments.planner import make_plan
 from experiments.roots import Root
 from experiments.schema import experiment_files, read_experiment
 from experiments.tables import recorded_tables
-from results.provenance import REPOSITORY
+from results.provenance import REPOSITORY, told_path
 from results.records import StoredEvaluation, read_record
 from results.store import Store
 
@@ -67,7 +67,8 @@ def recorded_files(results: Path, scale: str | None) -> tuple[list[Path], str]:
     others = sorted({one for _, one in tables})
     told = f"; there are tables of {', '.join(others)}" if others else ""
     changed = "; tables made with --set are left out" if any(results.glob("tables/*.set-*.json")) else ""
-    raise UserError(f"{results}: holds no table of scale {chosen}{told}{changed}; run an experiment first, or name its FILE")
+    lacks = f"holds no table of scale {chosen}{told}{changed}"
+    raise UserError(f"{told_path(results)}: {lacks}; run an experiment first, or name its FILE")
 
 
 def recorded_scale(results: Path, names: Sequence[str]) -> str | None:
@@ -76,7 +77,7 @@ def recorded_scale(results: Path, names: Sequence[str]) -> str | None:
     Raises UserError if there are several to choose from."""
     scales = sorted({scale for name, scale in recorded_tables_of(results) if name in names})
     if len(scales) > 1:
-        raise UserError(f"{results}: holds tables of the scales {', '.join(scales)}; choose one with --scale")
+        raise UserError(f"{told_path(results)}: holds tables of the scales {', '.join(scales)}; choose one with --scale")
     return scales[0] if scales else None
 
 
@@ -126,7 +127,8 @@ class Opened:
             if len({model.method for model in chosen}) > len({model.method for model in best}):
                 best = chosen
         if not best:
-            raise UserError(f"{self.store.root}: no weights of any pre-training of seed {seed}; {'; '.join(self.missing[:1])}")
+            lacks = f"no weights of any pre-training of seed {seed}; {'; '.join(self.missing[:1])}"
+            raise UserError(f"{told_path(self.store.root)}: {lacks}")
         absent = [method for method in METHODS if method not in {model.method for model in best}]
         self.missing[:] = [f"{method}: no row beside these has its weights here" for method in absent]
         return best
@@ -138,11 +140,13 @@ class Opened:
         sets: dict[str, list[Pretrained]] = {}
         for model in self.models(seed):
             if isinstance(model.config, Pretrain):
-                sets.setdefault(model.config.model_dump_json(exclude={"alignment"}), []).append(model)
+                alike = f"{model.config.model_dump_json(exclude={'alignment'})} {model.teacher}"
+                sets.setdefault(alike, []).append(model)
         largest = max(sets.values(), key=len, default=[])
         if len(largest) < 2:
             told = f"; {'; '.join(self.missing[:1])}" if self.missing else ""
-            raise UserError(f"{self.store.root}: no two models of seed {seed} that differ by their alignment alone{told}")
+            lacks = f"no two models of seed {seed} that differ by their alignment alone{told}"
+            raise UserError(f"{told_path(self.store.root)}: {lacks}")
         return largest
 
     def recognizers(self, models: Sequence[Pretrained]) -> dict[str, tuple[str, Recognizer]]:
