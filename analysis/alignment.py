@@ -11,7 +11,7 @@ from torch import Tensor
 
 from analysis.models import Pretrained, untrained
 from analysis.statistics import Estimate, wilson
-from analysis.style import COLOURS, COLUMN, GREY, grid, legend_below, plain, styled
+from analysis.style import COLOURS, COLUMN, GREY, grid, legend_below, palette, plain, styled
 from analysis.words import Words
 from core.vit import VisionTransformer
 
@@ -98,7 +98,6 @@ def measure(found: Mapping[str, Mapping[str, Looks]]) -> pd.DataFrame:
             first, second = unit(pair.first), unit(pair.second)
             similarity = first @ second.T
             other = similarity[~np.eye(len(similarity), dtype=bool)].mean()
-            one, five = recall(pair, 1), recall(pair, 5)
             lines.append(
                 {
                     "row": name,
@@ -108,10 +107,8 @@ def measure(found: Mapping[str, Mapping[str, Looks]]) -> pd.DataFrame:
                     "uniformity": uniformity(pair.first),
                     "1 − cosine, same word": 1 - float(np.diag(similarity).mean()),
                     "1 − cosine, other words": 1 - float(other),
-                    "recall@1 (%)": 100 * one.value,
-                    "recall@5 (%)": 100 * five.value,
-                    "recall@1": one,
-                    "recall@5": five,
+                    "recall@1": recall(pair, 1),
+                    "recall@5": recall(pair, 5),
                 }
             )
     return pd.DataFrame(lines)
@@ -119,12 +116,9 @@ def measure(found: Mapping[str, Mapping[str, Looks]]) -> pd.DataFrame:
 
 def shown(measured: pd.DataFrame) -> pd.DataFrame:
     """`measure` for people: rounded, with intervals of recalls (over words)."""
-    made = measured.drop(columns=["recall@1 (%)", "recall@5 (%)"]).copy()
-    for name in ("recall@1", "recall@5"):
-        told = [f"{100 * one.value:.1f} ({100 * one.low:.1f} to {100 * one.high:.1f})" for one in measured[name]]
-        made[name] = told
-    made = made.rename(columns={"recall@1": "recall@1 (%)", "recall@5": "recall@5 (%)"})
-    return made.map(lambda value: f"{value:.3g}" if isinstance(value, float) else value)
+    recalls = {f"{name} (%)": measured[name].map(lambda one: one.told(times=100)) for name in ("recall@1", "recall@5")}
+    numbers = measured.drop(columns=["recall@1", "recall@5"])
+    return numbers.map(lambda value: f"{value:.3g}" if isinstance(value, float) else value).assign(**recalls)
 
 
 @styled()
@@ -150,10 +144,10 @@ def spectrum_figure(found: Mapping[str, Mapping[str, Looks]]) -> Axes:
     """Singular values of [cls] over words, row by row: a low curve is a collapse to one point, a steep one to a few."""
     axes: Axes = grid(1, 1, COLUMN, 2.3)[0, 0]
     rows = {name: kinds[KINDS[0]] for name, kinds in found.items() if KINDS[0] in kinds}
-    for number, (name, pair) in enumerate(rows.items()):
+    for number, (colour, (name, pair)) in enumerate(zip(palette(len(rows)), rows.items(), strict=True)):
         values = singular_values(pair.first)
         style = "-" if number < len(COLOURS) else "--"
-        axes.plot(np.arange(1, len(values) + 1), values, style, color=COLOURS[number % len(COLOURS)], label=plain(name))
+        axes.plot(np.arange(1, len(values) + 1), values, style, color=colour, label=plain(name))
     axes.set(xscale="log", yscale="log", xlabel="direction", ylabel="singular value / norm")
     axes.set_ylim(bottom=1e-7)
     legend_below(axes, 2)

@@ -3,8 +3,10 @@
 Shapes: B images, N patches, H heads, T characters. Keys have [cls] first: 1 + N.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from itertools import repeat
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,7 @@ from core.config import Encoder
 from core.vit import VisionTransformer
 
 NAME = 18  # characters of a line of a row's name
+Kept = TypeVar("Kept")
 MEASURES = {
     "distance": "distance (pixels)",
     "character": "within its character (%)",
@@ -33,20 +36,32 @@ MEASURES = {
 
 
 @torch.inference_mode()
-def self_attention(encoder: VisionTransformer, inputs: Tensor, block: int = -1) -> Tensor:
-    """Attention weights of one block, the last unless another is named: (B, 3, h, w) in [-1, 1] -> (B, H, 1 + N, 1 + N).
+def each_block(encoder: VisionTransformer, inputs: Tensor, measure: Callable[[Tensor], Kept]) -> list[Kept]:
+    """What is measured of every block's attention weights (B, H, 1 + N, 1 + N), in one pass over images (B, 3, h, w).
 
-    Rows are queries and sum to 1. All patches are visible."""
-    layer: Any = encoder.blocks[block].attn
-    caught: list[Tensor] = []
-    hook = layer.attn_drop.register_forward_hook(lambda module, arguments, weights: caught.append(weights))
-    fused, layer.fused_attn = layer.fused_attn, False  # the fused operator does not make the weights
-    try:
+    Images are in [-1, 1], all patches visible; rows of weights are queries and sum to 1. Weights are let go once measured."""
+    kept: list[Kept] = []
+    with ExitStack() as stack:
+        for block in encoder.blocks:
+            layer: Any = block.attn
+            stack.callback(setattr, layer, "fused_attn", layer.fused_attn)
+            layer.fused_attn = False  # the fused operator does not make the weights
+            hook = layer.attn_drop.register_forward_hook(lambda module, arguments, weights: kept.append(measure(weights)))
+            stack.callback(hook.remove)
         encoder(inputs)
-    finally:
-        layer.fused_attn = fused
-        hook.remove()
-    return caught[0]
+    return kept
+
+
+def self_attention(encoder: VisionTransformer, inputs: Tensor) -> Tensor:
+    """Attention weights of the last block: (B, 3, h, w) in [-1, 1] -> (B, H, 1 + N, 1 + N); see `each_block`."""
+    last: dict[str, Tensor] = {}
+    each_block(encoder, inputs, lambda weights: last.update(weights=weights))
+    return last["weights"]
+
+
+def as_shares(weights: np.ndarray) -> np.ndarray:
+    """Weights (..., K) as shares of their sum over the last axis."""
+    return weights / weights.sum(-1, keepdims=True).clip(min=1e-12)
 
 
 def overlap(spans: np.ndarray, config: Encoder) -> np.ndarray:
@@ -79,11 +94,10 @@ def locality(weights: np.ndarray, spans: np.ndarray, config: Encoder) -> dict[st
     on = overlap(spans, config)
     own = on.argmax(0)
     queries = np.flatnonzero(on.max(0) >= min(0.5, on.max()))
-    to_patches = weights[1 + queries, 1:]
-    to_patches = to_patches / to_patches.sum(1, keepdims=True).clip(min=1e-12)
+    to_patches = as_shares(weights[1 + queries, 1:])
     apart = _apart(config)[queries]
     by_character = to_patches @ on.T  # (queries, T)
-    shares = by_character / by_character.sum(1, keepdims=True).clip(min=1e-12)
+    shares = as_shares(by_character)
     entropy = -(shares * np.log(shares.clip(min=1e-12))).sum(1)
     return {
         "distance": float((to_patches * apart).sum(1).mean()),
@@ -94,48 +108,49 @@ def locality(weights: np.ndarray, spans: np.ndarray, config: Encoder) -> dict[st
     }
 
 
-def localities(encoder: VisionTransformer, words: Words, block: int = -1) -> pd.DataFrame:
-    """`locality` of every word, of the heads' mean: a line for each. Raises ValueError if characters' places are not known."""
+def localities(maps: Iterable[np.ndarray], words: Words, config: Encoder) -> pd.DataFrame:
+    """`locality` of every word, from a map (1 + N, 1 + N) for each: a line for each word.
+
+    Raises ValueError if characters' places are not known."""
     if words.spans is None:
         raise ValueError("where characters lie is known of drawn words only")
-    mean = self_attention(encoder, words.inputs, block).mean(1).numpy()
-    return pd.DataFrame([locality(one, spans, encoder.config) for one, spans in zip(mean, words.spans, strict=True)])
+    return pd.DataFrame([locality(one, spans, config) for one, spans in zip(maps, words.spans, strict=False)])
 
 
-def fixed(weights: np.ndarray, words: Words, config: Encoder) -> pd.DataFrame:
-    """`locality` of attention (1 + N, 1 + N) that is the same for every word: what measures are to be held against."""
-    assert words.spans is not None
-    return pd.DataFrame([locality(weights, spans, config) for spans in words.spans])
+def mean_maps(encoder: VisionTransformer, words: Words) -> np.ndarray:
+    """The last block's attention, mean over heads: (B, 1 + N, 1 + N)."""
+    return self_attention(encoder, words.inputs).mean(1).numpy()
 
 
 def head_distances(encoder: VisionTransformer, words: Words) -> pd.DataFrame:
     """Mean attention distance in pixels, by block and head, over all query patches (Dosovitskiy et al., 2021, appendix D.7)."""
-    apart = torch.from_numpy(_apart(encoder.config)).float()
-    lines = []
-    for block in range(encoder.config.depth):
-        to_patches = self_attention(encoder, words.inputs, block)[:, :, 1:, 1:]
-        to_patches = to_patches / to_patches.sum(-1, keepdim=True).clamp(min=1e-12)
-        distances = (to_patches * apart).sum(-1).mean((0, 2))
-        lines += [{"block": block + 1, "head": head, "distance": float(value)} for head, value in enumerate(distances, 1)]
+    apart = _apart(encoder.config)
+
+    def distances(weights: Tensor) -> np.ndarray:  # (H,)
+        return (as_shares(weights[:, :, 1:, 1:].numpy()) * apart).sum(-1).mean((0, 2))
+
+    lines = [
+        {"block": block, "head": head, "distance": float(value)}
+        for block, values in enumerate(each_block(encoder, words.inputs, distances), 1)
+        for head, value in enumerate(values, 1)
+    ]
     return pd.DataFrame(lines)
-
-
-def own_patch(config: Encoder) -> np.ndarray:
-    """Attention of every patch to itself alone: (1 + N, 1 + N). As local as patches of this width can be."""
-    return np.eye(1 + config.patches)
 
 
 def compare(models: Sequence[Pretrained], words: Words) -> pd.DataFrame:
     """Mean of each measure of the last block with its 95 % interval over words, as text: of every model, and for each size of
     patches of an encoder that was never trained, of attention that chooses nothing, and of attention to the own patch alone."""
-    measured = {model.name: localities(model.encoder, words) for model in models}
+    measured = {model.name: localities(mean_maps(model.encoder, words), words, model.config.encoder) for model in models}
     configs = list(dict.fromkeys(model.config.encoder for model in models))
     for config in configs:
         where = f", patch {config.patch[0]} x {config.patch[1]}" if len(configs) > 1 else ""
-        flat = np.full((1 + config.patches,) * 2, 1 / (1 + config.patches))
-        measured[f"never trained{where}"] = localities(untrained(config), words)
-        measured[f"even attention{where}"] = fixed(flat, words, config)
-        measured[f"own patch alone{where}"] = fixed(own_patch(config), words, config)
+        tokens = 1 + config.patches
+        maps: dict[str, Iterable[np.ndarray]] = {
+            "never trained": mean_maps(untrained(config), words),
+            "even attention": repeat(np.full((tokens, tokens), 1 / tokens)),
+            "own patch alone": repeat(np.eye(tokens)),  # as local as patches of this width can be
+        }
+        measured |= {f"{name}{where}": localities(one, words, config) for name, one in maps.items()}
     lines = {
         name: {title: mean_value(frame[measure]).told() for measure, title in MEASURES.items()}
         for name, frame in measured.items()

@@ -29,14 +29,13 @@ def accuracy_figure(shares: pd.DataFrame) -> Axes:
     down = by != "length"
     high = 2.2 if not down else 0.75 + len(groups) * (0.12 + 0.085 * len(rows))
     axes: Axes = grid(1, 1, COLUMN, high + 0.14 * len(rows))[0, 0]
-    for number, row in enumerate(rows):
+    for number, (colour, row) in enumerate(zip(palette(len(rows)), rows, strict=True)):
         own = shares[shares["row"] == row]
         places = np.array([groups.index(group) for group in own[by]]) + 0.7 * ((number + 0.5) / len(rows) - 0.5)
         values = own["accuracy"].to_numpy()
         ends = np.abs(own[["low", "high"]].to_numpy().T - values)
         where: Any = {"x": values, "y": places, "xerr": ends} if down else {"x": places, "y": values, "yerr": ends}
-        colour, marker = COLOURS[number % len(COLOURS)], "osD^v<>"[number % 7]
-        axes.errorbar(**where, fmt=marker, color=colour, label=plain(str(row)), elinewidth=1, markersize=3.5)
+        axes.errorbar(**where, fmt="osD^v<>"[number % 7], color=colour, label=plain(str(row)), elinewidth=1, markersize=3.5)
     images = shares.groupby(by, observed=True)["images"].max()
     if down:
         axes.set(xlabel="accuracy (%)", ylabel=GROUPS[by], yticks=range(len(groups)))

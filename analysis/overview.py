@@ -49,10 +49,6 @@ def _counted(verdicts: object) -> str:
     return ", ".join(f"{count} {name}" for name, count in found.most_common()) or "–"
 
 
-def has_differences(tables: Sequence[Table]) -> bool:
-    return any("Avg" in one for table in tables for one in table.content["comparisons"])
-
-
 @styled()
 def differences(tables: Sequence[Table]) -> Axes:
     """Every measured difference of Avg between two rows with its 95 % interval, and the reported one below it, in points.

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from analysis.attention import centres, draw_map, overlap
+from analysis.attention import as_shares, centres, draw_map, overlap
 from analysis.statistics import mean_value
 from analysis.style import COLUMN, PAGE, bare, grid, plain, styled
 from analysis.words import Words
@@ -68,8 +68,7 @@ def reading_localities(recognizer: Recognizer, words: Words) -> pd.DataFrame:
     for word, spans in enumerate(words.spans):
         if len(recognizer.charset.decode(tokens[word].tolist())) != len(spans):
             continue
-        to_patches = weights[word, : len(spans), :, 1:].mean(1).numpy()
-        to_patches = to_patches / to_patches.sum(1, keepdims=True).clip(min=1e-12)
+        to_patches = as_shares(weights[word, : len(spans), :, 1:].mean(1).numpy())
         inside = (to_patches * overlap(spans, config)).sum(1).mean()
         lines.append({"character": 100 * inside, "off": np.abs(to_patches @ x - spans.mean(1)).mean()})
     return pd.DataFrame(lines, columns=["character", "off"])

@@ -30,9 +30,9 @@ class Estimate:
     def excludes_zero(self) -> bool:
         return self.low > 0 or self.high < 0
 
-    def told(self, digits: int = 1, sign: str = "") -> str:
-        """Value and interval as text."""
-        value, low, high = (f"{one:{sign}.{digits}f}" for one in (self.value, self.low, self.high))
+    def told(self, digits: int = 1, sign: str = "", times: float = 1.0) -> str:
+        """Value and interval as text; `times` 100 is percent of a share."""
+        value, low, high = (f"{times * one:{sign}.{digits}f}" for one in (self.value, self.low, self.high))
         return f"{value} ({low} to {high})"
 
 

@@ -14,6 +14,7 @@ from analysis.style import Album, Picture
 from core.errors import UserError
 from experiments.device import automatic_precision
 from experiments.notebook import found
+from results.provenance import told_path
 from results.store import Store
 from sweeps.figures import Drawn, pictures, short
 from sweeps.report import best_lines, find_trials, make_report, search_lines
@@ -98,7 +99,9 @@ def open_sweeps(
 ) -> tuple[list[OpenedSweep], list[str]]:
     """Those of some sweeps that a results folder holds (None: all that it holds), and a sentence on each of the others."""
     chosen = recorded_sweeps(results, scale) if files is None else [(Path(file), scale) for file in files]
-    lacking = [] if chosen else [f"{found(results)}: holds no sweep; `python run.py sweeps/mask_ratio.yaml` makes one."]
+    lacking = (
+        [] if chosen else [f"{told_path(found(results))}: holds no sweep; `python run.py sweeps/mask_ratio.yaml` makes one."]
+    )
     opened = []
     for file, its in chosen:
         try:

@@ -167,7 +167,7 @@ def test_even_attention_gives_each_character_its_share_of_the_image() -> None:
 
 def test_words_without_known_places_are_not_measured(words: Words) -> None:
     with pytest.raises(ValueError, match="drawn words only"):
-        attention.localities(untrained(SMALL), without(words, "spans"))
+        attention.localities([], without(words, "spans"), SMALL)
 
 
 def test_queries_lie_on_the_characters_they_are_asked_from(words: Words) -> None:
