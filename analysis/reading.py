@@ -14,6 +14,7 @@ from analysis.attention import as_shares, centres, draw_map, overlap
 from analysis.statistics import mean_value
 from analysis.style import COLUMN, PAGE, bare, grid, plain, styled
 from analysis.words import Words
+from core.attention import parts_of
 from core.recognizer import Attention, Recognizer
 
 MOST = 10  # characters of a reading that are drawn
@@ -25,7 +26,7 @@ def cross_attention(recognizer: Recognizer, inputs: Tensor) -> tuple[Tensor, Ten
     caught: list[Tensor] = []
 
     def catch(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        queries, keys = module._split(module.query(arguments[0])), arguments[1]  # type: ignore[operator]
+        queries, keys = parts_of([module._split(module.query(arguments[0])), arguments[1]])  # type: ignore[operator]
         caught.append((queries @ keys.transpose(-2, -1) / keys.shape[-1] ** 0.5).softmax(-1)[:, :, 0])
 
     layer = recognizer.layers[-1].cross_attention

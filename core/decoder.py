@@ -2,9 +2,11 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from core.attention import attend
 from core.config import Encoder, ReconstructionDecoder
-from core.dropout import Dropout, by_chunk
+from core.dropout import Dropout
 from core.vit import initialise, position_table, table_columns
 
 
@@ -41,20 +43,25 @@ class DecoderBlock(nn.Module):
         if step == "FFN":
             return self.feedforward(sequence)
         if step == "SA":
-            return attend(self.self_attention, sequence, sequence)
+            return mix(self.self_attention, sequence, sequence)
         if self.cross_attention is None or guidance is None:
             raise ValueError("a block with cross-attention needs guidance features")
-        return attend(self.cross_attention, sequence, guidance)
+        return mix(self.cross_attention, sequence, guidance)
 
 
-def attend(attention: nn.MultiheadAttention, queries: Tensor, source: Tensor) -> Tensor:
-    """Multi-head attention (B, T, D) over (B, S, D) -> (B, T, D)."""
-
-    def one(queries: Tensor, source: Tensor) -> Tensor:
-        return attention(queries, source, source, need_weights=False)[0]
-
-    drops = attention.training and attention.dropout > 0
-    return by_chunk(one, queries, source) if drops else one(queries, source)
+def mix(attention: nn.MultiheadAttention, queries: Tensor, source: Tensor) -> Tensor:
+    """Multi-head attention (B, T, D) over (B, S, D) -> (B, T, D): PyTorch's module, computed by core/attention.py."""
+    width, dropout = attention.embed_dim, attention.dropout if attention.training else 0.0
+    weight, bias, heads = attention.in_proj_weight, attention.in_proj_bias, attention.num_heads
+    if queries is source:
+        projected = [functional.linear(source, weight, bias)]
+    else:
+        projected = [
+            functional.linear(queries, weight[:width], bias[:width]),
+            functional.linear(source, weight[width:], bias[width:]),
+        ]
+    split = [one.unflatten(-1, (-1, heads, width // heads)) for one in projected]
+    return attention.out_proj(attend(*split, dropout=dropout))
 
 
 class GuidedDecoder(nn.Module):

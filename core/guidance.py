@@ -70,46 +70,94 @@ def choose_operations(strength: Strength, batch: int, *, generator: torch.Genera
     return {name: chosen.get(name, torch.zeros(batch, dtype=torch.bool)) for name in OPERATIONS}
 
 
-def draw_view(strength: Strength, batch: int, size: tuple[int, int], *, generator: torch.Generator) -> View:
-    """Decide a guidance view for each of `batch` images of (height, width) `size` pixels."""
-    height, width = size
+@dataclass(frozen=True)
+class Draws:
+    """What is drawn for each image of a batch of B, by the names of the released code's operations.
 
-    def draw(low: float, high: float, *shape: int) -> Tensor:
+    An operation's values stand for nothing where it was not `chosen`; those of colours where the image is not `jittered`."""
+
+    chosen: dict[str, Tensor]  # operation -> (B,) bool
+    crop: Tensor  # (B, 2) shares cut from top and bottom
+    crop_sides: Tensor  # (B, 2) shares cut from left and right
+    angle: Tensor  # (B,) degrees
+    inward: Tensor  # (B, 4, 2) shares of (width, height) by which corners move
+    shifts: Tensor  # (B, 2, 4, 4) shares of width, of height, by which points of a coarse grid move
+    sigma: Tensor  # (B,) of blur, pixels
+    alpha: Tensor  # (B,) of sharpening
+    lightness: Tensor  # (B,) of sharpening
+    contrast: Tensor  # (B,)
+    threshold: Tensor  # (B,) of solarising, of a range of 1
+    grey: Tensor  # (B,) share of colour taken away
+    jittered: Tensor  # (B,) bool
+    greyed: Tensor  # (B,) bool: all colour is taken away
+    saturation: Tensor  # (B,)
+    hue: Tensor  # (B,) turns
+    jitter_contrast: Tensor  # (B,)
+    brightness: Tensor  # (B,)
+
+
+def draw(strength: Strength, batch: int, *, generator: torch.Generator) -> Draws:
+    """Draw a guidance view for each of `batch` images."""
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
         return warp.uniform(low, high, batch, *shape, generator=generator)
+
+    def normal(low: float, high: float, *shape: int) -> Tensor:
+        """Normal draws about 0 whose deviation is itself drawn for each image."""
+        values = torch.randn(batch, *shape, generator=generator)
+        return values * uniform(low, high, *(1 for _ in shape))
 
     g, f = strength.geometry, strength.look
     chosen = choose_operations(strength, batch, generator=generator)
     rarer = min(1.0, f)
     if rarer < 1:
-        chosen |= {name: chosen[name] & (draw(0, 1) < rarer) for name in ("solarise", "grey")}
-    zero, one = torch.zeros(batch), torch.ones(batch)
-    cut, side = draw(0, 0.1 * g, 2) * chosen["crop"][:, None], draw(0, 0.02 * g, 2) * chosen["crop_sides"][:, None]
-    inward = (torch.randn(batch, 4, 2, generator=generator) * draw(0.02 * g, 0.06 * g, 1, 1)).abs().clamp(max=0.3)
+        chosen |= {name: chosen[name] & (uniform(0, 1) < rarer) for name in ("solarise", "grey")}
+    crop, crop_sides = uniform(0, 0.1 * g, 2), uniform(0, 0.02 * g, 2)
+    inward = normal(0.02 * g, 0.06 * g, 4, 2).abs().clamp(max=0.3)
+    angle, shifts = uniform(-15 * g, 15 * g), normal(0.03 * g, 0.05 * g, 2, 4, 4)
+    jittered, greyed = (uniform(0, 1) < 0.8) & strength.jitter, (uniform(0, 1) < 0.2 * rarer) & strength.jitter
+    saturation, grey, hue = uniform(1 - 0.2 * f, 1 + 0.2 * f), uniform(0, 1), uniform(-0.1 * f, 0.1 * f)
+    sigma, alpha, lightness = uniform(0.5 * f, 1.5 * f), uniform(0, min(1, 0.5 * f)), uniform(0, 0.5)
+    contrast, threshold = uniform(0.5 / f if f >= 1 else 1 - 0.5 * f, 1), uniform(32 / 255, 128 / 255)
+    low, high = 1 - 0.4 * f, 1 + 0.4 * f
+    return Draws(
+        *(chosen, crop, crop_sides, angle, inward, shifts, sigma, alpha, lightness, contrast, threshold, grey),
+        *(jittered, greyed, saturation, hue),
+        jitter_contrast=uniform(low, high),
+        brightness=uniform(low, high),
+    )
+
+
+def compose(draws: Draws, size: tuple[int, int]) -> View:
+    """What the draws do to images of (height, width) `size`: one warp, one colour matrix."""
+    chosen, (height, width) = draws.chosen, size
+    cut, side = draws.crop * chosen["crop"][:, None], draws.crop_sides * chosen["crop_sides"][:, None]
+    one = torch.ones(())
     matrix = (
         warp.crop(side[:, 0], side[:, 1], cut[:, 0], cut[:, 1], size)
-        @ warp.rotate(torch.deg2rad(draw(-15 * g, 15 * g)) * chosen["rotate"], size)
-        @ warp.perspective(inward * chosen["perspective"][:, None, None], size)
+        @ warp.rotate(torch.deg2rad(draws.angle) * chosen["rotate"], size)
+        @ warp.perspective(draws.inward * chosen["perspective"][:, None, None], size)
     )
-    shifts = torch.randn(batch, 2, 4, 4, generator=generator) * draw(0.03 * g, 0.05 * g, 1, 1, 1)
-    shifts = shifts * torch.tensor([width, height]).view(2, 1, 1) * chosen["piecewise"][:, None, None, None]
-
-    jittered = (draw(0, 1) < 0.8) & strength.jitter
-    greyed = (draw(0, 1) < 0.2 * rarer) & strength.jitter
-    saturation = torch.where(jittered, draw(1 - 0.2 * f, 1 + 0.2 * f), one) * torch.where(greyed, zero, one)
-    saturation = saturation * torch.where(chosen["grey"], 1 - draw(0, 1), one)
-    hue = torch.where(jittered, draw(-0.1 * f, 0.1 * f) * 2 * math.pi, zero)
-    low, high = 1 - 0.4 * f, 1 + 0.4 * f
+    shifts = draws.shifts * torch.tensor([width, height]).view(2, 1, 1) * chosen["piecewise"][:, None, None, None]
+    saturation = torch.where(draws.jittered, draws.saturation, one) * ~draws.greyed
+    saturation = saturation * torch.where(chosen["grey"], 1 - draws.grey, one)
+    hue = draws.hue * 2 * math.pi * draws.jittered
     return View(
         matrix=matrix,
         shifts=shifts,
-        sigma=torch.where(chosen["blur"], draw(0.5 * f, 1.5 * f), zero),
-        sharpen=torch.stack([draw(0, min(1, 0.5 * f)), draw(0, 0.5)], dim=1) * chosen["sharpen"][:, None],
-        contrast=torch.where(chosen["contrast"], draw(0.5 / f if f >= 1 else 1 - 0.5 * f, 1), one),
-        threshold=torch.where(chosen["solarise"], draw(32 / 255, 128 / 255), one),
+        sigma=draws.sigma * chosen["blur"],
+        sharpen=torch.stack([draws.alpha, draws.lightness], dim=1) * chosen["sharpen"][:, None],
+        contrast=torch.where(chosen["contrast"], draws.contrast, one),
+        threshold=torch.where(chosen["solarise"], draws.threshold, one),
         colour=warp.saturation_and_hue(saturation, hue),
-        jitter_contrast=torch.where(jittered, draw(low, high), one),
-        brightness=torch.where(jittered, draw(low, high), one),
+        jitter_contrast=torch.where(draws.jittered, draws.jitter_contrast, one),
+        brightness=torch.where(draws.jittered, draws.brightness, one),
     )
+
+
+def draw_view(strength: Strength, batch: int, size: tuple[int, int], *, generator: torch.Generator) -> View:
+    """Decide a guidance view for each of `batch` images of (height, width) `size` pixels."""
+    return compose(draw(strength, batch, generator=generator), size)
 
 
 def sharpened(images: Tensor, alpha: Tensor, lightness: Tensor) -> Tensor:

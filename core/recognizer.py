@@ -1,6 +1,6 @@
-"""The recogniser: encoder with [cls], bridge, autoregressive text decoder; greedy reading with cached keys and values.
+"""The recogniser: encoder with [cls], bridge, autoregressive text decoder; greedy and beam reading with cached keys and values.
 
-Shapes: B images, T positions of text, M = 1 + N image features, H heads, K features per head.
+Shapes: B images, W beams, T positions of text, M = 1 + N image features, H heads, K features per head.
 """
 
 from typing import cast
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from core.attention import attend
 from core.config import RecognizerModel, TextDecoder
-from core.dropout import Dropout, attention
+from core.dropout import Dropout
 from core.text import make_charset
 from core.vit import VisionTransformer, initialise
 
@@ -31,17 +32,16 @@ class Attention(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width, bias=False) for _ in range(4))
 
     def _split(self, features: Tensor) -> Tensor:
-        return features.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, T, K)
+        return features.unflatten(-1, (1, self.heads, -1))  # (B, T, 1, H, K)
 
     def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, S, D) -> keys and values (B, H, S, K)."""
+        """(B, S, D) -> keys and values, each (B, S, 1, H, K)."""
         return self._split(self.key(source)), self._split(self.value(source))
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, T, D) over keys and values (B, H, S, K) -> (B, T, D). mask: true where a key may be seen."""
+        """(B, T, D) over keys and values (B, S, 1, H, K) -> (B, T, D). mask: true where a key may be seen."""
         dropout = self.dropout if self.training else 0.0
-        mixed = attention(self._split(self.query(queries)), keys, values, mask, dropout)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        return self.out(attend(self._split(self.query(queries)), keys, values, mask=mask, dropout=dropout))
 
 
 class TextDecoderLayer(nn.Module):
@@ -60,30 +60,37 @@ class TextDecoderLayer(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, text: Tensor, image: tuple[Tensor, Tensor], past: "Cache | None", mask: Tensor | None) -> Tensor:
-        """(B, T, D) text; image keys and values (B, H, M, K); with `past`, T is 1 and earlier positions come from it."""
+        """(B, T, D) text; image keys and values (B, M, 1, H, K). With `past`, T is 1, earlier positions come from it, and
+        text may have several rows for an image (B * W, 1, D)."""
         normed = self.norms[0](text)
         keys, values = self.self_attention.keys_values(normed)
         if past is not None:
             keys, values = past.append(keys, values)
         text = text + self.dropout(self.self_attention(normed, keys, values, mask))
-        text = text + self.dropout(self.cross_attention(self.norms[1](text), *image))
+        queries = self.norms[1](text).reshape(len(image[0]), -1, text.shape[-1])
+        text = text + self.dropout(self.cross_attention(queries, *image).reshape(text.shape))
         return text + self.dropout(self.feedforward(self.norms[2](text)))
 
 
 class Cache:
-    """Keys and values of the positions read so far, of one layer."""
+    """Keys and values of the positions read so far, of one layer; a row for each text that is being read."""
 
-    def __init__(self, like: Tensor, length: int) -> None:
-        """like: (B, H, _, K), whose batch, heads, width, type and device are taken."""
-        self.keys, self.values = (like.new_zeros(*like.shape[:2], length, like.shape[3]) for _ in range(2))
+    def __init__(self, like: Tensor, rows: int, length: int) -> None:
+        """like: (_, _, 1, H, K), whose heads, width, type and device are taken."""
+        self.keys, self.values = (like.new_empty(rows, length, *like.shape[2:]) for _ in range(2))
         self.filled = 0
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add one position (B, H, 1, K); return all so far (B, H, filled, K)."""
-        self.keys[:, :, self.filled] = keys[:, :, 0]
-        self.values[:, :, self.filled] = values[:, :, 0]
+        """Add one position (rows, 1, 1, H, K); return all so far (rows, filled, 1, H, K)."""
+        self.keys[:, self.filled] = keys[:, 0]
+        self.values[:, self.filled] = values[:, 0]
         self.filled += 1
-        return self.keys[:, :, : self.filled], self.values[:, :, : self.filled]
+        return self.keys[:, : self.filled], self.values[:, : self.filled]
+
+    def follow(self, rows: Tensor) -> None:
+        """Let each row go on from what the row of the given number (rows,) has read."""
+        for kept in (self.keys, self.values):
+            kept[:, : self.filled] = kept[rows, : self.filled]
 
 
 class Recognizer(nn.Module):
@@ -123,28 +130,72 @@ class Recognizer(nn.Module):
             text = layer(text, layer.cross_attention.keys_values(image), None, mask)
         return self.classify(self.norm(text))
 
-    @torch.inference_mode()
-    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Greedy reading; each step computes one position. (B, 3, H, W) -> tokens (B, T), their probabilities (B, T).
-
-        T ends at max_length, or once every word of the batch has ended."""
+    def _look(self, images: Tensor, beams: int) -> tuple[list[tuple[Tensor, Tensor]], list[Cache]]:
+        """Each layer's keys and values of the images, and its empty cache."""
         image = self.bridge(self.encoder(images))
         sources = [layer.cross_attention.keys_values(image) for layer in self._stack()]
-        caches = [Cache(keys, self.config.max_length) for keys, _ in sources]
+        return sources, [Cache(keys, len(images) * beams, self.config.max_length) for keys, _ in sources]
+
+    def _next(self, token: Tensor, sources: list[tuple[Tensor, Tensor]], caches: list[Cache]) -> Tensor:
+        """Logits (rows, classes) of the position after `token` (rows,); computes that position alone."""
+        text = (self.embedding(token) + self.positions[:, caches[0].filled]).unsqueeze(1)
+        for layer, source, cache in zip(self._stack(), sources, caches, strict=True):
+            text = layer(text, source, cache, None)
+        return self.classify(self.norm(text))[:, 0].float()
+
+    @torch.inference_mode()
+    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Greedy reading. (B, 3, H, W) -> tokens (B, T), their probabilities (B, T).
+
+        T ends at max_length, or once every word of the batch has ended."""
+        sources, caches = self._look(images, beams=1)
         token = torch.full((len(images),), self.charset.begin, device=images.device)
         ended = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         tokens, probabilities = [], []
-        for position in range(self.config.max_length):
-            text = self.embedding(token)[:, None] + self.positions[:, position : position + 1]
-            for layer, source, cache in zip(self._stack(), sources, caches, strict=True):
-                text = layer(text, source, cache, None)
-            probability, token = self.classify(self.norm(text))[:, 0].float().softmax(-1).max(-1)
+        for _ in range(self.config.max_length):
+            probability, token = self._next(token, sources, caches).softmax(-1).max(-1)
             tokens.append(token)
             probabilities.append(probability)
             ended |= token == self.charset.eos
             if bool(ended.all()):
                 break
         return torch.stack(tokens, dim=1), torch.stack(probabilities, dim=1)
+
+    @torch.inference_mode()
+    def search(self, images: Tensor, beams: int) -> tuple[Tensor, Tensor]:
+        """Beam search: of each image, the likeliest text among those that `beams` likeliest beginnings lead to; as `read`.
+
+        A text's likelihood is the product of its probabilities, EOS included; what has ended is not gone on with."""
+        batch, device = len(images), images.device
+        sources, caches = self._look(images, beams)
+        token = torch.full((batch * beams,), self.charset.begin, device=device)
+        score = torch.full((batch, beams), -torch.inf, device=device)
+        score[:, 0] = 0  # all beams begin alike: one is enough
+        ended = torch.zeros(batch, beams, dtype=torch.bool, device=device)
+        tokens = torch.empty(batch, beams, 0, dtype=torch.long, device=device)
+        gains = torch.empty(batch, beams, 0, device=device)
+        first = torch.arange(batch, device=device)[:, None] * beams
+        stay = torch.full((self.charset.classes,), -torch.inf, device=device)
+        stay[self.charset.eos] = 0  # the one way on for a text that has ended
+        for _ in range(self.config.max_length):
+            gain = self._next(token, sources, caches).log_softmax(-1).view(batch, beams, -1)
+            gain = torch.where(ended[..., None], stay, gain)
+            score, best = (score[..., None] + gain).flatten(1).topk(beams)  # (B, W), likeliest first
+            parent, chosen = best // self.charset.classes, best % self.charset.classes
+            token = chosen.flatten()
+            for cache in caches:
+                cache.follow((first + parent).flatten())
+            tokens = torch.cat([_of(tokens, parent), chosen[..., None]], dim=-1)
+            gains = torch.cat([_of(gains, parent), gain.flatten(1).gather(1, best)[..., None]], dim=-1)
+            ended = ended.gather(1, parent) | (chosen == self.charset.eos)
+            if bool(ended[:, 0].all()):  # the others can only become less likely
+                break
+        return tokens[:, 0], gains[:, 0].exp()
+
+
+def _of(beams: Tensor, parents: Tensor) -> Tensor:
+    """(B, W, T), (B, W) -> (B, W, T): for each beam, what its parent holds."""
+    return beams.gather(1, parents[..., None].expand(-1, -1, beams.shape[-1]))
 
 
 def reading_loss(logits: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:

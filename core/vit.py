@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from core.attention import attend
 from core.config import Encoder
 from core.torchvision_operators import declare_missing_operators
 
 declare_missing_operators()
-from timm.models.vision_transformer import Block  # noqa: E402  (must follow the declaration above)
+from timm.models.vision_transformer import Attention, Block  # noqa: E402  (must follow the declaration above)
 
 
 def position_table(width: int, patches: int, columns: int) -> Tensor:
@@ -67,6 +68,16 @@ def initialise(module: nn.Module) -> None:
             nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
 
 
+class SelfAttention(Attention):
+    """timm's, mixed by core/attention.py; with `fused_attn` off as timm does it, for those who look at the weights."""
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        if not self.fused_attn:
+            return super().forward(x, attn_mask, is_causal)
+        return self.proj(attend(self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))))
+
+
 class VisionTransformer(nn.Module):
     """Pre-norm ViT with [cls] and a final norm (LayerNorm eps 1e-6); sees all patches, or only those named visible."""
 
@@ -81,7 +92,10 @@ class VisionTransformer(nn.Module):
         table = position_table(config.width, config.patches, table_columns(config))
         self.register_buffer("positions", table, persistent=False)
         self.blocks = nn.Sequential(
-            *(Block(config.width, config.heads, qkv_bias=True, norm_layer=norm) for _ in range(config.depth))  # type: ignore[arg-type]
+            *(
+                Block(config.width, config.heads, qkv_bias=True, norm_layer=norm, attn_layer=SelfAttention)  # type: ignore[arg-type]
+                for _ in range(config.depth)
+            )
         )
         self.norm = norm(config.width)
         initialise(self)

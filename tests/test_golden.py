@@ -146,7 +146,7 @@ def test_cross_attention_while_reading_equals_the_released_codes(recognizer: Rec
     attention.register_forward_hook(lambda module, inputs, output: seen.update(queries=inputs[0], keys=inputs[1]))
     recognizer(golden_image("image", [4, 3, 32, 128]), tokens, lengths)
     queries = attention.query(seen["queries"]).unflatten(-1, (4, 16)).transpose(1, 2)
-    weights = (queries @ seen["keys"].transpose(-1, -2) / 16**0.5).softmax(-1).mean(1)
+    weights = (queries @ seen["keys"].squeeze(2).permute(0, 2, 3, 1) / 16**0.5).softmax(-1).mean(1)
     assert_described(weights, golden["cross_attention_last_layer_mean_over_heads"])
 
 

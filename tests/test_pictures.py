@@ -14,6 +14,7 @@ from analysis import alignment, attention, overview, reading, reconstruction
 from analysis.models import Pretrained, untrained
 from analysis.style import Album, figure_of, grid, listed
 from analysis.words import Words, draw_words, guided, read_words, some_words
+from core.attention import parts_of
 from core.batches import to_unit
 from core.config import Encoder
 from core.errors import UserError
@@ -134,7 +135,7 @@ def test_cross_attention_is_of_the_reading_itself(opened: Opened, models: list[P
     assert weights.shape == (len(words), tokens.shape[1], reader.config.decoder.heads, 1 + SMALL.grid[1])
     layer = reader.layers[-1].cross_attention
     image = reader.bridge(reader.encoder(words.inputs))
-    _, values = layer.keys_values(image)
+    (values,) = parts_of(layer.keys_values(image)[1:])
     caught: list[torch.Tensor] = []
     layer.register_forward_hook(lambda module, arguments, output: caught.append(output))
     reading.cross_attention(reader, words.inputs)

@@ -12,6 +12,7 @@ import torch.multiprocessing as multiprocessing
 from conftest import STAGE, jpeg, write_lmdb
 
 from core import checkpoint
+from core.attention import attend
 from core.batches import load_batches
 from core.config import (
     Alignment,
@@ -28,7 +29,7 @@ from core.config import (
     TextDecoder,
 )
 from core.data import WordImages
-from core.dropout import Dropout, attention, chunk_size, drawn_for
+from core.dropout import Dropout, chunk_size, drawn_for
 from core.errors import UserError
 from core.evaluate import evaluate
 from core.finetune import finetune
@@ -100,7 +101,10 @@ def test_losses_of_two_processes_are_those_of_one(outcomes: dict[int, Path], sta
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     weights = [checkpoint.load(folder / stage / "model.safetensors")[0] for folder in outcomes.values()]
     for name, tensor in weights[0].items():
-        torch.testing.assert_close(weights[1][name], tensor, atol=2e-4, rtol=1e-3)
+        theirs = weights[1][name]
+        if name.endswith(("in_proj_bias", "qkv.bias")):  # a bias of keys changes no softmax: its gradient is rounding alone
+            tensor, theirs = (torch.cat([one.chunk(3)[0], one.chunk(3)[2]]) for one in (tensor, theirs))
+        torch.testing.assert_close(theirs, tensor, atol=2e-4, rtol=1e-3)
 
 
 def test_two_processes_count_and_read_every_image_once(outcomes: dict[int, Path]) -> None:
@@ -148,12 +152,12 @@ def test_processes_that_read_images_leave_signals_to_the_one_they_serve(outcomes
 
 def test_dropout_draws_the_same_for_an_image_however_its_batch_is_divided() -> None:
     values, drop = torch.ones(64, 7), Dropout(0.5)
-    heads = torch.randn(3, 64, 2, 5, 4, generator=torch.Generator().manual_seed(0))
+    projected = torch.randn(64, 5, 3, 2, 4, generator=torch.Generator().manual_seed(0))
     assert chunk_size(64) == 4
 
     def both(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
         with drawn_for(3, range(64)[rows], 64):
-            return drop(values[rows]), attention(*(one[rows] for one in heads), None, 0.5)
+            return drop(values[rows]), attend(projected[rows], dropout=0.5)
 
     whole, parts = both(slice(0, 64)), [both(slice(0, 24)), both(slice(24, 64))]
     for number in range(2):
