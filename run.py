@@ -10,6 +10,7 @@ python run.py compare experiments/ablation_*.yaml            reported beside mea
 python run.py report                                         all notebooks on these results, as one HTML page
 python run.py data check iiit5k svt                          counts, broken images, labels, duplicates of data sets
 python run.py score predictions.csv --protocol waics         score stored predictions, without a model
+python run.py bench                                          how fast it is here, beside the plain way and the hardware's limits
 python run.py COMMAND --help                                 what a command takes
 """
 
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import UserError
 from core.files import OUT_OF_REACH
+from experiments.bench.commands import add_bench
 from experiments.command_line import add_command, positive, settings_of
 from experiments.data_commands import add_data_commands
 from experiments.job_commands import add_job_commands
@@ -39,7 +41,7 @@ from sweeps.commands import (
 
 COMMANDS = (
     *("run", "plan", "status", "watch", "compare", "report", "logs", "cancel", "sweep-report"),
-    *("data", "score", "import", "export", "predict", "grid"),
+    *("data", "score", "import", "export", "predict", "grid", "bench"),
 )
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_data_commands(commands)
     add_model_commands(commands)
     add_sweep_commands(commands, _add_options)
+    add_bench(commands)
     return parser
 
 

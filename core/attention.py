@@ -15,6 +15,7 @@ from torch.nn import functional
 from core.dropout import Draw, by_chunk, kept, next_draw
 
 PIECE = 1 << 19  # attention weights made at a time on a CPU: what its caches hold
+FEW = 16  # queries
 
 
 def attend(*projected: Tensor, mask: Tensor | None = None, dropout: float = 0.0) -> Tensor:
@@ -23,7 +24,8 @@ def attend(*projected: Tensor, mask: Tensor | None = None, dropout: float = 0.0)
     mask: (B, 1, T, S), true where a key may be seen; None is everywhere."""
     sample = projected[0]
     draw = next_draw(len(sample)) if dropout else None
-    if sample.device.type == "cpu" and (draw is not None or _is_slow(projected)):
+    by_pieces = draw is not None or (not dropout and _is_slow(projected))
+    if by_pieces and sample.device.type == "cpu" and not torch.compiler.is_compiling():
         return _Piecewise.apply(mask, dropout, draw, *projected).flatten(2)
     queries, keys, values = parts_of(projected)
 
@@ -41,8 +43,9 @@ def parts_of(projected: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _is_slow(projected: Sequence[Tensor]) -> bool:
-    """Whether PyTorch's fused kernel would be slower: in bf16 it takes twice as long where a CPU multiplies that natively."""
-    return projected[0].dtype == torch.bfloat16 and projected[0].shape[1] > 1 and projected[-1].shape[1] >= 32
+    """Whether PyTorch's fused CPU kernel would be slower: in bf16 it takes twice as long, and where words are read, with one
+    query or some, many times."""
+    return projected[0].dtype == torch.bfloat16 or (projected[0].shape[1] < FEW and not torch.is_grad_enabled())
 
 
 class _Piecewise(torch.autograd.Function):

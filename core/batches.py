@@ -1,7 +1,7 @@
 """The order in which images are shown, and their batches."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
@@ -30,6 +30,10 @@ class Batch:
     unreadable: list[int]
     places: list[int]
     size: int
+
+    def pin_memory(self) -> "Batch":
+        """For DataLoader: a GPU copies from pinned memory while it computes."""
+        return replace(self, images=self.images.pin_memory())
 
 
 _Sample = tuple[int, Tensor | None, str, bool]  # number, image, label, whether the number's own image could be read
@@ -141,10 +145,12 @@ def load_batches(
     labelled: bool,
     workers: int,
     limit: int | None = None,
+    pinned: bool = False,
 ) -> DataLoader[Batch]:
     """Read the batches named by `batches`, in order, decoded to `size`, with `workers` processes (0: this one).
 
-    limit: policy `released`: a broken image, or a label of so many characters, gives way to the next sample that fits."""
+    limit: policy `released`: a broken image, or a label of so many characters, gives way to the next sample that fits.
+    pinned: for a GPU."""
     collate = partial(_collate, first=0, size=None)
     if isinstance(batches, ShuffledBatches):
         collate = partial(_collate, first=batches.share.start, size=sum(batches.sizes))
@@ -154,6 +160,8 @@ def load_batches(
         collate_fn=collate,
         num_workers=workers,
         worker_init_fn=leave_signals,
+        pin_memory=pinned,
+        prefetch_factor=4 if workers else None,
     )
 
 

@@ -340,12 +340,14 @@ class Finetune(TrainingRun, RecognizerModel):
 
 
 class Evaluate(Closed):
-    """One evaluation: greedy reading of every image of every subset, scored under one protocol and label policy."""
+    """One evaluation: every image of every subset is read, greedily or with so many `beams`, and scored under one protocol and
+    label policy."""
 
     subsets: Annotated[dict[str, Data], Field(min_length=1)]
     protocol: Literal["waics", "case_sensitive", "alnum_case_sensitive", "chinese", "openocr"] = "waics"
     labels: Labels = "strict"
     batch: PositiveInt = 256
+    beams: Annotated[int, Field(ge=1, le=64)] = 1
     precision: Precision
 
     @field_validator("subsets")

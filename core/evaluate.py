@@ -16,9 +16,9 @@ from core.recognizer import Recognizer
 from core.released import read_recognizer
 
 
-def read_batch(model: Recognizer, images: torch.Tensor) -> list[tuple[str, float]]:
+def read_batch(model: Recognizer, images: torch.Tensor, beams: int = 1) -> list[tuple[str, float]]:
     """(B, 3, H, W) in [-1, 1] -> text, and confidence: the product of its characters' probabilities and EOS's."""
-    tokens, probabilities = model.read(images)
+    tokens, probabilities = model.read(images) if beams == 1 else model.search(images, beams)
     ends = tokens == model.charset.eos
     ended = ends.cumsum(1) - ends.long()  # EOS itself still counts
     confidences = torch.where(ended > 0, 1.0, probabilities).prod(1).tolist()
@@ -26,11 +26,11 @@ def read_batch(model: Recognizer, images: torch.Tensor) -> list[tuple[str, float
 
 
 def read_images(
-    model: Recognizer, images: WordImages, batch: int, precision: Precision, machine: Machine, name: str
+    model: Recognizer, images: WordImages, batch: int, precision: Precision, machine: Machine, name: str, beams: int = 1
 ) -> tuple[list[Reading], Dropped]:
-    """Greedy readings of every image, in order, and what could not be read or labelled. Raises Interrupted.
+    """Readings of every image, in order, and what could not be read or labelled; greedy ones, or of so many beams.
 
-    Each process reads its own share of the batches; all return the whole."""
+    Each process reads its own share of the batches; all return the whole. Raises Interrupted."""
     model.eval()
     readings: list[Reading] = []
     dropped = Dropped()
@@ -39,7 +39,8 @@ def read_images(
     starts = range(0, len(chosen), batch)[machine.team.rank :: machine.team.size]  # batches as they are with one process
     order = [chosen[np.arange(start, min(start + batch, len(chosen)))].tolist() for start in starts]
     started = time.monotonic()
-    parts = iter(load_batches(images, model.config.encoder.image, order, labelled=True, workers=machine.readers))
+    size, pinned = model.config.encoder.image, machine.device.type == "cuda"
+    parts = iter(load_batches(images, size, order, labelled=True, workers=machine.readers, pinned=pinned))
     for _ in range(-(-len(chosen) // (batch * machine.team.size))):  # as often in each process, for they stop together
         (stopping,) = machine.team.totals(int(machine.team.leads and machine.should_stop()))
         if stopping:
@@ -49,7 +50,7 @@ def read_images(
         read: list[tuple[str, float]] = []
         if part.indices:
             with autocast(machine.device, precision):
-                read = read_batch(model, normalise(to_unit(part.images, machine.device)))
+                read = read_batch(model, normalise(to_unit(part.images, machine.device)), beams)
         for index, label, (text, confidence) in zip(part.indices, part.labels, read, strict=True):
             dropped.over_long += len(label) >= max_length
             dropped.unknown_characters += bool(charset.unknown_in(label))
@@ -86,7 +87,7 @@ def evaluate(
     metrics: dict[str, object] = {"protocol": protocol.name, "labels": config.labels, "protocol_statement": statement}
     counts, drops, readings = {}, {}, {}
     for name, images in subsets.items():
-        readings[name], dropped = read_images(model, images, config.batch, config.precision, machine, name)
+        readings[name], dropped = read_images(model, images, config.batch, config.precision, machine, name, config.beams)
         if config.labels == "released":
             readings[name], dropped.replaced = as_released(readings[name], model.charset, model.config.max_length)
         result = count(readings[name], protocol)

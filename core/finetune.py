@@ -10,6 +10,7 @@ import torch
 from core import checkpoint
 from core.augmentation import augment, draw
 from core.batches import Batch, load_batches, normalise, to_unit
+from core.compiled import compile_for
 from core.config import Finetune
 from core.data import Dropped, WordImages
 from core.errors import UserError
@@ -65,6 +66,7 @@ class FinetuneTask:
     def __init__(self, config: Finetune, model: Recognizer, validation: WordImages | None, machine: Machine) -> None:
         self.config, self.validation, self.machine = config, validation, machine
         self.model = model.to(machine.device).train()
+        compile_for(machine.device, self.model)
         self.network = machine.team.distribute(self.model)
         self.validated: dict[str, float] = {}
         self.read_right: list[list[bool]] = []  # of each validation root, image by image
@@ -123,7 +125,8 @@ def finetune(
     training = Training(task, config, training_groups(config, images, unusable), folder, machine)
     limit = length_limit(config) if config.labels == "released" else None
     size, readers = config.encoder.image, machine.readers
-    training.run(load_batches(images, size, training.order(), labelled=True, workers=readers, limit=limit))
+    pinned = machine.device.type == "cuda"
+    training.run(load_batches(images, size, training.order(), labelled=True, workers=readers, limit=limit, pinned=pinned))
     if machine.team.leads:
         checkpoint.save(folder / MODEL, artefact(model), {"stage": "finetune", "config": config.model_dump(mode="json")})
     dropped.unreadable = training.unreadable

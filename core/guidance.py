@@ -5,7 +5,8 @@ decisions on any device. Which operations, how often and how far follow `medium`
 speed: the operations run in one fixed order, on the image already resized, and colours turn in YIQ. Weak keeps cropping and
 rotation; strong turns medium's ranges up by half (all but solarise's threshold, grey's share and the sharpening's lightness).
 Steady has medium's colours and half of its geometry, without rotation, so that a window of one view shows the same characters
-as that window of another.
+as that window of another. Beside views made image by image, in random order, at the source's size, medium's are 0.025 to 0.03
+(of 1) brighter and keep a fifth to a half more gradient, for they are sampled once (tests/test_guidance_statistics.py).
 """
 
 import math

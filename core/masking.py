@@ -1,5 +1,8 @@
 """Which patches stay visible: pure functions of a generator. Every image of a batch keeps equally many."""
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,22 +26,29 @@ def block_mask(batch: int, grid: tuple[int, int], ratio: float, *, generator: to
     one is cut, row by row, where the count is full."""
     rows, columns = grid
     hidden_count = rows * columns - visible_count(rows * columns, ratio)
-    visible = torch.empty(batch, rows * columns - hidden_count, dtype=torch.long)
+    visible = np.empty((batch, rows * columns - hidden_count), dtype=np.int64)
+    draws = _quadruples(generator)
     for image in range(batch):
-        hidden = torch.zeros(rows, columns, dtype=torch.bool)
-        while (missing := hidden_count - int(hidden.sum())) > 0:
-            area, aspect, top, left = torch.rand(4, generator=generator).tolist()
+        hidden, missing = np.zeros((rows, columns), dtype=bool), hidden_count
+        while missing:
+            area, aspect, top, left = next(draws)
             size = max(1.0, area * hidden_count / 2)
             ratio_of_sides = 3 ** (2 * aspect - 1)
             height = min(rows, max(1, round((size * ratio_of_sides) ** 0.5)))
             width = min(columns, max(1, round((size / ratio_of_sides) ** 0.5)))
             y, x = int(top * (rows - height + 1)), int(left * (columns - width + 1))
-            rectangle = torch.zeros_like(hidden)
-            rectangle[y : y + height, x : x + width] = True
-            new = (rectangle & ~hidden).flatten().nonzero()[:missing, 0]
-            hidden.view(-1)[new] = True
-        visible[image] = (~hidden).flatten().nonzero()[:, 0]
-    return visible
+            rectangle = hidden[y : y + height, x : x + width]
+            new = np.flatnonzero(~rectangle)[:missing]
+            rectangle.flat[new] = True
+            missing -= len(new)
+        visible[image] = np.flatnonzero(~hidden)
+    return torch.from_numpy(visible)
+
+
+def _quadruples(generator: torch.Generator) -> Iterator[list[float]]:
+    """Four uniform draws at a time, without end; made many at a time, for each call takes longer than its draws."""
+    while True:
+        yield from torch.rand(256, 4, generator=generator).tolist()
 
 
 def stroke_density(images: Tensor, patch: tuple[int, int]) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from core import checkpoint
 from core.batches import Batch, load_batches, normalise, to_unit
+from core.compiled import compile_for
 from core.config import ContrastivePretrain, Pretrain, PretrainModel
 from core.data import WordImages
 from core.errors import UserError
@@ -54,6 +55,7 @@ class PretrainTask:
         self.config, self.device = config, machine.device
         self.model = model.to(machine.device).train()
         self.model.target.eval()
+        compile_for(machine.device, self.model)
         self.network = machine.team.distribute(self.model)
 
     def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
@@ -88,6 +90,7 @@ class ContrastTask:
         torch.manual_seed(derive_seed(config.seed, "pretrain", "weights"))
         self.config, self.device = config, machine.device
         self.model = SeqCLR(config.encoder, config.contrast, machine.team).to(machine.device).train()
+        compile_for(machine.device, self.model)
         self.network = machine.team.distribute(self.model)
 
     def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
@@ -128,7 +131,8 @@ def pretrain(
     else:
         task = PretrainTask(config, make_model(config, teacher), machine)
     training = Training(task, config, training_groups(config, images, ()), folder, machine)
-    training.run(load_batches(images, config.encoder.image, training.order(), labelled=False, workers=machine.readers))
+    size, order, pinned = config.encoder.image, training.order(), machine.device.type == "cuda"
+    training.run(load_batches(images, size, order, labelled=False, workers=machine.readers, pinned=pinned))
     if machine.team.leads:
         checkpoint.save(folder / MODEL, artefact(task.model), {"stage": "pretrain", "config": config.model_dump(mode="json")})
     dropped = {"unreadable": len(training.unreadable), "filtered": len(images.left_out)}

@@ -77,7 +77,10 @@ class Cache:
 
     def __init__(self, like: Tensor, rows: int, length: int) -> None:
         """like: (_, _, 1, H, K), whose heads, width, type and device are taken."""
-        self.keys, self.values = (like.new_empty(rows, length, *like.shape[2:]) for _ in range(2))
+        _, _, _, heads, features = like.shape
+        self.keys, self.values = (
+            like.new_empty(rows, 1, heads, length, features).permute(0, 3, 1, 2, 4) for _ in range(2)
+        )  # in memory head by head, as attention reads them
         self.filled = 0
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,7 +136,10 @@ class Recognizer(nn.Module):
     def _look(self, images: Tensor, beams: int) -> tuple[list[tuple[Tensor, Tensor]], list[Cache]]:
         """Each layer's keys and values of the images, and its empty cache."""
         image = self.bridge(self.encoder(images))
-        sources = [layer.cross_attention.keys_values(image) for layer in self._stack()]
+        sources = []
+        for layer in self._stack():
+            keys, values = layer.cross_attention.keys_values(image)
+            sources.append((_head_by_head(keys), _head_by_head(values)))
         return sources, [Cache(keys, len(images) * beams, self.config.max_length) for keys, _ in sources]
 
     def _next(self, token: Tensor, sources: list[tuple[Tensor, Tensor]], caches: list[Cache]) -> Tensor:
@@ -191,6 +197,11 @@ class Recognizer(nn.Module):
             if bool(ended[:, 0].all()):  # the others can only become less likely
                 break
         return tokens[:, 0], gains[:, 0].exp()
+
+
+def _head_by_head(projected: Tensor) -> Tensor:
+    """The same (B, M, 1, H, K), laid out in memory as attention reads it; worth it where it is read many times."""
+    return projected.permute(0, 2, 3, 1, 4).contiguous().permute(0, 3, 1, 2, 4)
 
 
 def _of(beams: Tensor, parents: Tensor) -> Tensor:

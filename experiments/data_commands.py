@@ -50,7 +50,7 @@ def _find(names: Sequence[str]) -> tuple[list[tuple[str | None, list[str]]], lis
     return found, missing
 
 
-def _present(name: str) -> list[str]:
+def present_roots(name: str) -> list[str]:
     """The LMDB folders that a name or folder stands for. Raises UserError if there is none."""
     found, missing = _find([name])
     if missing:
@@ -215,7 +215,7 @@ def overlap_command(arguments: argparse.Namespace) -> int:
     threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
     if not 0 <= threshold < BITS // 2:
         raise UserError(f"--threshold {threshold}: of {BITS} bits, unrelated images differ in about half; 0 to {BITS // 2 - 1}")
-    train, test = _present(arguments.train), _present(arguments.test)
+    train, test = present_roots(arguments.train), present_roots(arguments.test)
     hashes = []
     for roots in (train, test):
         with progress_bar(f"hashing {', '.join(roots)}", len(WordImages(roots))) as show:
@@ -260,7 +260,7 @@ def charset_command(arguments: argparse.Namespace) -> int:
     from core.text import Charset, count_characters
 
     found = count_characters(
-        label for label in WordImages([root for name in arguments.roots for root in _present(name)]).labels() if label
+        label for label in WordImages([root for name in arguments.roots for root in present_roots(name)]).labels() if label
     )
     if not found:
         raise UserError(f"{', '.join(arguments.roots)}: no labels here, so no characters")

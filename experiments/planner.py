@@ -120,16 +120,16 @@ class Planner:
     def _check_files(self, config: StageConfig, inputs: dict[str, str]) -> None:
         """Raise UserError if a checkpoint or filter list that is there is not what it is taken for."""
         files = {role: Path(name.removeprefix("file:")) for role, name in inputs.items() if name.startswith("file:")}
-        filters = [Path(expand(path)) for paths in filters_of(config).values() for path in paths]
-        if not files and not filters:
-            return  # most often; a plan without files needs no torch
-        from core.data import read_filters
-        from core.released import check_encoder
-
         for role, path in files.items():
             if not isinstance(config, Evaluate) and path.is_file():
+                from core.released import check_encoder  # needs torch, which most plans do without
+
                 check_encoder(path, config.encoder, _own_table(role, config))
-        read_filters(str(path) for path in filters if path.is_file())
+        filters = [Path(expand(path)) for paths in filters_of(config).values() for path in paths]
+        if there := [str(path) for path in filters if path.is_file()]:
+            from core.data import read_filters
+
+            read_filters(there)
 
     def _add(self, stage: str, config: StageConfig, inputs: dict[str, str], recipe: Recipe, row: str) -> str:
         roots = {
