@@ -163,18 +163,21 @@ def measure_feeding(work: Work) -> list[Row]:
     return [Row("feeding", case, "ours, bf16", "images", batch, spent, {"share of time waiting for data": share})]
 
 
-KINDS = {  # of PyTorch's operators
-    "matrix products": ("aten::mm", "aten::addmm"),
-    "attention: products": ("aten::bmm", "aten::_scaled_dot", "aten::_flash", "aten::_efficient"),
-    "attention: softmax": ("aten::_softmax",),
-    "dropout's random numbers": ("aten::random_", "aten::ge", "aten::bernoulli"),
-    "copies and changes of type": ("aten::copy_", "aten::cat", "aten::clone", "aten::_to_copy", "aten::index"),
-    "GELU": ("aten::gelu",),
-    "layer norms": ("aten::native_layer_norm",),
-    "guidance views' warp": ("aten::grid_sampler", "aten::upsample", "aten::mkldnn_convolution"),
-    "sums and products by element": ("aten::add", "aten::mul", "aten::sub", "aten::sum", "aten::div", "aten::masked_fill"),
-    "optimiser": ("aten::_fused_adamw_",),
+KINDS = {  # of PyTorch's operators, by name; in place and backward ones are the same kind
+    "matrix products": ("mm", "addmm"),
+    "attention: products": ("bmm", "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention"),
+    "attention: softmax": ("_softmax", "_softmax_backward_data"),
+    "dropout's random numbers": ("random", "ge", "bernoulli"),
+    "copies and changes of type": ("copy", "cat", "clone", "index", "fill", "slice_backward"),
+    "GELU": ("gelu",),
+    "layer norms": ("native_layer_norm",),
+    "sums and products by element": ("add", "mul", "sub", "sum", "div", "masked_fill", "where"),
+    "optimiser": ("_fused_adamw",),
 }
+
+
+def _plain_name(operator: str) -> str:
+    return operator.removeprefix("aten::").removesuffix("_backward").rstrip("_")
 
 
 def measure_profile(work: Work) -> list[Row]:
@@ -190,7 +193,7 @@ def measure_profile(work: Work) -> list[Row]:
     clock = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     spent = {event.key: getattr(event, clock) / 1e6 for event in found.key_averages()}
     whole = sum(spent.values())
-    kinds = {kind: sum(spent[key] for key in spent if key.startswith(names)) for kind, names in KINDS.items()}
+    kinds = {kind: sum(spent[key] for key in spent if _plain_name(key) in names) for kind, names in KINDS.items()}
     kinds["all else"] = whole - sum(kinds.values())
     case = f"pre-training, {work.name}, batch {batch}, bf16"
     return [
