@@ -60,7 +60,7 @@ class _Piecewise(torch.autograd.Function):
             for rows, source in _pieces(draw, queries, keys):
                 weights = _weights(queries[rows] * _scale(queries), keys[rows], mask, rows)
                 if source is not None:
-                    weights.mul_(_factors(weights, dropout, source)).mul_(1 / (1 - dropout))
+                    _drop(weights, _factors(weights, dropout, source), dropout)
                 mixed[rows].copy_((weights @ values[rows]).transpose(1, 2))
         ctx.save_for_backward(mixed, *projected)
         return mixed
@@ -79,8 +79,8 @@ class _Piecewise(torch.autograd.Function):
                 dropped = weights
                 if source is not None:
                     factors = _factors(weights, ctx.dropout, source)
-                    dropped = (weights * factors).mul_(1 / (1 - ctx.dropout))
-                    change.mul_(factors).mul_(1 / (1 - ctx.dropout))
+                    dropped = _drop(weights.clone(), factors, ctx.dropout)
+                    _drop(change, factors, ctx.dropout)
                 to_values[rows].copy_(dropped.transpose(2, 3) @ gradient)
                 shared = (gradient * mixed[rows].transpose(1, 2)).sum(-1, keepdim=True, dtype=torch.float)
                 change.sub_(shared.to(change.dtype)).mul_(weights)  # softmax's derivative
@@ -101,6 +101,11 @@ def _weights(scaled: Tensor, keys: Tensor, mask: Tensor | None, rows: slice) -> 
 def _factors(weights: Tensor, dropout: float, source: torch.Generator) -> Tensor:
     """0 for the weights that are dropped, 1 for the others; in their own type, in which a product is quickest."""
     return kept(weights.shape, dropout, source).to(weights.dtype)
+
+
+def _drop(values: Tensor, factors: Tensor, dropout: float) -> Tensor:
+    """In place; those kept become so much larger that the expectation stays."""
+    return values.mul_(factors).mul_(1 / (1 - dropout))
 
 
 def _pieces(draw: Draw | None, queries: Tensor, keys: Tensor) -> Iterator[tuple[slice, torch.Generator | None]]:

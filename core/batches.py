@@ -32,7 +32,7 @@ class Batch:
     size: int
 
     def pin_memory(self) -> "Batch":
-        """For DataLoader: a GPU copies from pinned memory while it computes."""
+        """As DataLoader asks of what it is to pin."""
         return replace(self, images=self.images.pin_memory())
 
 
@@ -150,7 +150,7 @@ def load_batches(
     """Read the batches named by `batches`, in order, decoded to `size`, with `workers` processes (0: this one).
 
     limit: policy `released`: a broken image, or a label of so many characters, gives way to the next sample that fits.
-    pinned: for a GPU."""
+    pinned: into memory that a GPU copies from while it computes."""
     collate = partial(_collate, first=0, size=None)
     if isinstance(batches, ShuffledBatches):
         collate = partial(_collate, first=batches.share.start, size=sum(batches.sizes))

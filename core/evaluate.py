@@ -39,8 +39,8 @@ def read_images(
     starts = range(0, len(chosen), batch)[machine.team.rank :: machine.team.size]  # batches as they are with one process
     order = [chosen[np.arange(start, min(start + batch, len(chosen)))].tolist() for start in starts]
     started = time.monotonic()
-    size, pinned = model.config.encoder.image, machine.device.type == "cuda"
-    parts = iter(load_batches(images, size, order, labelled=True, workers=machine.readers, pinned=pinned))
+    size = model.config.encoder.image
+    parts = iter(load_batches(images, size, order, labelled=True, workers=machine.readers, pinned=machine.pinned))
     for _ in range(-(-len(chosen) // (batch * machine.team.size))):  # as often in each process, for they stop together
         (stopping,) = machine.team.totals(int(machine.team.leads and machine.should_stop()))
         if stopping:

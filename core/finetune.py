@@ -124,9 +124,9 @@ def finetune(
     task = FinetuneTask(config, model, validation, machine)
     training = Training(task, config, training_groups(config, images, unusable), folder, machine)
     limit = length_limit(config) if config.labels == "released" else None
-    size, readers = config.encoder.image, machine.readers
-    pinned = machine.device.type == "cuda"
-    training.run(load_batches(images, size, training.order(), labelled=True, workers=readers, limit=limit, pinned=pinned))
+    size, order, readers = config.encoder.image, training.order(), machine.readers
+    parts = load_batches(images, size, order, labelled=True, workers=readers, limit=limit, pinned=machine.pinned)
+    training.run(parts)
     if machine.team.leads:
         checkpoint.save(folder / MODEL, artefact(model), {"stage": "finetune", "config": config.model_dump(mode="json")})
     dropped.unreadable = training.unreadable

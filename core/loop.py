@@ -61,6 +61,11 @@ class Machine:
     team: Team = ALONE
     on_progress: Callable[[Progress], None] = lambda progress: None
 
+    @property
+    def pinned(self) -> bool:
+        """Whether batches are read into pinned memory, from which a GPU copies while it computes."""
+        return self.device.type == "cuda"
+
 
 class Task(Protocol):
     """What a stage brings to the loop."""

@@ -131,8 +131,8 @@ def pretrain(
     else:
         task = PretrainTask(config, make_model(config, teacher), machine)
     training = Training(task, config, training_groups(config, images, ()), folder, machine)
-    size, order, pinned = config.encoder.image, training.order(), machine.device.type == "cuda"
-    training.run(load_batches(images, size, order, labelled=False, workers=machine.readers, pinned=pinned))
+    size, order = config.encoder.image, training.order()
+    training.run(load_batches(images, size, order, labelled=False, workers=machine.readers, pinned=machine.pinned))
     if machine.team.leads:
         checkpoint.save(folder / MODEL, artefact(task.model), {"stage": "pretrain", "config": config.model_dump(mode="json")})
     dropped = {"unreadable": len(training.unreadable), "filtered": len(images.left_out)}

@@ -75,19 +75,7 @@ def bench_command(arguments: argparse.Namespace) -> int:
 
 def measurement(name: str, results: Path) -> "Callable[[Work], list[Row]]":
     """What measures the thing of that name."""
-    from experiments.bench import inputs, limits, reading, start, team, training
-
-    def views(work: "Work") -> "list[Row]":
-        from core.data import decode
-        from experiments.bench.views import view_grid
-
-        images = work.images()
-        pictures = [picture for number in range(8) if (picture := decode(images.raw(number) or b"")) is not None]
-        path = results / "bench" / "views.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        view_grid(pictures, 0, path)
-        print(f"{path}: guidance views made in a batch beside those made image by image", file=sys.stderr)
-        return []
+    from experiments.bench import inputs, limits, reading, start, team, training, views
 
     return {
         "limits": limits.measure_limits,
@@ -101,7 +89,7 @@ def measurement(name: str, results: Path) -> "Callable[[Work], list[Row]]":
         "agreement": training.measure_agreement,
         "team": team.measure_team,
         "index": inputs.measure_index,
-        "views": views,
+        "views": lambda work: views.show_views(work, results / "bench" / "views.png"),
     }[name]
 
 

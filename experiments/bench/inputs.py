@@ -54,7 +54,8 @@ def _on_one_core(work: Work) -> list[Row]:
         random = np.random.default_rng(0)
         for number in range(count):
             picture = decode(images.raw(number) or b"")
-            assert picture is not None
+            if picture is None:
+                continue
             clean = picture.resize(size[::-1], Image.Resampling.BICUBIC)
             normalise(torch.from_numpy(np.array(clean)).permute(2, 0, 1).float() / 255)
             normalise(per_image_view(picture, size, random))

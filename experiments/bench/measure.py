@@ -57,6 +57,11 @@ def times_as_fast(ours: Sequence[float], other: Sequence[float]) -> float:
     return median(b / a for a, b in zip(ours, other, strict=True))
 
 
+def share_of(limit: Sequence[float], limit_operations: float, ours: Sequence[float], our_operations: float) -> float:
+    """The rate of operations, as a share of the limit's in the same turns."""
+    return times_as_fast(ours, limit) * our_operations / limit_operations
+
+
 def rows(what: str, case: str, unit: str, count: float, seconds: Mapping[str, list[float]], against: str) -> list[Row]:
     """A row for each path, with its ratio to the path `against`."""
     return [

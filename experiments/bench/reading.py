@@ -12,8 +12,8 @@ from core.cost import cost
 from core.loop import autocast
 from core.recognizer import Recognizer
 from experiments.bench.limits import product
-from experiments.bench.measure import Row, rows, take_turns, times_as_fast
-from experiments.bench.work import Work, pictures
+from experiments.bench.measure import Row, rows, share_of, take_turns, times_as_fast
+from experiments.bench.work import Work
 
 BATCH, BEAMS = 32, 5
 
@@ -50,7 +50,7 @@ def _within(way: Callable[[], object], device: torch.device, precision: Precisio
 def measure_reading(work: Work) -> list[Row]:
     """Images/s of each way to read; of the encoder alone; and of the matrix product's rate."""
     model = make_reader(work)
-    images = pictures(work.encoder.image, 4 if work.quick else BATCH).to(work.device) * 2 - 1
+    images = torch.rand(4 if work.quick else BATCH, 3, *work.encoder.image).to(work.device) * 2 - 1  # whatever they show
     device = torch.device(work.device)
 
     @torch.inference_mode()
@@ -60,10 +60,11 @@ def measure_reading(work: Work) -> list[Row]:
     paths: dict[str, Callable[[], object]] = {"plain": lambda: plain_read(model, images)}
     precisions: tuple[Precision, ...] = ("fp32", "bf16")
     for precision in precisions:
-        ways: dict[str, Callable[[], object]] = {"encoder alone": encode, "greedy": lambda: model.read(images)}
-        if hasattr(model, "search"):
-            ways["beam search, width 5"] = lambda: model.search(images, BEAMS)
-
+        ways: dict[str, Callable[[], object]] = {
+            "encoder alone": encode,
+            "greedy": lambda: model.read(images),
+            f"beam search, width {BEAMS}": lambda: model.search(images, BEAMS),
+        }
         paths |= {f"{name}, {precision}": partial(_within, way, device, precision) for name, way in ways.items()}
     limit, operations = product(work.device, "bf16")
     seconds = take_turns(paths | {"limit": limit}, 2 if work.quick else 3, work.device)
@@ -76,9 +77,7 @@ def measure_reading(work: Work) -> list[Row]:
         if row.path.startswith("greedy"):
             row.ratios["of the encoder's speed"] = times_as_fast(row.seconds, seconds[f"encoder alone, {within}"])
         if row.path == "greedy, bf16":
-            row.ratios["of the bf16 matrix product's rate"] = times_as_fast(
-                [one / whole for one in row.seconds], [one / operations for one in seconds["limit"]]
-            )
+            row.ratios["of the bf16 matrix product's rate"] = share_of(seconds["limit"], operations, row.seconds, whole)
         if row.path.startswith("beam"):
             row.ratios["times greedy's cost"] = times_as_fast(seconds[f"greedy, {within}"], row.seconds)
     return found

@@ -8,11 +8,13 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
 
 from core.cost import pretrain_cost
 from core.lmim import LMIM
 from core.loop import autocast
+from core.masking import random_mask
+from core.randomness import generator
+from core.team import join_team, synchronised
 from experiments.bench.measure import Row, take_turns
 from experiments.bench.work import Work
 
@@ -47,25 +49,21 @@ def measure_team(work: Work) -> list[Row]:
 def _member(rank: int, port: int, work: Work, folder: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo")
-    batch = max(1, work.batches[0] // 2)
-    config = work.pretrain(batch, "bf16")
     torch.manual_seed(0)
-    network = DistributedDataParallel(LMIM(config).train(), gradient_as_bucket_view=True)
-    images, visible = torch.rand(batch, 3, *config.encoder.image), torch.arange(51).expand(batch, -1)
+    batch, device = max(1, work.batches[0] // 2), torch.device("cpu")
+    config = work.pretrain(batch, "bf16")
+    visible = random_mask(batch, config.encoder.patches, config.mask.ratio, generator=generator("team"))
+    images = torch.rand(batch, 3, *config.encoder.image)
+    with join_team(device) as team:
+        network = team.distribute(LMIM(config).train())
 
-    def step() -> None:
-        with autocast(torch.device("cpu"), "bf16"):
-            network(images, images, visible).loss.backward()
+        def step(exchanged: bool) -> None:
+            with synchronised(network, exchanged), autocast(device, "bf16"):
+                network(images, images, visible).loss.backward()
 
-    def alone() -> None:
-        with network.no_sync():
-            step()
-
-    seconds = take_turns({"exchange": step, "no exchange": alone}, work.repetitions)
-    if rank == 0:
-        torch.save(seconds, Path(folder) / "seconds.pt")
-    torch.distributed.destroy_process_group()
+        seconds = take_turns({"exchange": lambda: step(True), "no exchange": lambda: step(False)}, work.repetitions)
+        if team.leads:
+            torch.save(seconds, Path(folder) / "seconds.pt")
 
 
 def estimate(work: Work, gpus: int) -> Row:

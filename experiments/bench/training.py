@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.augmentation import augment
@@ -29,7 +29,7 @@ from core.pretrain import make_model as make_lmim
 from core.randomness import generator
 from core.recognizer import Recognizer, reading_loss
 from experiments.bench.limits import product
-from experiments.bench.measure import Row, peak_memory, rows, take_turns, times_as_fast
+from experiments.bench.measure import Row, peak_memory, rows, share_of, take_turns
 from experiments.bench.per_image import per_image_view
 from experiments.bench.work import Work
 
@@ -42,7 +42,7 @@ def config_of(work: Work, stage: str, batch: int, precision: Precision) -> Pretr
 
 def our_training(config: Pretrain | Finetune, work: Work) -> Training:
     """The very loop of a run; it writes nothing."""
-    machine = Machine(torch.device(work.device))
+    machine = Machine(torch.device(work.device), readers=0 if work.device == "cpu" else 14)
     if isinstance(config, Pretrain):
         task: PretrainTask | FinetuneTask = PretrainTask(config, make_lmim(config, None), machine)
     else:
@@ -68,19 +68,19 @@ def our_step(work: Work, stage: str, batch: int, precision: Precision) -> Callab
 def plain_step(work: Work, stage: str, batch: int) -> Callable[[], object]:
     """The same step as one writes it first: fp32, unfused attention, the optimiser by parameter, images one by one."""
     config, images = config_of(work, stage, batch, "fp32"), work.batch(batch)
-    model = (make_lmim(config, None) if isinstance(config, Pretrain) else make_recognizer(config, None)).to(work.device).train()
+    model: nn.Module
+    if isinstance(config, Pretrain):
+        model = lmim = make_lmim(config, None).to(work.device).train()
+        loss_of = partial(plain_pretraining, lmim, images, config)
+    else:
+        model = recognizer = make_recognizer(config, None).to(work.device).train()
+        loss_of = partial(plain_reading_loss, recognizer, images)
     groups = parameter_groups(model, config.optimiser, config.encoder.depth)
     optimiser = torch.optim.AdamW(groups, lr=RATE, betas=config.optimiser.betas, foreach=False)
 
     def step() -> None:
         with sdpa_kernel(SDPBackend.MATH):
-            if isinstance(config, Pretrain):
-                assert isinstance(model, LMIM)
-                loss = plain_pretraining(model, images, config)
-            else:
-                assert isinstance(model, Recognizer)
-                loss = plain_reading_loss(model, images)
-            loss.backward()
+            loss_of().backward()
         optimiser.step()
         optimiser.zero_grad()
 
@@ -127,8 +127,8 @@ def _steps_of(work: Work, stage: str, batch: int) -> list[Row]:
     found = rows(stage, f"{work.name}, batch {batch}", "images", batch, {name: seconds[name] for name in paths}, "plain")
     for row in found:
         precision: Precision = "bf16" if row.path.endswith("bf16") else "fp32"
-        per_operation = [one / products[precision][1] for one in seconds[f"limit, {precision}"]]
-        share = times_as_fast([one / operations for one in row.seconds], per_operation)
+        limit = seconds[f"limit, {precision}"]
+        share = share_of(limit, products[precision][1], row.seconds, operations)
         row.ratios[f"of the {precision} matrix product's rate"] = share
     return [replace(row, memory_mb=memory.get(row.path)) for row in found]
 
@@ -145,8 +145,9 @@ def measure_feeding(work: Work) -> list[Row]:
     config = work.pretrain(batch, "bf16")
     steps = 3 if work.device == "cpu" else 30
     training = our_training(config, work)
-    readers = 0 if work.device == "cpu" else 14
-    parts = iter(load_batches(work.images(), config.encoder.image, training.order(), labelled=False, workers=readers))
+    machine, size, order = training.machine, config.encoder.image, training.order()
+    read = load_batches(work.images(), size, order, labelled=False, workers=machine.readers, pinned=machine.pinned)
+    parts = iter(read)
     waited, spent = [], []
     for step in range(steps + 1):
         started = time.perf_counter()
@@ -159,7 +160,7 @@ def measure_feeding(work: Work) -> list[Row]:
             waited.append(ready - started)
             spent.append(time.perf_counter() - started)
     share = sum(waited) / sum(spent)
-    case = f"{work.name}, batch {batch}, {readers} readers"
+    case = f"{work.name}, batch {batch}, {machine.readers} readers"
     return [Row("feeding", case, "ours, bf16", "images", batch, spent, {"share of time waiting for data": share})]
 
 
@@ -168,7 +169,7 @@ KINDS = {  # of PyTorch's operators, by name; in place and backward ones are the
     "attention: products": ("bmm", "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention"),
     "attention: softmax": ("_softmax", "_softmax_backward_data"),
     "dropout's random numbers": ("random", "ge", "bernoulli"),
-    "copies and changes of type": ("copy", "cat", "clone", "index", "fill", "slice_backward"),
+    "copies and changes of type": ("copy", "cat", "clone", "index", "fill"),
     "GELU": ("gelu",),
     "layer norms": ("native_layer_norm",),
     "sums and products by element": ("add", "mul", "sub", "sum", "div", "masked_fill", "where"),

@@ -1,5 +1,6 @@
 """Guidance views to look at: made in a batch (`core/guidance.py`) beside those made image by image."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,26 @@ from PIL import Image
 from torch import Tensor
 
 from analysis.style import PAGE, bare, styled
-from core.data import resize
+from core.data import decode, resize
 from core.files import atomic_path
 from core.guidance import STRENGTHS, draw_view, guidance_view
 from core.randomness import generator
+from experiments.bench.measure import Row
 from experiments.bench.per_image import per_image_view
+from experiments.bench.work import Work
 
 SIZE = (32, 128)
 EACH = 4  # views of a word, made either way
+
+
+def show_views(work: Work, path: Path) -> list[Row]:
+    """Draw the grid of the first eight images; nothing is measured."""
+    images = work.images()
+    pictures = [picture for number in range(8) if (picture := decode(images.raw(number) or b"")) is not None]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    view_grid(pictures, 0, path)
+    print(f"{path}: guidance views made in a batch beside those made image by image", file=sys.stderr)
+    return []
 
 
 @styled()

@@ -1,15 +1,12 @@
 """What is measured: the models and images of the paper's work, or tiny ones for a check that everything works."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import torch
-
 from core import synthetic
-from core.batches import Batch
+from core.batches import Batch, load_batches
 from core.config import (
     Alignment,
     Data,
@@ -27,6 +24,7 @@ from core.config import (
     TextDecoder,
 )
 from core.data import WordImages
+from core.errors import UserError
 
 _place = TemporaryDirectory(prefix="bench-")  # goes with the process
 
@@ -90,13 +88,13 @@ class Work:
         return WordImages([self.data])
 
     def batch(self, size: int) -> Batch:
-        """The first images, again where there are fewer; with their labels."""
+        """The first images, again where there are fewer; with their labels. Raises UserError if one cannot be decoded."""
         images = self.images()
         numbers = [number % len(images) for number in range(size)]
-        decoded = [images.image(number, self.encoder.image) for number in numbers]
-        assert all(one is not None for one in decoded), f"{self.data}: an image cannot be decoded; name other data"
-        labels = [(images.label(number) or "word")[:20] for number in numbers]
-        return Batch(torch.stack([one for one in decoded if one is not None]), numbers, labels, [], list(range(size)), size)
+        (batch,) = load_batches(images, self.encoder.image, [numbers], labelled=True, workers=0)
+        if batch.unreadable:
+            raise UserError(f"{self.data}: image {batch.unreadable[0] + 1} cannot be decoded; name other data with --data")
+        return replace(batch, labels=[(label or "word")[:20] for label in batch.labels])
 
 
 @cache
@@ -107,8 +105,3 @@ def rendered_words(count: int) -> str:
     for _ in synthetic.write(config, folder, processes=1, should_stop=lambda: False):
         pass
     return str(folder / "train")
-
-
-def pictures(size: tuple[int, int], count: int) -> torch.Tensor:
-    """(count, 3, H, W) in [0, 1]: noise, where looks do not matter."""
-    return torch.from_numpy(np.random.default_rng(0).random((count, 3, *size), dtype=np.float32))
