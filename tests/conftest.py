@@ -1,10 +1,15 @@
 """Small things that several tests need."""
 
+import core  # isort: skip  # noqa: F401  (before PyTorch: sets how idle threads wait)
+
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import lmdb
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +22,21 @@ from core.roots import COUNT_KEY, IMAGE_KEY, LABEL_KEY
 torch.set_num_threads(1)
 
 STAGE: dict[str, Any] = {"optimiser": Optimiser(base_lr=1e-3), "data": Data(roots=("none",)), "precision": "fp32", "seed": 0}
+
+
+@pytest.fixture(autouse=True)
+def _end_processes() -> Iterator[None]:
+    """Kill the processes that a test leaves behind: workers, readers and kernels that it started in this process."""
+    before = set(_descendants())
+    yield
+    for process in set(_descendants()) - before:
+        with suppress(psutil.NoSuchProcess):
+            if "resource_tracker" not in " ".join(process.cmdline()):  # serves this process until its end
+                process.kill()
+
+
+def _descendants() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
 
 
 @pytest.fixture(scope="session")

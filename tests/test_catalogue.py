@@ -1,13 +1,13 @@
 """The experiment files as a whole: every row of the paper once, shared runs shared, everything runs."""
 
 import json
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run_command
 from conftest import call
 
 from core.config import ContrastivePretrain, Evaluate, Finetune, Mask, Pretrain
@@ -212,10 +212,10 @@ def test_every_file_runs_at_smoke_scale_in_one_command_and_all_tables_are_printe
         pytest.skip(str(error))
     results = ("--scale", "smoke", "--results", str(tmp_path), "--device", "cpu")
     command = [sys.executable, "run.py", *map(str, sorted(HERE.glob("*.yaml"))), *results]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=900, stdin=subprocess.DEVNULL)
+    done = run_command(command)
     assert done.returncode == 0, done.stderr[-3000:]
     compare = [sys.executable, "run.py", "compare", *map(str, FILES), *results, "--format", "json"]
-    content = json.loads(subprocess.run(compare, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout)
+    content = json.loads(run_command(compare, check=True).stdout)
     tables = {one["table"]: one for one in content if one["table"]}
     assert sorted(tables) == [f"table{number}" for number in range(1, 9)]
     for one in content:

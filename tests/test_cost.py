@@ -1,12 +1,12 @@
 """What a run costs: the closed forms of `core/cost.py` against what the models themselves have and do."""
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import run_command
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -101,4 +101,4 @@ def test_what_computes_nothing_imports_no_torch(command: tuple[str, ...], tmp_pa
     """Its import takes seconds, which a plan must not."""
     results = [] if "--help" in command else ["--results", str(tmp_path)]
     code = "import sys, run\ntry:\n    run.main(sys.argv[1:])\nexcept SystemExit:\n    pass\nassert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code, *command, *results], cwd=REPOSITORY, check=True, capture_output=True)
+    run_command([sys.executable, "-c", code, *command, *results], check=True)

@@ -4,15 +4,14 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import lmdb
 import numpy as np
 import pytest
+from commands import run_command, started, wait_until
 from conftest import call, jpeg, write_lmdb
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -130,14 +129,12 @@ def test_a_killed_build_goes_on_with_the_same_command(tmp_path: Path) -> None:
     names = images_in(tmp_path / "in", 3000)
     (tmp_path / "in" / "gt.txt").write_text("".join(f"{name}\t{name[5:-4]}\n" for name in names))
     command = [sys.executable, "run.py", "data", "build", str(tmp_path / "in"), str(tmp_path / "out"), "--processes", "1"]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    begun, deadline = tmp_path / ".out.building" / "data.mdb", time.monotonic() + 60
-    while not (begun.exists() and begun.stat().st_size > 100_000) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    begun = tmp_path / ".out.building" / "data.mdb"
+    with started(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: begun.exists() and begun.stat().st_size > 100_000, process, pause=0.002)
+        process.kill()
     assert not (tmp_path / "out").exists()
-    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=120)
+    run_command(command, check=True)
     assert list(WordImages([str(tmp_path / "out")]).labels()) == [str(number) for number in range(1, 3001)]
     assert not begun.exists()
 
@@ -270,7 +267,7 @@ def test_one_bad_root_does_not_hide_the_others(tmp_path: Path, capsys: pytest.Ca
 def test_a_closed_pipe_ends_a_command_quietly(tmp_path: Path) -> None:
     root = write_lmdb(tmp_path / "a", [(jpeg(number), "w" * number) for number in range(1, 20)])
     command = f"{sys.executable} run.py data check {root} --json | head -c 10"
-    output = subprocess.run(command, shell=True, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    output = run_command(["sh", "-c", command])
     assert (len(output.stdout), output.stderr.count("Traceback")) == (10, 0)
 
 

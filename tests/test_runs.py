@@ -7,12 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import PATIENCE, REPOSITORY, run_command, started, wait_until
 from conftest import jpeg, write_lmdb
 
 from core.roots import fingerprint
@@ -20,7 +21,6 @@ from experiments.planner import make_plan
 from experiments.report import describe_status
 from results.store import Store
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 ONE_ROW = "title: one row\ntable: table1\nvariants: [{name: LMIM, reported: {guidance: true, alignment: true}}]\n"
 
 
@@ -29,9 +29,7 @@ def command(file: Path, results: Path, *options: str, verb: str = "run", scale: 
 
 
 def call(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments, **options), cwd=REPOSITORY, capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL
-    )
+    return run_command(command(*arguments, **options))
 
 
 def status(file: Path, results: Path, **overrides: Any) -> dict[str, dict[str, Any]]:
@@ -113,18 +111,8 @@ def test_the_same_command_again_trains_nothing(
 
 def kill_when(arguments: list[str], reached: Callable[[], bool]) -> None:
     """Start a command and kill -9 all its processes once a condition holds."""
-    process = subprocess.Popen(
-        arguments, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not reached():
-            assert process.poll() is None, "the command ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with started(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_until(reached, process, pause=0.005)
 
 
 def test_a_killed_experiment_ends_with_the_same_bits(
@@ -138,9 +126,8 @@ def test_a_killed_experiment_ends_with_the_same_bits(
         checkpoint = Path(runs[stage]["folder"]) / "checkpoint.safetensors"
         kill_when(command(experiment, results, *options), checkpoint.exists)
         assert checkpoint.exists(), f"{stage} was killed in its middle"
-        deadline = time.monotonic() + 20  # a busy machine takes a moment to end killed processes
-        while status(experiment, results)[stage]["state"] == "running" and time.monotonic() < deadline:
-            time.sleep(0.1)
+        # a busy machine takes a moment to end killed processes
+        wait_until(lambda name=stage: status(experiment, results)[name]["state"] != "running")
         assert status(experiment, results)[stage]["state"] == "preempted"
     state = Path(runs["evaluate"]["folder"]) / "state.json"
     kill_when(command(experiment, results, *options), lambda: state.exists())
@@ -155,20 +142,11 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_state_preempted(
     results = with_data_of(finished[0], tmp_path)
     options = ("--set", "finetune.optimiser.epochs=400")
     folder = Path(status(experiment, results, finetune__optimiser__epochs=400)["finetune"]["folder"])
-    process = subprocess.Popen(
-        command(experiment, results, *options),
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
-    while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    log = folder / "metrics.jsonl"
+    with started(command(experiment, results, *options), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        wait_until(lambda: log.exists() and log.read_text(), process)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert "the same command goes on from here" in errors
@@ -181,10 +159,9 @@ def test_two_commands_at_once_compute_every_run_once(
 ) -> None:
     results = with_data_of(finished[0], tmp_path)
     arguments = command(experiment, results)
-    both = [
-        subprocess.Popen(arguments, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    outputs = [process.communicate(timeout=240) for process in both]
+    with ExitStack() as ends:
+        both = [ends.enter_context(started(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)) for _ in range(2)]
+        outputs = [process.communicate(timeout=PATIENCE) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert artefacts(results) == artefacts(finished[0])
     for path in results.glob("runs/*/metrics.jsonl"):
@@ -338,7 +315,7 @@ def test_a_file_that_lacks_its_data_is_left_out_and_the_others_run(
     lacking.write_text("title: x\nset: {finetune.data.roots: [/nowhere]}\nvariants: [{name: a}]\n")
     both = command(experiment, results)
     both.insert(both.index(str(experiment)), str(lacking))
-    output = subprocess.run(both, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL)
+    output = run_command(both)
     assert output.returncode == 2
     assert "error: lacking was left out: /nowhere: no LMDB here" in output.stderr
     assert "# Table 1: one row" in output.stdout

@@ -18,6 +18,7 @@ import optuna
 import pytest
 import torch
 import yaml
+from commands import PATIENCE, run_command, started, wait_until
 from conftest import call
 from optuna.trial import TrialState
 from rich.console import Console
@@ -370,10 +371,7 @@ def count_with_killed_workers(trials: Trials) -> None:
         return worker
 
     first = [start(number, 0.5) for number in range(2)]
-    deadline = time.monotonic() + 60
-    while sum(trial.state == TrialState.COMPLETE for trial in trials.all()) < 4:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: sum(trial.state == TrialState.COMPLETE for trial in trials.all()) >= 4)
     for worker in first:
         worker.kill()
         worker.join()
@@ -381,7 +379,7 @@ def count_with_killed_workers(trials: Trials) -> None:
     assert left, "both were killed between two trials"
     assert {trials.state(trials.all()[number]).name for number in left} <= {"preempted", "planned"}
     for worker in [start(number, 0.02) for number in range(10, 12)]:
-        worker.join(60)
+        worker.join(PATIENCE)
         assert worker.exitcode == 0
     found = trials.all()
     assert [trial.state for trial in found if trial.state == TrialState.COMPLETE] == [TrialState.COMPLETE] * 12
@@ -678,17 +676,12 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep by two workers, one of which was killed in the middle of a trial; and the same command again."""
     folder = tmp_path_factory.mktemp("swept")
     file = write(folder, space=DECAY, seeds=[0, 1], trials=5)
-    with subprocess.Popen(
-        command(file, folder / "results", "--workers", 2), cwd=REPOSITORY, stderr=subprocess.DEVNULL
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not list(folder.glob("results/sweeps/*/trials/0002/state.json")):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+    with started(command(file, folder / "results", "--workers", 2), stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: list(folder.glob("results/sweeps/*/trials/0002/state.json")), process)
         workers = [pid for pid in children(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
-        assert process.wait(180) == 0
+        assert process.wait(PATIENCE) == 0
     return file
 
 
@@ -860,7 +853,7 @@ def test_the_total_is_exact_on_postgresql_too(postgresql: str, tmp_path: Path) -
 
 def test_a_sweep_is_run_and_reported_on_postgresql(postgresql: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, results = write(tmp_path, space=DECAY, trials=3), tmp_path / "results"
-    done = subprocess.run(command(file, results, "--workers", 2, "--storage", postgresql), cwd=REPOSITORY, timeout=240)
+    done = run_command(command(file, results, "--workers", 2, "--storage", postgresql))
     assert done.returncode == 0
     code, page, err = call(capsys, "sweep-report", file, "--results", results, "--storage", postgresql)
     assert code == 0, err

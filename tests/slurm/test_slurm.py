@@ -8,15 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import PATIENCE, REPOSITORY, run_command, started, wait_until
 
 HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parent.parent
 LONG = "title: long\nvariants: [{name: MIM, method: MIM, set: {pretrain.optimiser.epochs: 40}}]\n"  # half a minute of steps
 CLUSTER = {"partition": "cpu", "cpus_per_task": 1, "mem": "1500M", "time": 60, "poll_seconds": 1, "warning_seconds": 30}
 
@@ -30,18 +29,25 @@ def slurm() -> Iterator[None]:
     configuration = Path("/etc/slurm/slurm.conf")
     if was_up and "# slurm-ci" not in configuration.read_text():
         pytest.skip("this machine belongs to a cluster that is not these tests'")
-    started = subprocess.run([HERE / "up"], capture_output=True, text=True)
-    if "apt-get install" in started.stderr:
-        pytest.skip(f"SLURM's packages cannot be installed here: {started.stderr.splitlines()[-1]}")
-    assert started.returncode == 0, started.stderr
+    brought_up = subprocess.run([HERE / "up"], capture_output=True, text=True)
+    if "apt-get install" in brought_up.stderr:
+        pytest.skip(f"SLURM's packages cannot be installed here: {brought_up.stderr.splitlines()[-1]}")
+    assert brought_up.returncode == 0, brought_up.stderr
     yield
     if not was_up:
         subprocess.run([HERE / "down"], check=True)
 
 
+@pytest.fixture(autouse=True)
+def _cancel_jobs(slurm: None) -> Iterator[None]:
+    """Cancel the jobs that a test leaves behind."""
+    yield
+    subprocess.run(["scancel", "--user", "root"])
+
+
 def words(*arguments: Any) -> str:
     """What a command of SLURM's says."""
-    return subprocess.run([str(one) for one in arguments], capture_output=True, text=True, check=True, timeout=60).stdout
+    return run_command(arguments, check=True).stdout
 
 
 def command(file: Path, results: Path, *options: str, verb: str = "run") -> list[str]:
@@ -51,9 +57,7 @@ def command(file: Path, results: Path, *options: str, verb: str = "run") -> list
 
 
 def call(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments, **options), cwd=REPOSITORY, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
-    )
+    return run_command(command(*arguments, **options))
 
 
 def cluster(folder: Path, **changes: Any) -> tuple[str, ...]:
@@ -69,14 +73,6 @@ def status(file: Path, results: Path, *options: str) -> dict[str, Any]:
 
 def state_of(file: Path, results: Path, stage: str = "pretrain", *options: str) -> dict[str, Any]:
     return next(run for run in status(file, results, *options)["runs"] if run["stage"] == stage)
-
-
-def until(reached: Callable[[], Any], seconds: float = 120) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := reached()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.3)
-    return found
 
 
 def artefacts(results: Path) -> dict[str, bytes]:
@@ -98,7 +94,7 @@ def accounting(results: Path) -> dict[str, str]:
         found = dict(line.split("|") for line in lines if "|" in line)
         return {} if any(state in ("RUNNING", "PENDING", "COMPLETING") for state in found.values()) else found
 
-    return until(ended, 20)
+    return wait_until(ended)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +147,7 @@ def test_submitting_again_submits_nothing_twice_and_cancel_ends_it(long: tuple[P
     file.write_text(LONG.replace("40", "400"))  # it is cancelled in any case
     results, options = fresh(long[1], tmp_path), cluster(tmp_path)
     assert call(file, results, *options, "--no-wait").returncode == 0
-    until(lambda: state_of(file, results)["progress"])
+    wait_until(lambda: state_of(file, results)["progress"])
     again = call(file, results, *options, "--no-wait")
     assert "submitted 0 jobs" in again.stderr
     assert "3 runs have a job that is queued or running" in again.stderr
@@ -161,7 +157,7 @@ def test_submitting_again_submits_nothing_twice_and_cancel_ends_it(long: tuple[P
     cancelled = call(file, results, verb="cancel")
     assert cancelled.returncode == 0
     assert "cancelled 3 jobs" in cancelled.stdout
-    states = until(lambda: (found := [run["state"] for run in status(file, results)["runs"]])[0] == "preempted" and found)
+    states = wait_until(lambda: (found := [run["state"] for run in status(file, results)["runs"]])[0] == "preempted" and found)
     assert states == ["preempted", "planned", "planned"]
     assert list(results.glob("runs/pretrain-*/checkpoint.safetensors")), "SIGTERM lets it write a checkpoint"
     assert "no job of these runs" in call(file, results, verb="cancel").stdout
@@ -172,13 +168,11 @@ def test_a_requeued_run_ends_with_the_same_bits(long: tuple[Path, Path], tmp_pat
     file, reference = long
     results = fresh(reference, tmp_path)
     options = cluster(tmp_path, **({"partition": "low"} if cause == "preemption" else {"time": 1}))
-    watched = subprocess.Popen(
-        command(file, results, *options), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    if cause == "preemption":
-        until(lambda: (progress := state_of(file, results)["progress"]) and progress["done"] > 40)
-        words("srun", "-p", "cpu", "-c", words("sinfo", "-h", "-p", "cpu", "-o", "%c").strip(), "sleep", "1")
-    _, errors = watched.communicate(timeout=280)
+    with started(command(file, results, *options), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as watched:
+        if cause == "preemption":
+            wait_until(lambda: (progress := state_of(file, results)["progress"]) and progress["done"] > 40)
+            words("srun", "-p", "cpu", "-c", words("sinfo", "-h", "-p", "cpu", "-o", "%c").strip(), "sleep", "1")
+        _, errors = watched.communicate(timeout=PATIENCE)
     assert watched.returncode == 0, errors
     assert re.search(r"queued .*stopped after step \d+ of \d+; its checkpoint is kept", errors), "it was requeued in its middle"
     assert artefacts(results) == artefacts(reference)
@@ -235,34 +229,32 @@ def test_a_job_goes_on_through_every_signal(long: tuple[Path, Path], tmp_path: P
     file, reference = long
     results, options = fresh(reference, tmp_path), cluster(tmp_path, cpus_per_task=1)
     assert call(file, results, *options, "--no-wait", "--readers", "1").returncode == 0
-    job = until(lambda: (run := state_of(file, results))["progress"] and run["job"])
+    job = wait_until(lambda: (run := state_of(file, results))["progress"] and run["job"])
     words("scancel", "--signal=TERM", job)
-    until(lambda: list(results.glob("runs/pretrain-*/checkpoint.safetensors")))
+    wait_until(lambda: list(results.glob("runs/pretrain-*/checkpoint.safetensors")))
     assert state_of(file, results)["state"] == "running"
     words("scancel", "--signal=USR2", job)
-    until(lambda: "stopped after step" in state_of(file, results)["detail"])
-    until(lambda: {run["state"] for run in status(file, results)["runs"]} == {"complete"})
+    wait_until(lambda: "stopped after step" in state_of(file, results)["detail"])
+    wait_until(lambda: {run["state"] for run in status(file, results)["runs"]} == {"complete"})
     assert artefacts(results) == artefacts(reference)
 
 
 def test_a_controller_that_restarts_loses_nothing(long: tuple[Path, Path], tmp_path: Path) -> None:
     file, reference = long
     results, options = fresh(reference, tmp_path), cluster(tmp_path)
-    watched = subprocess.Popen(
-        command(file, results, *options), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    until(lambda: state_of(file, results)["progress"])
-    number = int(Path("/var/lib/slurm-ci/run/slurmctld.pid").read_text())
-    os.kill(number, 15)
-    until(lambda: subprocess.run(["scontrol", "ping"], capture_output=True).returncode != 0)
-    silent = status(file, results)
-    assert "SLURM does not answer" in silent["source"]
-    assert [run["state"] for run in silent["runs"]] == ["running", "queued", "queued"], "its own files tell"
-    refused = call(file, results, *options)
-    assert refused.returncode == 2
-    assert "nothing was submitted, nothing is changed" in refused.stderr
-    subprocess.run([HERE / "up"], check=True)
-    _, errors = watched.communicate(timeout=200)
+    with started(command(file, results, *options), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as watched:
+        wait_until(lambda: state_of(file, results)["progress"])
+        number = int(Path("/var/lib/slurm-ci/run/slurmctld.pid").read_text())
+        os.kill(number, 15)
+        wait_until(lambda: subprocess.run(["scontrol", "ping"], capture_output=True).returncode != 0)
+        silent = status(file, results)
+        assert "SLURM does not answer" in silent["source"]
+        assert [run["state"] for run in silent["runs"]] == ["running", "queued", "queued"], "its own files tell"
+        refused = call(file, results, *options)
+        assert refused.returncode == 2
+        assert "nothing was submitted, nothing is changed" in refused.stderr
+        subprocess.run([HERE / "up"], check=True)
+        _, errors = watched.communicate(timeout=PATIENCE)
     assert watched.returncode == 0, errors
     assert artefacts(results) == artefacts(reference)
 
@@ -280,9 +272,7 @@ def test_a_refusal_is_told_in_slurms_words_and_changes_nothing(plain: tuple[Path
     assert not list(results.glob("jobs/lmim-*"))
     queued = words("squeue", "--me", "--noheader", "--states=PENDING,RUNNING", "--format=%i")
     assert queued == before
-    without = subprocess.run(
-        command(file, results, *cluster(tmp_path)), cwd=REPOSITORY, capture_output=True, text=True, env={"PATH": "/nowhere"}
-    )
+    without = run_command(command(file, results, *cluster(tmp_path)), env={"PATH": "/nowhere"})
     assert without.returncode == 2
     assert "SLURM: no srun and sbatch here; submit from a login node, or use --launcher local" in without.stderr
 
@@ -292,8 +282,8 @@ def test_submitting_from_inside_a_job_works(plain: tuple[Path, Path, str], tmp_p
     file.write_text("title: one\nvariants: [{name: SeqCLR, method: SeqCLR}]\n")
     line = " ".join(command(file, results, *cluster(tmp_path), "--no-wait"))
     inside = ["srun", "-n", "1", "-c", "2", "--mem=1500M", "--gpus=1", "bash", "-c", f"cd {REPOSITORY} && {line}"]
-    subprocess.run(inside, check=True, timeout=120)
-    until(lambda: {run["state"] for run in status(file, results)["runs"]} == {"complete"})
+    run_command(inside, check=True)
+    wait_until(lambda: {run["state"] for run in status(file, results)["runs"]} == {"complete"})
 
 
 def test_a_job_that_was_killed_is_told_and_done_again(long: tuple[Path, Path], tmp_path: Path) -> None:
@@ -301,11 +291,11 @@ def test_a_job_that_was_killed_is_told_and_done_again(long: tuple[Path, Path], t
     file, reference = long
     results, options = fresh(reference, tmp_path), cluster(tmp_path)
     assert call(file, results, *options, "--no-wait", "--checkpoint-minutes", "0").returncode == 0
-    run = until(lambda: (run := state_of(file, results))["progress"] and run)
-    until(lambda: list(results.glob("runs/pretrain-*/checkpoint.safetensors")))
+    run = wait_until(lambda: (run := state_of(file, results))["progress"] and run)
+    wait_until(lambda: list(results.glob("runs/pretrain-*/checkpoint.safetensors")))
     process = json.loads((Path(run["folder"]) / "state.json").read_text())["process"]
     os.kill(int(process.partition(":")[2]), 9)
-    told = until(lambda: (run := state_of(file, results))["state"] == "failed" and run)
+    told = wait_until(lambda: (run := state_of(file, results))["state"] == "failed" and run)
     assert told["detail"] == f"SLURM: FAILED (job {run['job']})"
     again = call(file, results, *options)
     assert again.returncode == 0, again.stderr
@@ -318,19 +308,19 @@ def test_a_sweep_by_jobs_ends_with_exactly_its_trials_whatever_worker_is_killed_
 ) -> None:
     results, file = fresh(plain[1], tmp_path), REPOSITORY / "sweeps" / "mask_ratio.yaml"
     options = (*cluster(tmp_path), "--workers", "2")
-    started = call(file, results, *options, "--no-wait")
-    assert started.returncode == 0, started.stderr
-    assert "submitted 2 workers" in started.stderr
+    submitted = call(file, results, *options, "--no-wait")
+    assert submitted.returncode == 0, submitted.stderr
+    assert "submitted 2 workers" in submitted.stderr
 
     def ended(least: int) -> dict[str, Any]:
         found = status(file, results)
         return found if found["counts"].get("complete", 0) >= least else {}
 
-    workers = list(until(lambda: ended(1))["workers"].values())
+    workers = list(wait_until(lambda: ended(1))["workers"].values())
     assert len(workers) == 2
     words("scancel", "--signal=USR2", workers[0])  # the warning: it lets go of its trial, and is requeued
     words("scancel", "--signal=KILL", workers[1])
-    until(lambda: ended(3))
+    wait_until(lambda: ended(3))
     again = call(file, results, *options)
     assert again.returncode == 0, again.stderr
     found = status(file, results)
