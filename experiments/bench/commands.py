@@ -26,6 +26,7 @@ WHAT = {  # what is measured -> minutes on two cores
     "finetune": 2,
     "agreement": 2,
     "team": 1,
+    "sharing": 3,
     "index": 2,
     "views": 0.1,
 }
@@ -51,6 +52,7 @@ def add_bench(commands: Any) -> None:
 def bench_command(arguments: argparse.Namespace) -> int:
     if unknown := [name for name in arguments.what if name not in WHAT]:
         raise UserError(f"bench {unknown[0]}: there is no such measurement; choose from {', '.join(WHAT)}")
+    from experiments.bench.limits import left_out
     from experiments.bench.work import Work, rendered_words
     from experiments.data_commands import present_roots
     from experiments.device import find_device
@@ -68,14 +70,15 @@ def bench_command(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"stopped; what was measured before {name} follows", file=sys.stderr)
         code = 130
-    report = {"machine": machine(device), "work": work.name, "measured": [row.to_json() for row in found]}
+    measured = [row.to_json() for row in found]
+    report = {"machine": machine(device), "work": work.name, "left_out": left_out(device), "measured": measured}
     print(json.dumps(report, indent=1, ensure_ascii=False) if arguments.json else text_of(report))
     return code
 
 
 def measurement(name: str, results: Path) -> "Callable[[Work], list[Row]]":
     """What measures the thing of that name."""
-    from experiments.bench import inputs, limits, reading, start, team, training, views
+    from experiments.bench import inputs, limits, reading, sharing, start, team, training, views
 
     return {
         "limits": limits.measure_limits,
@@ -88,6 +91,7 @@ def measurement(name: str, results: Path) -> "Callable[[Work], list[Row]]":
         "finetune": lambda work: training.measure_steps(work, "finetune"),
         "agreement": training.measure_agreement,
         "team": team.measure_team,
+        "sharing": sharing.measure_sharing,
         "index": inputs.measure_index,
         "views": lambda work: views.show_views(work, results / "bench" / "views.png"),
     }[name]
@@ -110,6 +114,7 @@ def text_of(report: dict[str, Any]) -> str:
     """The report as Markdown: a table for each thing that was measured."""
     where = report["machine"]
     lines = [f"{where['processor']}, {where['cores']} cores, {where['accelerator'] or 'no accelerator'}; {where['when']}"]
+    lines += report["left_out"]
     what = None
     for row in report["measured"]:
         if row["what"] != what:
@@ -125,7 +130,7 @@ def cells(row: dict[str, Any]) -> list[str]:
     unit = row["unit"]
     rates = [f"{row['count'] / second:,.3g}" for second in (seconds[-1], seconds[0])] if len(seconds) > 1 else []
     median = f"{row['rate']:,.3g} {unit}/s" if row["rate"] >= 1 else f"{row['count'] / row['rate']:.3g} s"
-    if row["unit"] in ("starts", "epochs"):
+    if row["unit"] in ("starts", "epochs", "turns"):
         median, rates = f"{1 / row['rate']:.2f} s", [f"{seconds[0]:.2f} s", f"{seconds[-1]:.2f} s"] if rates else []
     memory = "" if row["memory_mb"] is None else f"{row['memory_mb']:,.0f} MB"
     ratios = "; ".join(ratio_text(name, value) for name, value in row["ratios"].items())

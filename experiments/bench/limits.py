@@ -1,6 +1,8 @@
 """What the hardware allows, measured in the same run."""
 
+import time
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -10,6 +12,35 @@ from experiments.bench.measure import Row, take_turns
 from experiments.bench.work import Work
 
 SIDE = {"cpu": 2048, "cuda": 8192}
+SMALL_SIDE = 256  # of the products that show whether bf16 is native: milliseconds, also where it is not
+
+
+@cache
+def precisions(device: str) -> tuple[Precision, ...]:
+    """The precisions that the device multiplies natively, the fastest last.
+
+    A processor without bf16 instructions computes bf16 products ten to a hundred times slower than fp32 ones."""
+    if device.startswith("cuda"):
+        return ("fp32", "bf16") if torch.cuda.is_bf16_supported() else ("fp32",)
+    return ("fp32", "bf16") if _small_product(torch.bfloat16) < 2 * _small_product(torch.float32) else ("fp32",)
+
+
+def _small_product(kind: torch.dtype) -> float:
+    """Seconds of a small matrix product on the CPU; the least of some, since other work can only add time."""
+    first, second = torch.ones(2, SMALL_SIDE, SMALL_SIDE, dtype=kind)
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        torch.mm(first, second)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def left_out(device: str) -> list[str]:
+    """What the hardware does not do natively and is therefore not measured, a sentence each."""
+    if "bf16" in precisions(device):
+        return []
+    return [f"bf16 is left out: this {'GPU' if device != 'cpu' else 'processor'} does not multiply bf16 natively"]
 
 
 def product(device: str, precision: Precision) -> tuple[Callable[[], Tensor], float]:
@@ -21,9 +52,9 @@ def product(device: str, precision: Precision) -> tuple[Callable[[], Tensor], fl
 
 
 def measure_limits(work: Work) -> list[Row]:
-    """Matrix products in both precisions, and a memory copy."""
+    """Matrix products in each native precision, and a memory copy."""
     found = []
-    for precision in ("fp32", "bf16"):
+    for precision in precisions(work.device):
         path, operations = product(work.device, precision)
         seconds = take_turns({"product": path}, work.repetitions, work.device)["product"]
         found.append(Row("limits", f"matrix product, {precision}", "limit", "GFLOP", operations / 1e9, seconds))

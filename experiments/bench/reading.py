@@ -11,7 +11,7 @@ from core.config import Precision
 from core.cost import cost
 from core.loop import autocast
 from core.recognizer import Recognizer
-from experiments.bench.limits import product
+from experiments.bench.limits import precisions, product
 from experiments.bench.measure import Row, rows, share_of, take_turns, times_as_fast
 from experiments.bench.work import Work
 
@@ -58,26 +58,28 @@ def measure_reading(work: Work) -> list[Row]:
         return model.encoder(images)
 
     paths: dict[str, Callable[[], object]] = {"plain": lambda: plain_read(model, images)}
-    precisions: tuple[Precision, ...] = ("fp32", "bf16")
-    for precision in precisions:
+    native = precisions(work.device)
+    for precision in native:
         ways: dict[str, Callable[[], object]] = {
             "encoder alone": encode,
             "greedy": lambda: model.read(images),
             f"beam search, width {BEAMS}": lambda: model.search(images, BEAMS),
         }
         paths |= {f"{name}, {precision}": partial(_within, way, device, precision) for name, way in ways.items()}
-    limit, operations = product(work.device, "bf16")
+    fastest = native[-1]
+    limit, operations = product(work.device, fastest)
     seconds = take_turns(paths | {"limit": limit}, 2 if work.quick else 3, work.device)
     found = rows(
         "reading", f"{work.name}, batch {len(images)}", "images", len(images), {name: seconds[name] for name in paths}, "plain"
     )
-    whole = cost(work.finetune(1, "bf16"))[1] / 3 * len(images)
+    whole = cost(work.finetune(1, "fp32"))[1] / 3 * len(images)
     for row in found:
         within = row.path.rpartition(", ")[2]
         if row.path.startswith("greedy"):
             row.ratios["of the encoder's speed"] = times_as_fast(row.seconds, seconds[f"encoder alone, {within}"])
-        if row.path == "greedy, bf16":
-            row.ratios["of the bf16 matrix product's rate"] = share_of(seconds["limit"], operations, row.seconds, whole)
+        if row.path == f"greedy, {fastest}":
+            share = share_of(seconds["limit"], operations, row.seconds, whole)
+            row.ratios[f"of the {fastest} matrix product's rate"] = share
         if row.path.startswith("beam"):
             row.ratios["times greedy's cost"] = times_as_fast(seconds[f"greedy, {within}"], row.seconds)
     return found

@@ -15,6 +15,7 @@ from core.loop import autocast
 from core.masking import random_mask
 from core.randomness import generator
 from core.team import join_team, synchronised
+from experiments.bench.limits import precisions
 from experiments.bench.measure import Row, take_turns
 from experiments.bench.work import Work
 
@@ -51,14 +52,15 @@ def _member(rank: int, port: int, work: Work, folder: str) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     batch, device = max(1, work.batches[0] // 2), torch.device("cpu")
-    config = work.pretrain(batch, "bf16")
+    precision = precisions(work.device)[-1]
+    config = work.pretrain(batch, precision)
     visible = random_mask(batch, config.encoder.patches, config.mask.ratio, generator=generator("team"))
     images = torch.rand(batch, 3, *config.encoder.image)
     with join_team(device) as team:
         network = team.distribute(LMIM(config).train())
 
         def step(exchanged: bool) -> None:
-            with synchronised(network, exchanged), autocast(device, "bf16"):
+            with synchronised(network, exchanged), autocast(device, precision):
                 network(images, images, visible).loss.backward()
 
         seconds = take_turns({"exchange": lambda: step(True), "no exchange": lambda: step(False)}, work.repetitions)

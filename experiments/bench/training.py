@@ -28,7 +28,7 @@ from core.pretrain import PretrainTask
 from core.pretrain import make_model as make_lmim
 from core.randomness import generator
 from core.recognizer import Recognizer, reading_loss
-from experiments.bench.limits import product
+from experiments.bench.limits import precisions, product
 from experiments.bench.measure import Row, peak_memory, rows, share_of, take_turns
 from experiments.bench.per_image import per_image_view
 from experiments.bench.work import Work
@@ -114,16 +114,16 @@ def measure_steps(work: Work, stage: str) -> list[Row]:
 
 
 def _steps_of(work: Work, stage: str, batch: int) -> list[Row]:
-    precisions: tuple[Precision, ...] = ("fp32", "bf16")
+    native = precisions(work.device)
     makers = {"plain": partial(plain_step, work, stage, batch)}
-    makers |= {f"ours, {precision}": partial(our_step, work, stage, batch, precision) for precision in precisions}
+    makers |= {f"ours, {precision}": partial(our_step, work, stage, batch, precision) for precision in native}
     # first, and each in a process of its own, while this one holds nothing
     memory = {name: peak_memory(maker) for name, maker in makers.items()} if work.device == "cpu" else {}
-    products = {precision: product(work.device, precision) for precision in precisions}
+    products = {precision: product(work.device, precision) for precision in native}
     limits = {f"limit, {precision}": path for precision, (path, _) in products.items()}
     paths = {name: maker() for name, maker in makers.items()}
     seconds = take_turns(paths | limits, _turns(work, batch), work.device)
-    operations = cost(config_of(work, stage, batch, "bf16"))[1] * batch
+    operations = cost(config_of(work, stage, batch, "fp32"))[1] * batch
     found = rows(stage, f"{work.name}, batch {batch}", "images", batch, {name: seconds[name] for name in paths}, "plain")
     for row in found:
         precision: Precision = "bf16" if row.path.endswith("bf16") else "fp32"
@@ -142,7 +142,8 @@ def _turns(work: Work, batch: int) -> int:
 def measure_feeding(work: Work) -> list[Row]:
     """Steps fed by the real input path: images/s in all, and the share of time in which the step waits for its batch."""
     batch = work.batches[0]
-    config = work.pretrain(batch, "bf16")
+    precision = precisions(work.device)[-1]
+    config = work.pretrain(batch, precision)
     steps = 3 if work.device == "cpu" else 30
     training = our_training(config, work)
     machine, size, order = training.machine, config.encoder.image, training.order()
@@ -161,7 +162,7 @@ def measure_feeding(work: Work) -> list[Row]:
             spent.append(time.perf_counter() - started)
     share = sum(waited) / sum(spent)
     case = f"{work.name}, batch {batch}, {machine.readers} readers"
-    return [Row("feeding", case, "ours, bf16", "images", batch, spent, {"share of time waiting for data": share})]
+    return [Row("feeding", case, f"ours, {precision}", "images", batch, spent, {"share of time waiting for data": share})]
 
 
 KINDS = {  # of PyTorch's operators, by name; in place and backward ones are the same kind
@@ -186,7 +187,8 @@ def measure_profile(work: Work) -> list[Row]:
     from torch.profiler import ProfilerActivity, profile
 
     batch = work.batches[0]
-    step = our_step(work, "pretrain", batch, "bf16")
+    precision = precisions(work.device)[-1]
+    step = our_step(work, "pretrain", batch, precision)
     step()
     on_gpu = work.device != "cpu"
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as found:
@@ -196,7 +198,7 @@ def measure_profile(work: Work) -> list[Row]:
     whole = sum(spent.values())
     kinds = {kind: sum(spent[key] for key in spent if _plain_name(key) in names) for kind, names in KINDS.items()}
     kinds["all else"] = whole - sum(kinds.values())
-    case = f"pre-training, {work.name}, batch {batch}, bf16"
+    case = f"pre-training, {work.name}, batch {batch}, {precision}"
     return [
         Row("profile", case, kind, "steps", 1, [seconds], {"of the step": seconds / whole})
         for kind, seconds in sorted(kinds.items(), key=lambda one: -one[1])
@@ -209,6 +211,8 @@ def measure_agreement(work: Work) -> list[Row]:
     ways: list[tuple[Precision, bool]] = [("bf16", False), ("fp32", True), ("bf16", True)]
     found = []
     for precision, compiled in ways:
+        if precision not in precisions(work.device):
+            continue
         if can_compile(work.device) or not compiled:
             started = time.perf_counter()
             ratios = {"largest relative difference of a loss from fp32's": agreement(small, 16, 50, precision, compiled)}
