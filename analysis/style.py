@@ -20,9 +20,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from core.errors import UserError
-from core.files import atomic_path, write_text
-from core.fonts import cjk_faces
+from core.runtime.errors import UserError
+from core.runtime.files import atomic_path, write_text
+from core.synthetic.fonts import cjk_faces
 
 COLUMN, PAGE = 3.35, 6.9  # inches: one column of a paper with two, and both
 ON_SCREEN = 1.8  # so many times as large

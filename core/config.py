@@ -18,8 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-from core.errors import UserError
-from core.text import read_charset
+from core.runtime.errors import UserError
+from core.text.charset import read_charset
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -174,7 +174,7 @@ class Mix(Closed):
 
 
 class Data(Closed):
-    """LMDB roots, read one after another: a folder (or one that holds several), a name of `experiments/data.yaml`, or
+    """LMDB roots, read one after another: a folder (or one that holds several), a name of `experiments/settings/data.yaml`, or
     `rendered:NAME`, a split of the embedded data set. `filters`: lists of images to leave out."""
 
     roots: Roots
@@ -194,7 +194,7 @@ class Data(Closed):
 
 
 Precision = Literal["fp32", "bf16"]
-Labels = Literal["strict", "released"]  # what becomes of labels that do not fit: core/text.py
+Labels = Literal["strict", "released"]  # what becomes of labels that do not fit: core/text/charset.py
 
 
 class PretrainModel(Closed):
@@ -359,35 +359,6 @@ class Evaluate(Closed):
 
 
 StageConfig = Pretrain | ContrastivePretrain | Finetune | Evaluate
-
-
-class Rendered(Closed):
-    """The embedded data set (`core/synthetic.py`): how many rendered words, which words, how hard.
-
-    `look`: page is dark ink on light ground, coloured any two colours, scene imitates photographs (and has no test subsets).
-    Chinese words (`language: zh`) have looks of their own."""
-
-    language: Literal["en", "zh"] = "en"
-    seed: Annotated[int, Field(ge=0)] = 0
-    train: PositiveInt
-    validation: PositiveInt
-    test: Annotated[int, Field(ge=0)] = 0  # images per test subset
-    vocabulary: PositiveInt  # most frequent words
-    letters: tuple[PositiveInt, PositiveInt] = (3, 7)
-    image: Size = (32, 128)
-    unseen: Share = 0.1  # of the vocabulary, kept out of training
-    special: Probability = 0.4  # share of training words drawn in a test subset's special manner
-    look: Literal["page", "coloured", "scene"] = "page"
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "Rendered":
-        if self.letters[0] > self.letters[1]:
-            raise ValueError(f"letters {list(self.letters)}: the least comes first")
-        if self.look == "scene" and self.test:
-            raise ValueError("look: scene has no test subsets; leave test out, and name real subsets")
-        if self.language == "zh" and (self.look, self.special) != ("page", 0.4):
-            raise ValueError("look and special are for English words; Chinese ones look as their subset's name says")
-        return self
 
 
 def identity(config: Closed, exclude: Any = None) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from core.config import PretrainModel
-from core.decoder import GuidedDecoder
-from core.masking import hidden_patches
-from core.targets import make_target
-from core.vit import VisionTransformer
+from core.model.masking import hidden_patches
+from core.model.reconstruction_decoder import GuidedDecoder
+from core.model.targets import make_target
+from core.model.vit import VisionTransformer
 
 
 def reconstruction_loss(prediction: Tensor, target: Tensor, hidden: Tensor) -> Tensor:

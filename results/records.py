@@ -4,8 +4,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from core.errors import UserError
-from core.metrics import PROTOCOLS
+from core.runtime.errors import UserError
+from core.text.protocols import PROTOCOLS
 from results.store import Run
 
 Whole = Annotated[int, Field(strict=True, ge=0)]

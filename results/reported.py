@@ -8,11 +8,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from core.config import Closed
-from core.errors import UserError
-from core.yaml_files import read_yaml
+from core.runtime.errors import UserError
+from core.runtime.yaml import read_yaml
 
 REPORTED = Path(__file__).with_name("reported.yaml")
-METRICS = {"union14m_benchmark": "waics", "common": "waics", "chinese": "chinese"}  # benchmark -> protocol of core.metrics
+METRICS = {
+    "union14m_benchmark": "waics",
+    "common": "waics",
+    "chinese": "chinese",
+}  # benchmark -> protocol of core.text.protocols
 Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
 
 

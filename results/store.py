@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core.errors import UserError
-from core.files import MODEL, atomic_path, try_lock, write_text
+from core.runtime.artefacts import MODEL
+from core.runtime.errors import UserError
+from core.runtime.files import atomic_path, try_lock, write_text
 
 StateName = Literal["planned", "queued", "running", "preempted", "failed", "lost", "complete"]
 PREDICTION_COLUMNS = ("subset", "index", "label", "prediction", "confidence", "readable")

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 import run
-from core.config import Data, Optimiser, Rendered
-from core.loop import Machine
-from core.roots import COUNT_KEY, IMAGE_KEY, LABEL_KEY
+from core.config import Data, Optimiser
+from core.data.lmdb_folder import COUNT_KEY, IMAGE_KEY, LABEL_KEY
+from core.synthetic.config import Rendered
+from core.training.loop import Machine
 
 torch.set_num_threads(1)
 

@@ -10,8 +10,7 @@ import torch
 from conftest import STAGE
 from torch import Tensor
 
-from core import augmentation, checkpoint, synthetic, warp
-from core.batches import Batch
+from core.checkpoints.released import export_released
 from core.config import (
     Alignment,
     Contrast,
@@ -22,21 +21,24 @@ from core.config import (
     Mask,
     Pretrain,
     ReconstructionDecoder,
-    Rendered,
     TextDecoder,
 )
-from core.cost import pretrain_cost
-from core.data import resize
-from core.errors import UserError
-from core.finetune import FinetuneTask
-from core.finetune import make_model as make_recognizer
-from core.guidance import STRENGTHS, draw_view
-from core.loop import Machine, artefact
-from core.masking import density_mask, hidden_patches
-from core.pretrain import ContrastTask, make_model
-from core.randomness import generator
-from core.released import export_released
-from core.seqclr import SeqCLR, nt_xent, window_features
+from core.data.batches import Batch
+from core.data.word_images import resize
+from core.model.cost import pretrain_cost
+from core.model.masking import density_mask, hidden_patches
+from core.model.seqclr import SeqCLR, nt_xent, window_features
+from core.runtime import safetensors_io
+from core.runtime.errors import UserError
+from core.runtime.seeds import generator
+from core.synthetic import words as synthetic
+from core.synthetic.config import Rendered
+from core.training.finetune import FinetuneTask
+from core.training.finetune import make_model as make_recognizer
+from core.training.loop import Machine, artefact
+from core.training.pretrain import ContrastTask, make_model
+from core.views import augmentation, geometry
+from core.views.guidance import STRENGTHS, draw_view
 
 ENCODER = Encoder(width=32, depth=2, heads=2, patch=(8, 8))
 
@@ -110,7 +112,7 @@ def test_steady_views_keep_every_window_in_its_place() -> None:
 
     def moved(strength: str) -> Tensor:
         view = draw_view(STRENGTHS[strength], 256, (32, 128), generator=generator(0))
-        return (warp.apply_warp(ramp, view.matrix, view.shifts) - ramp)[:, 0].abs().flatten()[::7].quantile(0.99)
+        return (geometry.apply_warp(ramp, view.matrix, view.shifts) - ramp)[:, 0].abs().flatten()[::7].quantile(0.99)
 
     assert moved("steady") < 25.6 / 4 + 0.5
     assert moved("medium") > 1.5 * moved("steady")
@@ -153,7 +155,7 @@ def test_more_windows_than_columns_are_refused() -> None:
 def test_seqclrs_encoder_is_finetuned_and_its_file_is_no_lmim(tmp_path: Path) -> None:
     config, path = seqclr_config(), tmp_path / "model.safetensors"
     model = SeqCLR(config.encoder, config.contrast)
-    checkpoint.save(path, artefact(model), {"stage": "pretrain", "config": config.model_dump(mode="json")})
+    safetensors_io.save(path, artefact(model), {"stage": "pretrain", "config": config.model_dump(mode="json")})
     recognizer = make_recognizer(Finetune(encoder=ENCODER, decoder=TextDecoder(width=32, heads=2, layers=1), **STAGE), path)
     assert torch.equal(recognizer.encoder.patch_embed.weight, model.encoder.patch_embed.weight)
     with pytest.raises(UserError, match="holds no whole LMIM or recogniser"):
@@ -173,7 +175,7 @@ def test_costs_count_both_of_seqclrs_views() -> None:
 def save_mae(path: Path, **changes: Any) -> Any:
     config = mae_config(seed=7, **changes)
     model = make_model(config, None)
-    checkpoint.save(path, artefact(model), {"stage": "pretrain", "config": config.model_dump(mode="json")})
+    safetensors_io.save(path, artefact(model), {"stage": "pretrain", "config": config.model_dump(mode="json")})
     return model
 
 
@@ -227,7 +229,7 @@ def test_draws_of_the_run_are_the_same_at_every_step_and_others_are_not() -> Non
     images = torch.rand(64, 3, 32, 128, generator=generator(0))
     draws = augmentation.draw(1, (32, 128), generator=generator(1))
     draws = replace(draws, deviation=torch.zeros(1), sigma=torch.zeros(1), factor=torch.zeros(1, dtype=torch.long))
-    warped = warp.apply_warp(images, draws.matrix.expand(64, -1, -1))
+    warped = geometry.apply_warp(images, draws.matrix.expand(64, -1, -1))
     for step in range(2):
         seen = augmentation.augment(images, torch.arange(64), 64, draws, generator=generator(2, step))
         as_drawn = (seen - warped).flatten(1).abs().amax(1) < 1e-3

@@ -11,12 +11,12 @@ from commands import run_command
 from conftest import call
 
 from core.config import ContrastivePretrain, Evaluate, Finetune, Mask, Pretrain
-from core.errors import UserError
-from core.fonts import cjk_faces
-from experiments.plan import Plan
-from experiments.planner import make_plan
-from experiments.report import describe_plan
-from experiments.schema import HERE, experiment_files
+from core.runtime.errors import UserError
+from core.synthetic.fonts import cjk_faces
+from experiments.cli.describe import describe_plan
+from experiments.planning.plan import Plan
+from experiments.planning.planner import make_plan
+from experiments.planning.schema import HERE, experiment_files
 from results.reported import find_row, reported
 from results.store import Store
 
@@ -210,7 +210,8 @@ def test_every_file_runs_at_smoke_scale_in_one_command_and_all_tables_are_printe
         cjk_faces("的")
     except UserError as error:
         pytest.skip(str(error))
-    results = ("--scale", "smoke", "--results", str(tmp_path), "--device", "cpu")
+    few = ("--set", "rendered.train=128", "--set", "rendered_chinese.train=64")
+    results = ("--scale", "smoke", "--results", str(tmp_path), "--device", "cpu", *few)
     command = [sys.executable, "run.py", *map(str, sorted(HERE.glob("*.yaml"))), *results]
     done = run_command(command)
     assert done.returncode == 0, done.stderr[-3000:]

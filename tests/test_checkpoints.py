@@ -14,16 +14,16 @@ from golden_weights import golden_image, golden_state, load_golden, normal
 from PIL import Image
 from torch import Tensor
 
-from core import checkpoint
+from core.checkpoints.released import export_released, from_released, read_recognizer, read_released, to_released
 from core.config import PretrainModel, RecognizerModel
-from core.data import WordImages
+from core.data.word_images import WordImages
 from core.lmim import LMIM
-from core.masking import visible_count, visible_from_noise
-from core.metrics import PROTOCOLS, Reading
-from core.recognizer import Recognizer, reading_loss
-from core.released import export_released, from_released, read_recognizer, read_released, to_released
-from core.vit import position_table
-from experiments.planner import make_plan
+from core.model.masking import visible_count, visible_from_noise
+from core.model.recognizer import Recognizer, reading_loss
+from core.model.vit import position_table
+from core.runtime import safetensors_io
+from core.text.protocols import PROTOCOLS, Reading
+from experiments.planning.planner import make_plan
 from results.store import Store
 
 Files = dict[str, Path]
@@ -54,7 +54,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 
 def altered(path: Path, out: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    content = checkpoint.load_pickle(path)
+    content = safetensors_io.load_pickle(path)
     change(content)
     torch.save(content, out)
     return out
@@ -67,9 +67,9 @@ def import_file(capsys: pytest.CaptureFixture[str], path: Path, out: Path, *opti
 
 
 def assert_golden_pretraining(path: Path) -> None:
-    weights, metadata = checkpoint.load(path)
+    weights, metadata = safetensors_io.load(path)
     model = LMIM(PretrainModel.model_validate(metadata["config"])).eval()
-    checkpoint.load_into(model, weights, "", path)
+    safetensors_io.load_into(model, weights, "", path)
     golden, visible = load_golden("lmim"), visible_from_noise(normal("noise", [3, 256]), visible_count(256, 0.8))
     output = model(golden_image("image", [3, 3, 32, 128]), golden_image("guidance_view", [3, 3, 32, 128]), visible)
     assert output.alignment is not None
@@ -80,7 +80,7 @@ def assert_golden_pretraining(path: Path) -> None:
 def assert_golden_reading(path: Path) -> None:
     config, weights = read_recognizer(path)
     model, golden = Recognizer(config).eval(), load_golden("recognizer")
-    checkpoint.load_into(model, weights, "", path)
+    safetensors_io.load_into(model, weights, "", path)
     images = golden_image("image", [4, 3, 32, 128])
     tokens, lengths = model.charset.encode(golden["words"], golden["max_len"])
     assert reading_loss(model(images, tokens, lengths), tokens, lengths).item() == pytest.approx(golden["loss"], rel=1e-4)
@@ -112,7 +112,10 @@ def test_maerec_gives_an_encoder(files: Files, tmp_path: Path, capsys: pytest.Ca
     report = import_file(capsys, files["maerec"], tmp_path / "m.safetensors")
     assert report["kind"] == "MAERec pre-trained"
     assert report["ignored"]["mask_token"] == "MAE's own decoder, not needed"
-    theirs, ours = (checkpoint.load(tmp_path / "m.safetensors")[0], from_released(golden_state(load_golden("lmim")["names"])))
+    theirs, ours = (
+        safetensors_io.load(tmp_path / "m.safetensors")[0],
+        from_released(golden_state(load_golden("lmim")["names"])),
+    )
     assert torch.equal(theirs["encoder.blocks.1.attn.qkv.weight"], ours["encoder.blocks.1.attn.qkv.weight"])
 
 
@@ -127,7 +130,7 @@ def test_import_says_what_became_of_every_weight(files: Files, tmp_path: Path, c
 def test_export_is_the_inverse_of_import(files: Files, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import_file(capsys, files[kind], tmp_path / "x.safetensors")
     assert call(capsys, "export", tmp_path / "x.safetensors", tmp_path / "y.pth")[0] == 0
-    before, after = (checkpoint.load_pickle(path)["model"] for path in (files[kind], tmp_path / "y.pth"))
+    before, after = (safetensors_io.load_pickle(path)["model"] for path in (files[kind], tmp_path / "y.pth"))
     assert set(before) <= set(after)
     assert set(after) - set(before) <= {"patch_embed.proj.weight", "patch_embed.proj.bias"}
     for name in load_golden(kind)["names"]:
@@ -390,7 +393,7 @@ def test_a_grid_shows_what_was_read(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert code == 0
     with Image.open(out.strip()) as picture:
         assert picture.width > 1000
-    from analysis.figures import choose, word_grid
+    from analysis.figures.predictions import choose, word_grid
 
     readings = [Reading(number, f"w{number}", f"w{min(number, 5)}", 0.9) for number in range(9)]
     chosen = choose(readings, PROTOCOLS["waics"], 4)
@@ -411,6 +414,6 @@ def test_an_encoder_of_another_size_is_refused(files: Files, tmp_path: Path, cap
 
 def test_export_refuses_what_is_no_model(files: Files, tmp_path: Path) -> None:
     imported = read_released(files["maerec"])
-    checkpoint.save(tmp_path / "m.safetensors", imported.weights, imported.metadata())
+    safetensors_io.save(tmp_path / "m.safetensors", imported.weights, imported.metadata())
     with pytest.raises(Exception, match="an encoder alone has no place there"):
         export_released(tmp_path / "m.safetensors", tmp_path / "out.pth")

@@ -10,13 +10,15 @@ import matplotlib
 import numpy as np
 import pytest
 
-from core import fonts, synthetic
-from core.chinese import MANNERS, frequent_words
-from core.config import Finetune, Rendered
-from core.errors import UserError
-from experiments.plan import Plan
-from experiments.planner import make_plan
-from experiments.schema import HERE
+from core.config import Finetune
+from core.runtime.errors import UserError
+from core.synthetic import fonts
+from core.synthetic import words as synthetic
+from core.synthetic.chinese import MANNERS, frequent_words
+from core.synthetic.config import Rendered
+from experiments.planning.plan import Plan
+from experiments.planning.planner import make_plan
+from experiments.planning.schema import HERE
 from results.store import Store
 
 WORDS = Rendered(language="zh", train=24, validation=4, test=3, vocabulary=60, letters=(1, 3))

@@ -9,19 +9,19 @@ import pytest
 from conftest import call
 from rich.console import Console
 
-from core.checkpoint import save
-from core.errors import UserError
-from experiments import scheduler as slurm
-from experiments.cluster import CLUSTER, Resources, minutes, read_cluster
-from experiments.job import JobOptions, RunJob
-from experiments.launch_slurm import _settled, arrays_of
-from experiments.plan import Plan
-from experiments.planner import make_plan
-from experiments.scheduler import Entry, NoAnswer, Scheduler, parse
-from experiments.schema import HERE
-from experiments.standing import merged, standing
-from experiments.submissions import Submission, latest_submissions, write_submission
-from experiments.submit import make_arrays, parameters
+from core.runtime.errors import UserError
+from core.runtime.safetensors_io import save
+from experiments.planning.plan import Plan
+from experiments.planning.planner import make_plan
+from experiments.planning.schema import HERE
+from experiments.slurm import scheduler as slurm
+from experiments.slurm.cluster import CLUSTER, Resources, minutes, read_cluster
+from experiments.slurm.job import JobOptions, RunJob
+from experiments.slurm.launcher import _settled, arrays_of
+from experiments.slurm.scheduler import Entry, NoAnswer, Scheduler, parse
+from experiments.slurm.status import merged, standing
+from experiments.slurm.submissions import Submission, latest_submissions, write_submission
+from experiments.slurm.submit import make_arrays, parameters
 from results.store import State, Store
 
 TABLE1 = HERE / "ablation_alignment.yaml"
@@ -391,7 +391,7 @@ def test_precision_is_said_where_jobs_run_elsewhere(capsys: pytest.CaptureFixtur
 
 
 def test_a_run_that_is_stopped_again_and_again_without_getting_on_is_given_up(tmp_path: Path) -> None:
-    from experiments.execute import Outcome
+    from experiments.running.execute import Outcome
 
     store = Store(tmp_path)
     run = next(iter(plan(store).runs.values()))

@@ -1,4 +1,4 @@
-"""What a run costs: the closed forms of `core/cost.py` against what the models themselves have and do."""
+"""What a run costs: the closed forms of `core/model/cost.py` against what the models themselves have and do."""
 
 import sys
 from pathlib import Path
@@ -10,14 +10,14 @@ from commands import run_command
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from core import cost
 from core.config import ContrastivePretrain, Encoder, Finetune, Pretrain, RandomFeatureTarget, RecognizerModel, visible_count
-from core.loop import trainable_parameters
-from core.pretrain import make_model
-from core.recognizer import Recognizer
-from core.seqclr import SeqCLR
-from core.vit import VisionTransformer
-from experiments.planner import make_plan
+from core.model import cost
+from core.model.recognizer import Recognizer
+from core.model.seqclr import SeqCLR
+from core.model.vit import VisionTransformer
+from core.training.loop import trainable_parameters
+from core.training.pretrain import make_model
+from experiments.planning.planner import make_plan
 from results.provenance import REPOSITORY
 from results.store import Store
 

@@ -11,15 +11,17 @@ import torch
 from conftest import STAGE, jpeg, write_lmdb
 from PIL import Image
 
-from core import batches, synthetic
-from core.batches import ShuffledBatches, load_batches
-from core.config import Data, Encoder, Finetune, Mix, Rendered, TextDecoder
-from core.data import Selection, WordImages
-from core.errors import UserError
-from core.finetune import unusable_labels
-from core.metrics import PROTOCOLS, Reading, count, is_correct
-from core.roots import COUNT_KEY, find_roots, fingerprint, irregular
-from core.text import make_charset
+from core.config import Data, Encoder, Finetune, Mix, TextDecoder
+from core.data import batches
+from core.data.batches import ShuffledBatches, load_batches
+from core.data.lmdb_folder import COUNT_KEY, find_roots, fingerprint, irregular
+from core.data.word_images import Selection, WordImages
+from core.runtime.errors import UserError
+from core.synthetic import words as synthetic
+from core.synthetic.config import Rendered
+from core.text.charset import make_charset
+from core.text.protocols import PROTOCOLS, Reading, count, is_correct
+from core.training.finetune import unusable_labels
 
 SIZE = (32, 128)
 CHARSET = make_charset("ascii94")

@@ -15,15 +15,15 @@ from commands import run_command, started, wait_until
 from conftest import call, jpeg, write_lmdb
 from PIL import Image, ImageDraw, ImageFilter
 
-from core.annotations import read_items, source_items
-from core.batches import ShuffledBatches
-from core.build import build
-from core.data import WordImages
-from core.errors import UserError
-from core.fonts import font
-from core.overlap import BITS, THRESHOLD, find_matches, hash_images
-from core.roots import COUNT_KEY, find_roots, fingerprint, irregular
-from experiments import datasets
+from core.data.batches import ShuffledBatches
+from core.data.lmdb_folder import COUNT_KEY, find_roots, fingerprint, irregular
+from core.data.word_images import WordImages
+from core.data_tools.annotations import read_items, source_items
+from core.data_tools.build import build
+from core.data_tools.overlap import BITS, THRESHOLD, find_matches, hash_images
+from core.runtime.errors import UserError
+from core.synthetic.fonts import font
+from experiments.planning import registry as datasets
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -8,8 +8,8 @@ import pytest
 from conftest import jpeg, write_lmdb
 from test_tables import row, table, write_evaluation
 
-from analysis.error_figures import accuracy_figure, confusion_figure, kinds_figure, only_figure
-from analysis.errors import (
+from analysis.figures.error_figures import accuracy_figure, confusion_figure, kinds_figure, only_figure
+from analysis.figures.recognition_errors import (
     KINDS,
     Errors,
     accuracy,
@@ -22,12 +22,12 @@ from analysis.errors import (
     told,
     zipf,
 )
+from analysis.report.open_results import Images
 from analysis.style import COLUMN, Album, figure_of
-from core.errors import UserError
-from experiments.notebook import Images
-from experiments.roots import Root
+from analysis.sweep_report.open_sweep import open_sweeps
+from core.runtime.errors import UserError
+from experiments.planning.data_roots import Root
 from results.store import Store
-from sweeps.notebook import open_sweeps
 
 READ = [  # label, what the first reads, what the second reads
     ("House", "house", "house"),

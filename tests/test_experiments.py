@@ -8,13 +8,13 @@ import pytest
 
 import run as command_line
 from core.config import ContrastivePretrain, Pretrain
-from core.errors import UserError
-from core.metrics import PROTOCOLS
-from experiments.datasets import registry
-from experiments.plan import Plan, effective
-from experiments.planner import make_plan
-from experiments.recipe import merge, set_key
-from experiments.schema import HERE, experiment_files
+from core.runtime.errors import UserError
+from core.text.protocols import PROTOCOLS
+from experiments.planning.plan import Plan, effective
+from experiments.planning.planner import make_plan
+from experiments.planning.recipe import merge, set_key
+from experiments.planning.registry import registry
+from experiments.planning.schema import HERE, experiment_files
 from results.store import Store
 
 TABLE1 = HERE / "ablation_alignment.yaml"
@@ -137,7 +137,7 @@ def test_several_seeds_multiply_the_rows(tmp_path: Path) -> None:
         ),
         (
             {"evaluate.subsets": {"a": {"roots": ["xyzzy"]}}},
-            r"--set: evaluate\.subsets\.a\.roots: xyzzy: neither a data set of experiments/data\.yaml nor a folder$",
+            r"--set: evaluate\.subsets\.a\.roots: xyzzy: neither a data set of experiments/settings/data\.yaml nor a folder$",
         ),
         ({"teacher.method": "SeqCLR", "pretrain.start": "teach"}, r"pretrain\.start: input should be 'random' or 'teacher'"),
         ({"pretrain.mask": {"kind": "random", "ratio": 0.6, "focus": 2}}, r"focus belongs to kind: density"),

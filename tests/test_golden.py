@@ -10,7 +10,7 @@ from conftest import STAGE
 from golden_weights import golden_image, golden_state, load_golden, normal
 from torch import Tensor
 
-from core.checkpoint import load_into
+from core.checkpoints.released import from_released
 from core.config import (
     Alignment,
     Encoder,
@@ -22,10 +22,10 @@ from core.config import (
     TextDecoder,
 )
 from core.lmim import LMIM, Output
-from core.masking import hidden_patches, visible_count, visible_from_noise
-from core.recognizer import Recognizer, reading_loss
-from core.released import from_released
-from core.vit import position_table
+from core.model.masking import hidden_patches, visible_count, visible_from_noise
+from core.model.recognizer import Recognizer, reading_loss
+from core.model.vit import position_table
+from core.runtime.safetensors_io import load_into
 
 TOLERANCE = 1e-4
 ENCODER = Encoder(width=48, depth=3, heads=3)

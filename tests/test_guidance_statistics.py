@@ -1,4 +1,4 @@
-"""The batched guidance view against `experiments/bench/per_image.py`: what is drawn, each operation's pixels, moments of views.
+"""The batched guidance view against `analysis/bench/per_image.py`: what is drawn, each operation's pixels, moments of views.
 
 The figures that bounds follow from were measured on 3000 words (ours) and 2000 (IIIT5K's), mean and standard error."""
 
@@ -14,14 +14,14 @@ from PIL import Image
 from scipy import stats
 from torch import Tensor
 
-from core.config import Rendered
-from core.data import resize
-from core.guidance import OPERATIONS, STRENGTHS, Draws, compose, draw, draw_view, guidance_view
-from core.randomness import generator
-from core.synthetic import render
-from experiments.bench import per_image
-from experiments.bench.per_image import FIXED, JITTER, Drawn, Picture, apply_one, draw_one, per_image_view
-from experiments.bench.views import view_grid
+from analysis.bench import per_image
+from analysis.bench.per_image import FIXED, JITTER, Drawn, Picture, apply_one, draw_one, per_image_view
+from analysis.bench.views import view_grid
+from core.data.word_images import resize
+from core.runtime.seeds import generator
+from core.synthetic.config import Rendered
+from core.synthetic.words import render
+from core.views.guidance import OPERATIONS, STRENGTHS, Draws, compose, draw, draw_view, guidance_view
 
 SIZE = (32, 128)
 MEDIUM = STRENGTHS["medium"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.planner import make_plan
+from experiments.planning.planner import make_plan
 from results.store import Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -17,15 +17,15 @@ from core.config import (
     TextDecoder,
     visible_count,
 )
-from core.guidance import OPERATIONS, STRENGTHS, choose_operations, draw_view, guidance_view
 from core.lmim import LMIM, alignment_loss, reconstruction_loss, total_loss
-from core.loop import Machine
-from core.masking import block_mask, draw_visible, hidden_patches, random_mask, stroke_density
-from core.pretrain import PretrainTask, make_model
-from core.randomness import generator
-from core.recognizer import Recognizer
-from core.targets import PixelPatches
-from core.vit import VisionTransformer, gather_patches, patchify, position_table
+from core.model.masking import block_mask, draw_visible, hidden_patches, random_mask, stroke_density
+from core.model.recognizer import Recognizer
+from core.model.targets import PixelPatches
+from core.model.vit import VisionTransformer, gather_patches, patchify, position_table
+from core.runtime.seeds import generator
+from core.training.loop import Machine
+from core.training.pretrain import PretrainTask, make_model
+from core.views.guidance import OPERATIONS, STRENGTHS, choose_operations, draw_view, guidance_view
 
 ENCODER = Encoder(width=32, depth=2, heads=2, patch=(8, 8))
 COMMON: dict[str, Any] = {"encoder": ENCODER, **STAGE}
@@ -249,7 +249,7 @@ def test_between_three_and_all_operations_are_chosen_evenly() -> None:
 
 
 def test_losses_do_not_depend_on_how_a_batch_is_split(machine: Machine) -> None:
-    from core.batches import Batch
+    from core.data.batches import Batch
 
     config = pretrain_config()
     task = PretrainTask(config, make_model(config, None), machine)

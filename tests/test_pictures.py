@@ -10,18 +10,20 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 
-from analysis import alignment, attention, overview, reading, reconstruction
-from analysis.models import Pretrained, untrained
+from analysis.figures import alignment, attention, reconstruction
+from analysis.figures import cross_attention as reading
+from analysis.figures.models import Pretrained, untrained
+from analysis.figures.probe_words import Words, draw_words, guided, read_words, some_words
+from analysis.report import overview
+from analysis.report.open_results import Opened, open_results, recorded_files
 from analysis.style import Album, figure_of, grid, listed
-from analysis.words import Words, draw_words, guided, read_words, some_words
-from core.attention import parts_of
-from core.batches import to_unit
 from core.config import Encoder
-from core.errors import UserError
-from core.fonts import cjk_faces
+from core.data.batches import to_unit
 from core.lmim import reconstruction_loss
-from core.vit import patchify
-from experiments.notebook import Opened, open_results, recorded_files
+from core.model.kernels.attention import parts_of
+from core.model.vit import patchify
+from core.runtime.errors import UserError
+from core.synthetic.fonts import cjk_faces
 from results.provenance import REPOSITORY
 
 SIZE = (32, 128)
@@ -86,9 +88,9 @@ def test_words_that_are_fitted_on_are_not_those_that_are_shown(opened: Opened) -
 
 
 def test_words_that_are_drawn_have_no_part_in_the_rendered_training_data() -> None:
-    from core.synthetic import vocabulary
-    from experiments.recipe import read_recipe, recipe_layers
-    from experiments.schema import read_experiment
+    from core.synthetic.words import vocabulary
+    from experiments.planning.recipe import read_recipe, recipe_layers
+    from experiments.planning.schema import read_experiment
 
     path = REPOSITORY / TABLE1
     layers = recipe_layers(path, read_experiment(path), "mini", {})
@@ -291,7 +293,7 @@ def test_chinese_texts_are_drawn_where_a_font_has_them(tmp_path: Path, recwarn: 
         cjk_faces("中文")
     except UserError as error:
         pytest.skip(str(error))
-    from analysis.error_figures import confusion_figure
+    from analysis.figures.error_figures import confusion_figure
 
     line = {"row": "中文", "what": "汉 → 字", "kind": "read as another", "wanted": "汉", "read": "字", "count": 2, "of": 3}
     axes = confusion_figure(pd.DataFrame([line]))
@@ -405,7 +407,7 @@ def test_images_are_drawn_again_where_their_data_are_not_there(opened: Opened, t
     images = opened.images(run)
     _, indices, labels, *_ = opened.store.run(run).predictions()
     assert images["curve"][int(indices[0])].size == (128, 32)  # type: ignore[union-attr]
-    from core.synthetic import render
+    from core.synthetic.words import render
 
     (root,) = images["curve"].roots
     assert root.rendered is not None

@@ -10,7 +10,13 @@ import pytest
 from commands import REPOSITORY, run_command, started, wait_until
 
 PACKAGES = ("core", "results", "experiments", "sweeps", "analysis")
-MODULES = ("core.lmim", "experiments.execute", "experiments.bench.training", "sweeps.worker", "analysis.models")
+MODULES = (
+    "core.lmim",
+    "experiments.running.execute",
+    "analysis.bench.training",
+    "sweeps.engine.worker",
+    "analysis.figures.models",
+)
 # Imports each module in a process of its own, and ends it where PyTorch would be loaded.
 IMPORT_EACH = """
 import importlib, os, sys

@@ -8,7 +8,7 @@ import pytest
 from conftest import call
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from analysis import page
+from analysis.report import build as page
 from results.provenance import REPOSITORY
 from results.store import Store
 
@@ -62,7 +62,7 @@ def test_figures_and_tables_for_a_paper_lie_beside_the_page(published: tuple[Pat
 
 def test_notebooks_are_prose_and_calls_without_outputs() -> None:
     for name in page.NOTEBOOKS:
-        notebook = nbformat.read(page.HERE / f"{name}.ipynb", as_version=4)
+        notebook = nbformat.read(page.NOTEBOOK_FOLDER / f"{name}.ipynb", as_version=4)
         nbformat.validate(notebook)
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         assert not any(re.search(r"^\s*(def|class|lambda)\b", cell.source, re.M) for cell in code)
@@ -80,12 +80,13 @@ def write_notebook(folder: Path, name: str, *sources: str) -> None:
 def test_a_mistake_ends_a_section_with_its_sentence_and_a_fault_is_told_as_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    raising = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\nfrom core.errors import UserError"
+    raising = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\nfrom core.runtime.errors import UserError"
     write_notebook(tmp_path, "lacks", "print(RESULTS)", raising, "raise UserError('nothing here; run it')", "print('after')")
     write_notebook(tmp_path, "fails", "1 / 0")
     (tmp_path / "page.html").write_text((page.HERE / "page.html").read_text())
     (tmp_path / "given").mkdir()
     monkeypatch.setattr(page, "HERE", tmp_path)
+    monkeypatch.setattr(page, "NOTEBOOK_FOLDER", tmp_path)
     monkeypatch.setattr(page, "NOTEBOOKS", ("lacks", "fails"))
     out = tmp_path / "report.html"
     code, printed, told = call(capsys, "report", "--results", tmp_path / "given", "--out", out, "--jobs", 2)
@@ -107,6 +108,7 @@ def test_a_notebook_that_hangs_or_dies_leaves_the_others_their_page(tmp_path: Pa
     write_notebook(tmp_path, "good", "print('whole')")
     (tmp_path / "page.html").write_text((page.HERE / "page.html").read_text())
     monkeypatch.setattr(page, "HERE", tmp_path)
+    monkeypatch.setattr(page, "NOTEBOOK_FOLDER", tmp_path)
     monkeypatch.setattr(page, "NOTEBOOKS", ("hangs", "dies", "good"))
     monkeypatch.setattr(page, "SECONDS", 10)
     out = tmp_path / "report.html"

@@ -16,9 +16,9 @@ import pytest
 from commands import PATIENCE, REPOSITORY, run_command, started, wait_until
 from conftest import jpeg, write_lmdb
 
-from core.roots import fingerprint
-from experiments.planner import make_plan
-from experiments.report import describe_status
+from core.data.lmdb_folder import fingerprint
+from experiments.cli.describe import describe_status
+from experiments.planning.planner import make_plan
 from results.store import Store
 
 ONE_ROW = "title: one row\ntable: table1\nvariants: [{name: LMIM, reported: {guidance: true, alignment: true}}]\n"

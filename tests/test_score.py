@@ -7,12 +7,12 @@ from typing import get_args
 import pytest
 from conftest import call
 
-from analysis.score import read_predictions, score
-from analysis.statistics import wilson
+from analysis.tables.intervals import wilson
+from analysis.tables.score import read_predictions, score
 from core.config import Evaluate
-from core.metrics import PROTOCOLS, Reading, as_released, as_strict, count, edit_similarity, is_correct
-from core.text import Charset
-from experiments.model_commands import PROTOCOL_NAMES
+from core.text.charset import Charset
+from core.text.protocols import PROTOCOLS, Reading, as_released, as_strict, count, edit_similarity, is_correct
+from experiments.cli.models import PROTOCOL_NAMES
 
 ASCII = Charset()
 

@@ -13,17 +13,17 @@ from commands import run_command
 from conftest import call
 from torch import Tensor
 
-from core.attention import attend, parts_of
-from core.compiled import can_compile
+from analysis.bench.limits import precisions
+from analysis.bench.measure import Row
+from analysis.bench.reading import plain_read
+from analysis.bench.training import agreement
+from analysis.bench.work import Work, rendered_words
 from core.config import Encoder, Evaluate, Precision, RecognizerModel, TextDecoder, identity
-from core.dropout import drawn_for, kept, next_draw
-from core.evaluate import read_batch
-from core.recognizer import Recognizer
-from experiments.bench.limits import precisions
-from experiments.bench.measure import Row
-from experiments.bench.reading import plain_read
-from experiments.bench.training import agreement
-from experiments.bench.work import Work, rendered_words
+from core.model.compile import can_compile
+from core.model.kernels.attention import attend, parts_of
+from core.model.kernels.dropout import drawn_for, kept, next_draw
+from core.model.recognizer import Recognizer
+from core.training.evaluate import read_batch
 
 BEAMS = 5
 Capture = pytest.CaptureFixture[str]
@@ -270,7 +270,7 @@ def test_an_interrupted_bench_tells_what_it_had_measured(capsys: Capture, monkey
     def stop(_: Work) -> list[Row]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("experiments.bench.inputs.measure_input", stop)
+    monkeypatch.setattr("analysis.bench.inputs.measure_input", stop)
     code, out, err = call(capsys, "bench", "--quick", "limits", "input")
     assert code == 130
     assert "matrix product, fp32" in out

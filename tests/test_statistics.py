@@ -8,7 +8,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from analysis.statistics import (
+from analysis.tables.intervals import (
     IMAGES,
     SEEDS_TOO,
     Estimate,

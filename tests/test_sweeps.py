@@ -23,20 +23,21 @@ from conftest import call
 from optuna.trial import TrialState
 from rich.console import Console
 
-from core.errors import UserError
-from core.loop import CHECKPOINT, Machine
-from experiments.planner import make_plan
+from analysis.sweep_report import figures
+from analysis.sweep_report.report import make_report, write_experiment, write_report
+from core.runtime.artefacts import CHECKPOINT
+from core.runtime.errors import UserError
+from core.training.loop import Machine
+from experiments.planning.planner import make_plan
 from results.store import Store
-from sweeps import figures
-from sweeps import trials as trials_module
-from sweeps import worker as worker_module
-from sweeps.report import make_report, write_experiment, write_report
-from sweeps.schema import read_sweep
-from sweeps.search import Search, make_search
-from sweeps.space import active
-from sweeps.standing import SweepWatch
-from sweeps.trials import Taken, Trials
-from sweeps.worker import search_on, validations
+from sweeps.engine import trials as trials_module
+from sweeps.engine import worker as worker_module
+from sweeps.engine.schema import read_sweep
+from sweeps.engine.search import Search, make_search
+from sweeps.engine.space import active
+from sweeps.engine.status import SweepWatch
+from sweeps.engine.trials import Taken, Trials
+from sweeps.engine.worker import search_on, validations
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHIPPED = sorted((REPOSITORY / "sweeps").glob("*.yaml"))
@@ -598,7 +599,7 @@ def test_a_pruned_run_that_goes_on_ends_as_one_that_was_never_stopped(
     name = trials.all()[1].user_attrs["recognizers"]["0"]
     run = trials.store.run(name)
     assert (run.folder / CHECKPOINT).exists()
-    from experiments.execute import execute
+    from experiments.running.execute import execute
 
     planned = trials.search.plan("again", trials.all()[1].params, trials.store).runs[name]
     with run.lock():
@@ -613,8 +614,8 @@ def test_a_pruned_run_that_goes_on_ends_as_one_that_was_never_stopped(
 def test_a_run_that_fails_by_itself_fails_its_trial_and_one_that_can_be_mended_stops_the_sweep(
     tmp_path: Path, alone: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import experiments.execute as module
-    from core.loop import NonFiniteLoss
+    import experiments.running.execute as module
+    from core.training.loop import NonFiniteLoss
 
     run_stage, calls = module.run_stage, []
 

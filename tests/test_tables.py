@@ -11,14 +11,14 @@ import pytest
 import yaml
 from conftest import call, jpeg, write_lmdb
 
-from analysis.formats import FORMATS
-from analysis.load import Row, load_evaluation
-from analysis.tables import Table
-from core.errors import UserError
-from core.metrics import PROTOCOLS
-from experiments.execute import describe
-from experiments.planner import make_plan
-from experiments.tables import tables_of
+from analysis.tables.measurements import Row, load_evaluation
+from analysis.tables.planned import tables_of
+from analysis.tables.render import FORMATS
+from analysis.tables.table import Table
+from core.runtime.errors import UserError
+from core.text.protocols import PROTOCOLS
+from experiments.planning.planner import make_plan
+from experiments.running.execute import describe
 from results.reported import REPORTED, find_row, read_reported, reported, reported_values
 from results.store import Store
 

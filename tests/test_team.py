@@ -11,9 +11,6 @@ import torch
 import torch.multiprocessing as multiprocessing
 from conftest import STAGE, jpeg, write_lmdb
 
-from core import checkpoint
-from core.attention import attend
-from core.batches import load_batches
 from core.config import (
     Alignment,
     Contrast,
@@ -28,14 +25,18 @@ from core.config import (
     ReconstructionDecoder,
     TextDecoder,
 )
-from core.data import WordImages
-from core.dropout import Dropout, chunk_size, drawn_for
-from core.errors import UserError
-from core.evaluate import evaluate
-from core.finetune import finetune
-from core.loop import Interrupted, Machine
-from core.pretrain import pretrain
-from core.team import Team, join_team
+from core.data.batches import load_batches
+from core.data.word_images import WordImages
+from core.model.kernels.attention import attend
+from core.model.kernels.dropout import Dropout, drawn_for
+from core.runtime import safetensors_io
+from core.runtime.distributed import Team, join_team
+from core.runtime.errors import UserError
+from core.runtime.seeds import chunk_size
+from core.training.evaluate import evaluate
+from core.training.finetune import finetune
+from core.training.loop import Interrupted, Machine
+from core.training.pretrain import pretrain
 
 ENCODER = Encoder(patch=(16, 8), width=32, depth=1, heads=2, positions="grid")
 TRAINING = STAGE | {"encoder": ENCODER, "optimiser": Optimiser(base_lr=4e-3, batch=32, epochs=10)}
@@ -99,7 +100,7 @@ def test_losses_of_two_processes_are_those_of_one(outcomes: dict[int, Path], sta
     losses = [[line["loss"] for line in lines if "loss" in line] for lines in (one, two)]
     assert len(losses[0]) == 3, "steps 0, 10 and 19 of 20"
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    weights = [checkpoint.load(folder / stage / "model.safetensors")[0] for folder in outcomes.values()]
+    weights = [safetensors_io.load(folder / stage / "model.safetensors")[0] for folder in outcomes.values()]
     for name, tensor in weights[0].items():
         theirs = weights[1][name]
         if name.endswith(("in_proj_bias", "qkv.bias")):  # a bias of keys changes no softmax: its gradient is rounding alone

@@ -12,13 +12,13 @@ import torch
 from conftest import STAGE
 from torch import nn
 
-from core.batches import Batch
-from core.checkpoint import load, load_into, load_pickle, save
 from core.config import Encoder, Finetune, Optimiser, TextDecoder, peak_lr, steps
-from core.data import Selection
-from core.errors import UserError
-from core.loop import Interrupted, Losses, Machine, NonFiniteLoss, Training
-from core.optim import layer_scale, learning_rate, parameter_groups
+from core.data.batches import Batch
+from core.data.word_images import Selection
+from core.runtime.errors import UserError
+from core.runtime.safetensors_io import load, load_into, load_pickle, save
+from core.training.loop import Interrupted, Losses, Machine, NonFiniteLoss, Training
+from core.training.optim import layer_scale, learning_rate, parameter_groups
 
 OPTIMISER = Optimiser(base_lr=0.1, batch=8, epochs=4, warmup_epochs=1)
 
@@ -167,8 +167,8 @@ def test_a_checkpoint_of_other_code_is_refused(tmp_path: Path, machine: Machine)
 
 
 def test_an_encoder_made_with_another_position_table_is_refused(tmp_path: Path) -> None:
-    from core.loop import artefact
-    from core.vit import VisionTransformer
+    from core.model.vit import VisionTransformer
+    from core.training.loop import artefact
 
     path = tmp_path / "model.safetensors"
     released, grid = (

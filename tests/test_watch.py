@@ -13,13 +13,13 @@ import pytest
 from conftest import call
 from test_sweeps import begun, drawn
 
-from experiments import scheduler as slurm
-from experiments.launch import duration
-from experiments.planner import make_plan
-from experiments.submissions import Submission, write_submission
-from experiments.watch import BLOCKS, LAST, POLL_SECONDS, Curve, RunsWatch, View, fit, over, pace, sparkline, work_left
+from experiments.cli.watch import BLOCKS, LAST, POLL_SECONDS, Curve, RunsWatch, View, fit, over, pace, sparkline, work_left
+from experiments.planning.planner import make_plan
+from experiments.running.local import duration
+from experiments.slurm import scheduler as slurm
+from experiments.slurm.submissions import Submission, write_submission
 from results.store import State, StateName, Store
-from sweeps.standing import describe, sum_text, trial_text, view
+from sweeps.engine.status import describe, sum_text, trial_text, view
 
 TABLE1 = Path("experiments/ablation_alignment.yaml")
 RUNNING = State("running", done=50, total=200, unit="steps", images_per_second=340, seconds_left=30)
@@ -211,7 +211,7 @@ def test_of_a_sweep_the_trials_are_shown_as_status_tells_them(tmp_path: Path) ->
 def test_in_a_terminal_the_last_view_stays_and_the_command_ends_by_itself(
     runs: RunsWatch, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from experiments import watch
+    from experiments.cli import watch
 
     for place in range(len(runs.plan.runs)):
         is_at(runs, place, State("running" if place == 9 else "complete", updated=place))

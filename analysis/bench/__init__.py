@@ -1,0 +1,1 @@
+"""`run.py bench`: speed as ratios inside one run."""

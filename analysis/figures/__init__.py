@@ -1,0 +1,1 @@
+"""Figures: attention, reconstructions, alignment, recognition errors."""

@@ -1,0 +1,1 @@
+"""The report: all notebooks on one page."""

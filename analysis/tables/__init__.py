@@ -1,0 +1,1 @@
+"""Tables: measurements, intervals, comparisons, verdicts, formats."""

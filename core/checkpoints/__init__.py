@@ -1,0 +1,1 @@
+"""Reading and writing weights: our own, and those of the released code."""

@@ -1,0 +1,1 @@
+"""Word images in LMDB folders, and batches of them."""

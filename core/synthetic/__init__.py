@@ -1,0 +1,1 @@
+"""Rendered words: vocabulary, fonts, drawing."""

@@ -1,0 +1,1 @@
+"""The training loop and the stages: pretrain, finetune, evaluate, predict."""

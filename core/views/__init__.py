@@ -1,0 +1,1 @@
+"""Views of a word image: the guidance view, and augmentation for fine-tuning."""

@@ -1,0 +1,1 @@
+"""From experiment files to a plan of runs, each with an id."""

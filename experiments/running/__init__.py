@@ -1,0 +1,1 @@
+"""Runs of a plan, on this machine."""

@@ -1,0 +1,1 @@
+"""Runs of a plan, as jobs of a SLURM cluster."""
