@@ -34,7 +34,10 @@ COMMANDS = (
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog="run.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_analysis_commands(commands)
@@ -63,7 +66,10 @@ def main(argv: list[str]) -> int:
         if error.errno not in OUT_OF_REACH:
             raise
         place = error.filename or getattr(arguments, "results", "output")
-        print(f"error: {place}: {error.strerror}; make room there, or name another place", file=sys.stderr)
+        print(
+            f"error: {place}: {error.strerror}; make room there, or name another place",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         return 130

@@ -47,23 +47,51 @@ PROTOCOL_NAMES = tuple(PROTOCOLS)
 def add_analysis_commands(commands: Any) -> None:
     """Add the parsers of these commands."""
     for name, command, text in (
-        ("run", run_command, "run experiments, or go on with them, and print their tables (the default command)"),
+        (
+            "run",
+            run_command,
+            "run experiments, or go on with them, and print their tables (the default command)",
+        ),
         ("plan", plan_command, "what would run, at what cost; nothing is run"),
         ("status", status_command, "the state of every run"),
-        ("watch", watch_command, "the state of every run, live, with curves of the loss; it looks, and changes nothing"),
-        ("compare", compare_command, "tables of what is there: reported, measured, intervals, verdicts; nothing is run"),
-        ("cancel", cancel_command, "end the cluster's queued and running jobs of these runs; what they did is kept"),
+        (
+            "watch",
+            watch_command,
+            "the state of every run, live, with curves of the loss; it looks, and changes nothing",
+        ),
+        (
+            "compare",
+            compare_command,
+            "tables of what is there: reported, measured, intervals, verdicts; nothing is run",
+        ),
+        (
+            "cancel",
+            cancel_command,
+            "end the cluster's queued and running jobs of these runs; what they did is kept",
+        ),
     ):
         one = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         one.set_defaults(command=command)
         add_file_options(one)
         if command is run_command:
-            one.add_argument("--no-wait", action="store_true", help="slurm: return once the jobs are submitted")
-            one.add_argument("--dry-run", action="store_true", help="say what would be run or submitted, and do nothing")
+            one.add_argument(
+                "--no-wait", action="store_true", help="slurm: return once the jobs are submitted"
+            )
+            one.add_argument(
+                "--dry-run",
+                action="store_true",
+                help="say what would be run or submitted, and do nothing",
+            )
         if command is watch_command:
-            one.add_argument("--once", action="store_true", help="one view, and no more (as where the output is no terminal)")
+            one.add_argument(
+                "--once",
+                action="store_true",
+                help="one view, and no more (as where the output is no terminal)",
+            )
         if command is compare_command:
-            one.add_argument("--format", choices=("md", "csv", "latex", "html", "json"), help="default: md")
+            one.add_argument(
+                "--format", choices=("md", "csv", "latex", "html", "json"), help="default: md"
+            )
     _add_report(commands)
     _add_score(commands)
     _add_grid(commands)
@@ -74,19 +102,40 @@ def _add_report(commands: Any) -> None:
     text = "the notebooks of analysis/, executed on some results, as one HTML page that needs nothing else"
     one = add_command(commands, "report", report_command, text)
     one.add_argument(
-        "files", nargs="*", type=Path, metavar="FILE", help="experiments and sweeps (default: all that RESULTS holds)"
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="experiments and sweeps (default: all that RESULTS holds)",
     )
-    one.add_argument("--results", type=Path, metavar="DIR", help="default: results; while it holds no table, what is published")
+    one.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="default: results; while it holds no table, what is published",
+    )
     one.add_argument("--scale", help="default: that of the results")
-    one.add_argument("--out", type=Path, metavar="PAGE", help="default: report.html in the results folder")
-    one.add_argument("--jobs", type=positive, help="notebooks at a time (default: one for each core, at most 3)")
+    one.add_argument(
+        "--out", type=Path, metavar="PAGE", help="default: report.html in the results folder"
+    )
+    one.add_argument(
+        "--jobs", type=positive, help="notebooks at a time (default: one for each core, at most 3)"
+    )
 
 
 def _add_sweep_report(commands: Any) -> None:
-    report = add_command(commands, "sweep-report", report_sweep, "a sweep's best value with its interval, its trials, pictures")
+    report = add_command(
+        commands,
+        "sweep-report",
+        report_sweep,
+        "a sweep's best value with its interval, its trials, pictures",
+    )
     add_file_options(report)
     report.add_argument(
-        "--write-experiment", type=Path, metavar="OUT.yaml", help="the best trial as an experiment, fresh seeds"
+        "--write-experiment",
+        type=Path,
+        metavar="OUT.yaml",
+        help="the best trial as an experiment, fresh seeds",
     )
 
 
@@ -106,7 +155,9 @@ def score_command(arguments: argparse.Namespace) -> int:
     from analysis.tables.score import compare_policies, comparison_text, score_file, score_text
 
     if arguments.labels and arguments.protocol == "chinese" and arguments.charset == "ascii94":
-        raise UserError("--labels asks what a recogniser can read: name its characters with --charset file:PATH")
+        raise UserError(
+            "--labels asks what a recogniser can read: name its characters with --charset file:PATH"
+        )
     how = (charset_of(arguments), arguments.max_length)
     if arguments.labels == "both":
         both = compare_policies(arguments.file, arguments.protocol, *how)
@@ -119,12 +170,19 @@ def score_command(arguments: argparse.Namespace) -> int:
 
 def _add_grid(commands: Any) -> None:
     parser = add_command(
-        commands, "grid", grid_command, "A picture of right and wrong readings, for each subset of an evaluation."
+        commands,
+        "grid",
+        grid_command,
+        "A picture of right and wrong readings, for each subset of an evaluation.",
     )
     parser.add_argument("run", metavar="RUN", help="an evaluate run's id")
     add_results(parser)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the pictures go (default: RESULTS/figures)")
-    parser.add_argument("--images", type=positive, default=60, help="at most so many in a picture (default 60)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where the pictures go (default: RESULTS/figures)"
+    )
+    parser.add_argument(
+        "--images", type=positive, default=60, help="at most so many in a picture (default 60)"
+    )
 
 
 def grid_command(arguments: argparse.Namespace) -> int:
@@ -132,13 +190,18 @@ def grid_command(arguments: argparse.Namespace) -> int:
     from results.store import Store
 
     for path in write_grids(
-        Store(arguments.results), arguments.run, arguments.out or arguments.results / "figures", arguments.images
+        Store(arguments.results),
+        arguments.run,
+        arguments.out or arguments.results / "figures",
+        arguments.images,
     ):
         print(path)
     return 0
 
 
-def _plan(arguments: argparse.Namespace, recorded: "Mapping[str, Sequence[int]] | None" = None) -> tuple["Plan", "Store"]:
+def _plan(
+    arguments: argparse.Namespace, recorded: "Mapping[str, Sequence[int]] | None" = None
+) -> tuple["Plan", "Store"]:
     """The plan that the arguments ask for, and its results folder.
 
     recorded: by experiment the seeds instead, of a plan that was made, and its notes told, before."""
@@ -151,7 +214,12 @@ def _plan(arguments: argparse.Namespace, recorded: "Mapping[str, Sequence[int]] 
     seeds = recorded or arguments.seeds
     refuse_options(arguments, sweep=False)
     plan = make_plan(
-        arguments.files, arguments.scale, store, precision=precision, overrides=settings_of(arguments), seeds=seeds
+        arguments.files,
+        arguments.scale,
+        store,
+        precision=precision,
+        overrides=settings_of(arguments),
+        seeds=seeds,
     )
     for note in () if recorded else plan.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -198,7 +266,9 @@ def cancel_command(arguments: argparse.Namespace) -> int:
 
 def compare_command(arguments: argparse.Namespace) -> int:
     if sweep_among(arguments.files):
-        raise UserError(f"{arguments.files[0]}: a sweep has no table; `run.py sweep-report {arguments.files[0]}` tells of it")
+        raise UserError(
+            f"{arguments.files[0]}: a sweep has no table; `run.py sweep-report {arguments.files[0]}` tells of it"
+        )
     from analysis.tables.planned import recorded_tables, tables_of
     from analysis.tables.render import FORMATS
     from results.store import Store
@@ -222,7 +292,10 @@ def report_command(arguments: argparse.Namespace) -> int:
     own = Path("results")
     results = arguments.results or (own if any(own.glob("tables/*.json")) else PUBLISHED)
     if arguments.results is None and results == PUBLISHED:
-        print(f"note: {own} holds no table yet; this is the report of what is published with the suite", file=sys.stderr)
+        print(
+            f"note: {own} holds no table yet; this is the report of what is published with the suite",
+            file=sys.stderr,
+        )
     out = arguments.out or (own if results.resolve() == PUBLISHED else results) / "report.html"
     for path in arguments.files:
         if not path.is_file():
@@ -232,10 +305,21 @@ def report_command(arguments: argparse.Namespace) -> int:
     jobs = arguments.jobs or min(cores(), 3)
     check_report(Store(results), out)
     with progress_bar("executing notebooks") as on_progress:
-        sections = write_report(Store(results), files, sweeps, arguments.scale, out, jobs, max(1, cores() // jobs), on_progress)
+        sections = write_report(
+            Store(results),
+            files,
+            sweeps,
+            arguments.scale,
+            out,
+            jobs,
+            max(1, cores() // jobs),
+            on_progress,
+        )
     for one in sections:
         if one.problem:
-            print(f"{'error' if one.broken else 'note'}: {one.name}: {one.problem}", file=sys.stderr)
+            print(
+                f"{'error' if one.broken else 'note'}: {one.name}: {one.problem}", file=sys.stderr
+            )
     print(out)
     if any(one.broken for one in sections):
         return 1
@@ -317,9 +401,13 @@ def report_sweep(arguments: argparse.Namespace) -> int:
     from analysis.sweep_report.report import find_trials, write_experiment, write_report
 
     if not sweep_among(arguments.files):
-        raise UserError(f"{arguments.files[0]}: not a sweep (no space to search); tables of experiments are `compare`'s")
+        raise UserError(
+            f"{arguments.files[0]}: not a sweep (no space to search); tables of experiments are `compare`'s"
+        )
     if arguments.write_experiment is not None and arguments.write_experiment.exists():
-        raise UserError(f"--write-experiment {arguments.write_experiment}: there is a file already; name another")
+        raise UserError(
+            f"--write-experiment {arguments.write_experiment}: there is a file already; name another"
+        )
     trials, note = find_trials(trials_of(arguments))
     page, report = write_report(trials, note)
     print(json.dumps(report, indent=1) if arguments.json else page, end="")

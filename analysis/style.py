@@ -93,7 +93,9 @@ def bare(axes: Axes) -> None:
 
 def grid(rows: int, columns: int, width: float, height: float, **options: Any) -> np.ndarray:
     """Axes (rows, columns) of a new figure of so many inches; `options` as `Figure.subplots` takes them."""
-    return Figure(figsize=(width, height), layout="constrained").subplots(rows, columns, squeeze=False, **options)
+    return Figure(figsize=(width, height), layout="constrained").subplots(
+        rows, columns, squeeze=False, **options
+    )
 
 
 def palette(count: int) -> list[str]:
@@ -128,7 +130,9 @@ class Html:
 def listed(frame: pd.DataFrame) -> Html:
     """A table of texts and numbers, with nothing in it taken for HTML; an index that has a name is a column."""
     shown = frame.reset_index() if frame.index.name else frame
-    return Html(shown.to_html(index=False, border=0, escape=True, float_format=lambda value: f"{value:.3g}"))
+    return Html(
+        shown.to_html(index=False, border=0, escape=True, float_format=lambda value: f"{value:.3g}")
+    )
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,12 @@ class Album:
     scale: str
 
     def show(
-        self, axes: Axes | Sequence[Axes] | np.ndarray, name: str, caption: str, runs: Sequence[str], seeds: Sequence[int]
+        self,
+        axes: Axes | Sequence[Axes] | np.ndarray,
+        name: str,
+        caption: str,
+        runs: Sequence[str],
+        seeds: Sequence[int],
     ) -> Picture:
         """Keep a figure as NAME.SCALE.pdf, .png and .txt; its caption ends with scale, seeds and runs."""
         name = f"{name}.{self.scale}"
@@ -166,11 +175,16 @@ class Album:
             figure.savefig(drawn, format="png", bbox_inches="tight")
             self.folder.mkdir(parents=True, exist_ok=True)
             with atomic_path(self.folder / f"{name}.pdf") as temporary:
-                figure.savefig(temporary, format="pdf", bbox_inches="tight", metadata={"CreationDate": None})
+                figure.savefig(
+                    temporary, format="pdf", bbox_inches="tight", metadata={"CreationDate": None}
+                )
         with atomic_path(self.folder / f"{name}.png") as temporary:
             temporary.write_bytes(drawn.getvalue())
         write_text(self.folder / f"{name}.txt", caption + "\n")
         inches = Image.open(drawn).width / STYLE["savefig.dpi"]
         return Picture(
-            drawn.getvalue(), inches, caption, tuple(self.folder / f"{name}.{kind}" for kind in ("pdf", "png", "txt"))
+            drawn.getvalue(),
+            inches,
+            caption,
+            tuple(self.folder / f"{name}.{kind}" for kind in ("pdf", "png", "txt")),
         )

@@ -45,12 +45,18 @@ class Encoder(Closed):
     @model_validator(mode="after")
     def _fits(self) -> "Encoder":
         if any(pixels % step for pixels, step in zip(self.image, self.patch, strict=True)):
-            raise ValueError(f"image {list(self.image)} is not a whole number of patches {list(self.patch)}")
+            raise ValueError(
+                f"image {list(self.image)} is not a whole number of patches {list(self.patch)}"
+            )
         if self.width % self.heads or self.width % 4:
-            raise ValueError(f"width {self.width} must be divisible by heads ({self.heads}) and by 4")
+            raise ValueError(
+                f"width {self.width} must be divisible by heads ({self.heads}) and by 4"
+            )
         if self.positions == "released" and isqrt(self.patches) ** 2 != self.patches:
             rows, columns = self.grid
-            raise ValueError(f"positions: released needs a square number of patches, not {rows} x {columns}; use grid")
+            raise ValueError(
+                f"positions: released needs a square number of patches, not {rows} x {columns}; use grid"
+            )
         return self
 
     @property
@@ -81,7 +87,9 @@ class ReconstructionDecoder(Closed):
     @model_validator(mode="after")
     def _fits(self) -> "ReconstructionDecoder":
         if self.width % self.heads or self.width % 4:
-            raise ValueError(f"width {self.width} must be divisible by heads ({self.heads}) and by 4")
+            raise ValueError(
+                f"width {self.width} must be divisible by heads ({self.heads}) and by 4"
+            )
         return self
 
 
@@ -115,7 +123,9 @@ class Guidance(Closed):
             return strength
         if isinstance(strength, float) and 0 < strength <= 2:
             return NUMBERED_STRENGTHS.get(strength, strength)
-        raise ValueError("must be weak, medium, strong, or a number above 0 and at most 2 (1 is medium, 1.5 strong)")
+        raise ValueError(
+            "must be weak, medium, strong, or a number above 0 and at most 2 (1 is medium, 1.5 strong)"
+        )
 
 
 class Alignment(Closed):
@@ -140,7 +150,9 @@ class MaeFeatureTarget(Closed):
     kind: Literal["mae_feature"]
 
 
-Target = Annotated[PixelTarget | RandomFeatureTarget | MaeFeatureTarget, Field(discriminator="kind")]
+Target = Annotated[
+    PixelTarget | RandomFeatureTarget | MaeFeatureTarget, Field(discriminator="kind")
+]
 
 
 class Optimiser(Closed):
@@ -159,7 +171,9 @@ class Optimiser(Closed):
     @model_validator(mode="after")
     def _warmup_ends(self) -> "Optimiser":
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {self.epochs:g}")
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {self.epochs:g}"
+            )
         return self
 
 
@@ -190,11 +204,15 @@ class Data(Closed):
 
     def epoch(self, counts: Sequence[int], batch: int) -> int:
         """Images of one epoch, given those of `roots` and of `mix`: enough batches to show every image of both."""
-        return max(count * batch // size for count, size in zip(counts, self.sizes(batch), strict=True))
+        return max(
+            count * batch // size for count, size in zip(counts, self.sizes(batch), strict=True)
+        )
 
 
 Precision = Literal["fp32", "bf16"]
-Labels = Literal["strict", "released"]  # what becomes of labels that do not fit: core/text/charset.py
+Labels = Literal[
+    "strict", "released"
+]  # what becomes of labels that do not fit: core/text/charset.py
 
 
 class PretrainModel(Closed):
@@ -209,9 +227,13 @@ class PretrainModel(Closed):
     @model_validator(mode="after")
     def _branches(self) -> "PretrainModel":
         if self.alignment and not self.guidance:
-            raise ValueError("alignment compares the two branches' [cls]: it needs guidance, or alignment: null")
+            raise ValueError(
+                "alignment compares the two branches' [cls]: it needs guidance, or alignment: null"
+            )
         if (self.decoder.order == "SA-FFN") != (self.guidance is None):
-            raise ValueError("decoder.order: SA-FFN goes with guidance: null, the other orders with guidance")
+            raise ValueError(
+                "decoder.order: SA-FFN goes with guidance: null, the other orders with guidance"
+            )
         return self
 
 
@@ -239,7 +261,9 @@ class Pretrain(TrainingRun, PretrainModel):
     @model_validator(mode="after")
     def _leaves_some(self) -> "Pretrain":
         if visible_count(self.encoder.patches, self.mask.ratio) < 1:
-            raise ValueError(f"mask.ratio {self.mask.ratio:g} leaves none of {self.encoder.patches} patches visible")
+            raise ValueError(
+                f"mask.ratio {self.mask.ratio:g} leaves none of {self.encoder.patches} patches visible"
+            )
         return self
 
 
@@ -266,7 +290,9 @@ class ContrastivePretrain(TrainingRun):
     @classmethod
     def _has_no_other_parts(cls, settings: Any) -> Any:
         parts = ("decoder", "guidance", "alignment", "target", "mask")
-        if isinstance(settings, dict) and (given := [part for part in parts if settings.get(part) is not None]):
+        if isinstance(settings, dict) and (
+            given := [part for part in parts if settings.get(part) is not None]
+        ):
             others = ", ".join(given)
             raise ValueError(
                 f"contrast is of SeqCLR, which has no {others}; let the row name method: SeqCLR, or set these to null"
@@ -294,7 +320,9 @@ class TextDecoder(Closed):
     @model_validator(mode="after")
     def _fits(self) -> "TextDecoder":
         if self.width % self.heads or self.width % 2:
-            raise ValueError(f"width {self.width} must be even and divisible by heads ({self.heads})")
+            raise ValueError(
+                f"width {self.width} must be even and divisible by heads ({self.heads})"
+            )
         return self
 
 
@@ -335,7 +363,9 @@ class Finetune(TrainingRun, RecognizerModel):
     @model_validator(mode="after")
     def _draws_are_of_augmentation(self) -> "Finetune":
         if self.augmentation == "none" and self.augmentation_draws is not None:
-            raise ValueError("augmentation_draws says how augmentation: abinet is drawn; with augmentation: none leave it out")
+            raise ValueError(
+                "augmentation_draws says how augmentation: abinet is drawn; with augmentation: none leave it out"
+            )
         return self
 
 
@@ -344,7 +374,9 @@ class Evaluate(Closed):
     label policy."""
 
     subsets: Annotated[dict[str, Data], Field(min_length=1)]
-    protocol: Literal["waics", "case_sensitive", "alnum_case_sensitive", "chinese", "openocr"] = "waics"
+    protocol: Literal["waics", "case_sensitive", "alnum_case_sensitive", "chinese", "openocr"] = (
+        "waics"
+    )
     labels: Labels = "strict"
     batch: PositiveInt = 256
     beams: Annotated[int, Field(ge=1, le=64)] = 1
@@ -354,7 +386,9 @@ class Evaluate(Closed):
     @classmethod
     def _unmixed(cls, subsets: dict[str, Data]) -> dict[str, Data]:
         if mixed := [name for name, data in subsets.items() if data.mix is not None]:
-            raise ValueError(f"{mixed[0]}.mix: only training data can be mixed; name a subset of its own instead")
+            raise ValueError(
+                f"{mixed[0]}.mix: only training data can be mixed; name a subset of its own instead"
+            )
         return subsets
 
 
@@ -386,5 +420,7 @@ def steps(images: int, batch: int, epochs: float) -> tuple[int, int]:
     per_epoch = max(images // batch, 1)
     total = round(per_epoch * epochs)
     if total < 1:
-        raise UserError(f"{images} images and {epochs:g} epochs make not one step; train for longer")
+        raise UserError(
+            f"{images} images and {epochs:g} epochs make not one step; train for longer"
+        )
     return per_epoch, total

@@ -19,7 +19,9 @@ def reconstruction_loss(prediction: Tensor, target: Tensor, hidden: Tensor) -> T
 
     prediction, target: (B, N, D). hidden: (B, N) bool. Raises ValueError if shapes differ or nothing is hidden."""
     if prediction.shape != target.shape or hidden.shape != target.shape[:2]:
-        raise ValueError(f"prediction {tuple(prediction.shape)}, target {tuple(target.shape)}, hidden {tuple(hidden.shape)}")
+        raise ValueError(
+            f"prediction {tuple(prediction.shape)}, target {tuple(target.shape)}, hidden {tuple(hidden.shape)}"
+        )
     if hidden.device.type == "cpu" and not hidden.any():  # elsewhere to look would stall the device
         raise ValueError("nothing is hidden: there is nothing to reconstruct")
     error = (prediction.float() - target.float()).square().mean(dim=-1)
@@ -31,7 +33,9 @@ def alignment_loss(cls: Tensor, guidance_cls: Tensor) -> Tensor:
 
     cls, guidance_cls: (B, D). Both receive gradient, as in the released code. Raises ValueError if shapes differ."""
     if cls.shape != guidance_cls.shape:
-        raise ValueError(f"[cls] of the two branches differ in shape: {tuple(cls.shape)}, {tuple(guidance_cls.shape)}")
+        raise ValueError(
+            f"[cls] of the two branches differ in shape: {tuple(cls.shape)}, {tuple(guidance_cls.shape)}"
+        )
     return (cls.float() - guidance_cls.float()).square().mean()
 
 

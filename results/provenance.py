@@ -15,7 +15,12 @@ CODE = ("*.py", "*.yaml", "requirements.txt")
 def _git(*arguments: str) -> str | None:
     try:
         return subprocess.run(
-            ["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=20
+            ["git", *arguments],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
@@ -33,7 +38,11 @@ def commit() -> dict[str, str | bool | None]:
 def told_path(path: Path) -> str:
     """A path as this suite tells it: from the project's folder on where it lies inside, so that no machine is named."""
     whole = path.resolve()
-    return str(whole.relative_to(REPOSITORY) if path.is_absolute() and whole.is_relative_to(REPOSITORY) else path)
+    return str(
+        whole.relative_to(REPOSITORY)
+        if path.is_absolute() and whole.is_relative_to(REPOSITORY)
+        else path
+    )
 
 
 @cache
@@ -53,9 +62,18 @@ def hardware(accelerator: str | None) -> dict[str, str | int | None]:
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if line.startswith("model name")
+        ]
         model = names[0] if names else model
-    return {"host": platform.node(), "processor": model, "cores": cores(), "accelerator": accelerator}
+    return {
+        "host": platform.node(),
+        "processor": model,
+        "cores": cores(),
+        "accelerator": accelerator,
+    }
 
 
 def cores() -> int:

@@ -93,7 +93,9 @@ class StoredTraining(Stored):
 class StoredValidationCounts(Stored):
     validation_correct: Whole
     validation_images: Annotated[Whole, Field(gt=0)]
-    validation_avg: Annotated[float, Field(ge=0, le=1)] | None = None  # which early records do not have
+    validation_avg: Annotated[float, Field(ge=0, le=1)] | None = (
+        None  # which early records do not have
+    )
 
 
 class StoredValidation(Stored):
@@ -112,4 +114,6 @@ def read_record(run: Run, kind: type[Kind]) -> Kind:
     except ValidationError as error:
         problem = error.errors()[0]
         told = (*map(str, problem["loc"]), problem["msg"].removeprefix("Value error, "))
-        raise UserError(f"{run.folder / 'record.json'}: {': '.join(told)}; delete the folder and run again") from error
+        raise UserError(
+            f"{run.folder / 'record.json'}: {': '.join(told)}; delete the folder and run again"
+        ) from error

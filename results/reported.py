@@ -52,7 +52,9 @@ class ReportedRow(Closed):
         """What the row is called where no row of an experiment stands for it."""
         if self.method is None:
             keys = ("guidance", "alignment", "augmentation", "decoder", "target", "mask", "ratio")
-            return ", ".join(f"{key} {getattr(self, key)}" for key in keys if getattr(self, key) is not None)
+            return ", ".join(
+                f"{key} {getattr(self, key)}" for key in keys if getattr(self, key) is not None
+            )
         trained = "" if self.finetune is None else f" on {self.finetune}"
         more = ["pre-trained"] if self.pretrained else []
         more += [f"{self.epochs} epochs"] if self.epochs else []
@@ -110,11 +112,15 @@ class Reported(Closed):
     def _consistent(self) -> "Reported":
         for name, table in self.tables.items():
             if table.benchmark not in self.subsets or table.benchmark not in METRICS:
-                raise ValueError(f"{name}: benchmark {table.benchmark!r} has no subsets here, or no protocol")
+                raise ValueError(
+                    f"{name}: benchmark {table.benchmark!r} has no subsets here, or no protocol"
+                )
             columns = len(self.subsets[table.benchmark])
             for row in table.rows:
                 if len(row.values) != columns:
-                    raise ValueError(f"{name}: {row.name()}: {len(row.values)} values for {columns} columns")
+                    raise ValueError(
+                        f"{name}: {row.name()}: {len(row.values)} values for {columns} columns"
+                    )
         for name in (*(one.table for one in self.misprints), *(one.table for one in self.beside)):
             if name not in self.tables:
                 raise ValueError(f"{name}: no table of that name")
@@ -155,10 +161,20 @@ def find_row(table: str, keys: Mapping[str, Any]) -> int | None:
         return None
     if unknown := keys.keys() - ReportedRow.model_fields.keys():
         raise UserError(f"reported: {min(unknown)}: no row of results/reported.yaml has such a key")
-    found = [number for number, row in enumerate(rows) if all(getattr(row, key) == value for key, value in keys.items())]
+    found = [
+        number
+        for number, row in enumerate(rows)
+        if all(getattr(row, key) == value for key, value in keys.items())
+    ]
     if len(found) != 1:
-        many = f"{len(found)} rows of {table} in results/reported.yaml have all of these; say more" if found else ""
-        raise UserError(f"reported {dict(keys)}: {many or f'no row of {table} in results/reported.yaml has all of these'}")
+        many = (
+            f"{len(found)} rows of {table} in results/reported.yaml have all of these; say more"
+            if found
+            else ""
+        )
+        raise UserError(
+            f"reported {dict(keys)}: {many or f'no row of {table} in results/reported.yaml has all of these'}"
+        )
     return found[0]
 
 

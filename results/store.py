@@ -75,7 +75,9 @@ class Run:
         except FileNotFoundError:
             return State("complete" if (self.folder / "record.json").exists() else "planned")
         except (ValueError, TypeError) as error:
-            raise UserError(f"{path}: not a state file of this suite; delete it and run again") from error
+            raise UserError(
+                f"{path}: not a state file of this suite; delete it and run again"
+            ) from error
 
     def set_state(self, name: StateName, **values: Any) -> None:
         """Write the state; atomically, with time and process."""
@@ -92,7 +94,9 @@ class Run:
         try:
             return json.loads((self.folder / "record.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UserError(f"{self.folder}: no readable record.json; delete the folder and run again") from error
+            raise UserError(
+                f"{self.folder}: no readable record.json; delete the folder and run again"
+            ) from error
 
     def write_predictions(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """One row per test image, in the order of PREDICTION_COLUMNS."""
@@ -108,7 +112,9 @@ class Run:
         """Which images of each subset were read right, in the order of `predictions.csv`: 4 to a hexadecimal digit.
 
         A short cut for tables, good for the predictions as they are now."""
-        self.write_json("correct.json", {"predictions": self._predictions_hash(), "subsets": _pack(correct)})
+        self.write_json(
+            "correct.json", {"predictions": self._predictions_hash(), "subsets": _pack(correct)}
+        )
 
     def correct(self) -> dict[str, np.ndarray] | None:
         """Subset -> (images,) 0 or 1; None where they were not stored, or of other predictions."""
@@ -127,7 +133,9 @@ class Run:
     def validation(self) -> dict[str, np.ndarray] | None:
         """Validation root -> (images,) 0 or 1; None where they were not stored."""
         try:
-            return _unpack(json.loads((self.folder / "validation.json").read_text(encoding="utf-8")))
+            return _unpack(
+                json.loads((self.folder / "validation.json").read_text(encoding="utf-8"))
+            )
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
@@ -156,8 +164,13 @@ def _pack(correct: Mapping[str, Sequence[bool]]) -> dict[str, list[Any]]:
 
 
 def _unpack(packed: Mapping[str, list[Any]]) -> dict[str, np.ndarray]:
-    bits = {name: np.frombuffer(bytes.fromhex(digits), np.uint8) for name, (_, digits) in packed.items()}
-    return {name: np.unpackbits(bits[name], count=count).astype(np.int8) for name, (count, _) in packed.items()}
+    bits = {
+        name: np.frombuffer(bytes.fromhex(digits), np.uint8) for name, (_, digits) in packed.items()
+    }
+    return {
+        name: np.unpackbits(bits[name], count=count).astype(np.int8)
+        for name, (count, _) in packed.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -179,14 +192,20 @@ class Store:
             probe.unlink()
         except OSError as error:
             reason = error.strerror or str(error)
-            raise UserError(f"{self.root}: cannot write here ({reason}); choose another folder with --results") from error
+            raise UserError(
+                f"{self.root}: cannot write here ({reason}); choose another folder with --results"
+            ) from error
 
     def run(self, run_id: str) -> Run:
         return Run(self.root / "runs" / run_id)
 
     def weights(self, name: str) -> Path:
         """The weights that an input stands for: `file:PATH`, or the model of the run of that name."""
-        return Path(name.removeprefix("file:")) if name.startswith("file:") else self.run(name).folder / MODEL
+        return (
+            Path(name.removeprefix("file:"))
+            if name.startswith("file:")
+            else self.run(name).folder / MODEL
+        )
 
     def data(self, fingerprint: str) -> Path:
         """Where the rendered data set of that fingerprint lies."""

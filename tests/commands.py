@@ -35,7 +35,9 @@ def kill_group(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def run_command(arguments: Sequence[object], check: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
+def run_command(
+    arguments: Sequence[object], check: bool = False, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, with its output. Raises CalledProcessError if `check` is set and it fails."""
     with started(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
         out, err = process.communicate(timeout=PATIENCE)
@@ -45,7 +47,9 @@ def run_command(arguments: Sequence[object], check: bool = False, **options: Any
     return done
 
 
-def wait_until(reached: Callable[[], Found], process: subprocess.Popen[str] | None = None, pause: float = 0.05) -> Found:
+def wait_until(
+    reached: Callable[[], Found], process: subprocess.Popen[str] | None = None, pause: float = 0.05
+) -> Found:
     """Wait until `reached()` is true, and return its value. Fails at once when `process` ends before that."""
     deadline = time.monotonic() + PATIENCE
     while not (found := reached()):

@@ -22,7 +22,12 @@ from core.training.loop import Machine
 
 torch.set_num_threads(1)
 
-STAGE: dict[str, Any] = {"optimiser": Optimiser(base_lr=1e-3), "data": Data(roots=("none",)), "precision": "fp32", "seed": 0}
+STAGE: dict[str, Any] = {
+    "optimiser": Optimiser(base_lr=1e-3),
+    "data": Data(roots=("none",)),
+    "precision": "fp32",
+    "seed": 0,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +37,9 @@ def _end_processes() -> Iterator[None]:
     yield
     for process in set(_descendants()) - before:
         with suppress(psutil.NoSuchProcess):
-            if "resource_tracker" not in " ".join(process.cmdline()):  # serves this process until its end
+            if "resource_tracker" not in " ".join(
+                process.cmdline()
+            ):  # serves this process until its end
                 process.kill()
 
 
@@ -45,7 +52,9 @@ def shared() -> Path:
     """The folder of real data, where there is one."""
     folder = os.environ.get("LMIM_SHARED")
     if not folder:
-        pytest.skip("LMIM_SHARED is not set: it names the folder with str/ (IIIT5K and SVT as LMDB)")
+        pytest.skip(
+            "LMIM_SHARED is not set: it names the folder with str/ (IIIT5K and SVT as LMDB)"
+        )
     return Path(folder)
 
 
@@ -66,10 +75,15 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
     return code, out, err
 
 
-def write_lmdb(folder: Path, samples: list[tuple[bytes | None, str | None]], count: int | None = None) -> str:
+def write_lmdb(
+    folder: Path, samples: list[tuple[bytes | None, str | None]], count: int | None = None
+) -> str:
     """An LMDB in the standard layout; None leaves a key out, `count` may lie."""
     folder.mkdir(parents=True)
-    with lmdb.open(str(folder), map_size=1 << 26) as environment, environment.begin(write=True) as transaction:
+    with (
+        lmdb.open(str(folder), map_size=1 << 26) as environment,
+        environment.begin(write=True) as transaction,
+    ):
         for number, (image, label) in enumerate(samples, 1):
             if image is not None:
                 transaction.put(IMAGE_KEY.format(number).encode(), image)

@@ -45,7 +45,13 @@ ENCODER = Encoder(width=32, depth=2, heads=2, patch=(8, 8))
 
 def mae_config(**changes: Any) -> Pretrain:
     decoder = ReconstructionDecoder(order="SA-FFN", width=32, heads=2, feedforward=32, dropout=0)
-    settings = {"decoder": decoder, "mask": Mask(ratio=0.75), "guidance": None, "alignment": None, "target": {"kind": "pixel"}}
+    settings = {
+        "decoder": decoder,
+        "mask": Mask(ratio=0.75),
+        "guidance": None,
+        "alignment": None,
+        "target": {"kind": "pixel"},
+    }
     return Pretrain(**({"encoder": ENCODER, **STAGE, **settings} | changes))
 
 
@@ -56,7 +62,9 @@ def lmim_config(**changes: Any) -> Pretrain:
 
 
 def seqclr_config(**changes: Any) -> ContrastivePretrain:
-    return ContrastivePretrain(**({"encoder": ENCODER, "contrast": Contrast(projection=16), **STAGE} | changes))
+    return ContrastivePretrain(
+        **({"encoder": ENCODER, "contrast": Contrast(projection=16), **STAGE} | changes)
+    )
 
 
 def batch(images: int) -> Batch:
@@ -74,18 +82,31 @@ def test_windows_average_rows_and_pool_columns() -> None:
     features[0, 1:, 0] = torch.arange(12.0)
     windows = window_features(features, (rows, columns), 3)
     assert windows.shape == (1, 3, 1)
-    assert windows.flatten().tolist() == [3.5, 5.5, 7.5]  # mean over both rows of columns 0-1, 2-3, 4-5
+    assert windows.flatten().tolist() == [
+        3.5,
+        5.5,
+        7.5,
+    ]  # mean over both rows of columns 0-1, 2-3, 4-5
 
 
 def test_nt_xent_is_its_closed_form() -> None:
-    first, second = torch.randn(3, 4, generator=generator(0)), torch.randn(3, 4, generator=generator(1))
+    first, second = (
+        torch.randn(3, 4, generator=generator(0)),
+        torch.randn(3, 4, generator=generator(1)),
+    )
     views = [vector / vector.norm() for vector in [*first, *second]]
     expected = 0.0
     for one in range(6):
-        others = {other: math.exp(float(views[one] @ views[other]) / 0.1) for other in range(6) if other != one}
+        others = {
+            other: math.exp(float(views[one] @ views[other]) / 0.1)
+            for other in range(6)
+            if other != one
+        }
         expected -= math.log(others[(one + 3) % 6] / sum(others.values())) / 6
     assert nt_xent(first, second, 0.1).item() == pytest.approx(expected, rel=1e-5)
-    assert nt_xent(3 * first, second, 0.1).item() == pytest.approx(expected, rel=1e-5), "lengths do not count"
+    assert nt_xent(3 * first, second, 0.1).item() == pytest.approx(expected, rel=1e-5), (
+        "lengths do not count"
+    )
     with pytest.raises(ValueError, match="two views of at least two instances"):
         nt_xent(first[:1], second[:1], 0.1)
 
@@ -101,9 +122,13 @@ def test_nt_xent_keeps_its_digits_under_autocast() -> None:
 
 def test_nt_xent_is_lower_the_better_views_match() -> None:
     views = torch.randn(40, 16, generator=generator(0))
-    near, far = (views + noise * torch.randn(40, 16, generator=generator(1)) for noise in (0.1, 3.0))
+    near, far = (
+        views + noise * torch.randn(40, 16, generator=generator(1)) for noise in (0.1, 3.0)
+    )
     assert nt_xent(views, near, 0.1) < nt_xent(views, far, 0.1)
-    assert nt_xent(views, views.roll(1, 0), 0.1) > math.log(79), "worse than chance where all views are swapped"
+    assert nt_xent(views, views.roll(1, 0), 0.1) > math.log(79), (
+        "worse than chance where all views are swapped"
+    )
 
 
 def test_steady_views_keep_every_window_in_its_place() -> None:
@@ -112,7 +137,12 @@ def test_steady_views_keep_every_window_in_its_place() -> None:
 
     def moved(strength: str) -> Tensor:
         view = draw_view(STRENGTHS[strength], 256, (32, 128), generator=generator(0))
-        return (geometry.apply_warp(ramp, view.matrix, view.shifts) - ramp)[:, 0].abs().flatten()[::7].quantile(0.99)
+        return (
+            (geometry.apply_warp(ramp, view.matrix, view.shifts) - ramp)[:, 0]
+            .abs()
+            .flatten()[::7]
+            .quantile(0.99)
+        )
 
     assert moved("steady") < 25.6 / 4 + 0.5
     assert moved("medium") > 1.5 * moved("steady")
@@ -120,12 +150,16 @@ def test_steady_views_keep_every_window_in_its_place() -> None:
 
 def test_seqclr_learns_to_tell_windows_apart(machine: Machine) -> None:
     words = Rendered(train=16, validation=1, vocabulary=300)
-    pixels = torch.stack([resize(synthetic.render(words, "train", number)[0], (32, 128)) for number in range(16)])
+    pixels = torch.stack(
+        [resize(synthetic.render(words, "train", number)[0], (32, 128)) for number in range(16)]
+    )
     task = ContrastTask(seqclr_config(), machine)
     optimiser = torch.optim.AdamW(task.model.parameters(), lr=1e-3)
     seen, matched = [], []
     for step in range(60):
-        losses = task.begin(Batch(pixels, list(range(16)), [""] * 16, [], list(range(16)), 16), step)(slice(0, 16))
+        losses = task.begin(
+            Batch(pixels, list(range(16)), [""] * 16, [], list(range(16)), 16), step
+        )(slice(0, 16))
         losses["loss"].backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -155,8 +189,12 @@ def test_more_windows_than_columns_are_refused() -> None:
 def test_seqclrs_encoder_is_finetuned_and_its_file_is_no_lmim(tmp_path: Path) -> None:
     config, path = seqclr_config(), tmp_path / "model.safetensors"
     model = SeqCLR(config.encoder, config.contrast)
-    safetensors_io.save(path, artefact(model), {"stage": "pretrain", "config": config.model_dump(mode="json")})
-    recognizer = make_recognizer(Finetune(encoder=ENCODER, decoder=TextDecoder(width=32, heads=2, layers=1), **STAGE), path)
+    safetensors_io.save(
+        path, artefact(model), {"stage": "pretrain", "config": config.model_dump(mode="json")}
+    )
+    recognizer = make_recognizer(
+        Finetune(encoder=ENCODER, decoder=TextDecoder(width=32, heads=2, layers=1), **STAGE), path
+    )
     assert torch.equal(recognizer.encoder.patch_embed.weight, model.encoder.patch_embed.weight)
     with pytest.raises(UserError, match="holds no whole LMIM or recogniser"):
         export_released(path, tmp_path / "out.pth")
@@ -164,7 +202,9 @@ def test_seqclrs_encoder_is_finetuned_and_its_file_is_no_lmim(tmp_path: Path) ->
 
 def test_costs_count_both_of_seqclrs_views() -> None:
     parameters, flops = pretrain_cost(seqclr_config())
-    assert parameters == sum(one.numel() for one in SeqCLR(ENCODER, Contrast(projection=16)).parameters())
+    assert parameters == sum(
+        one.numel() for one in SeqCLR(ENCODER, Contrast(projection=16)).parameters()
+    )
     wide = pretrain_cost(seqclr_config(encoder=ENCODER.model_copy(update={"depth": 4})))[1]
     assert 1.8 < wide / flops < 2.1
 
@@ -175,7 +215,9 @@ def test_costs_count_both_of_seqclrs_views() -> None:
 def save_mae(path: Path, **changes: Any) -> Any:
     config = mae_config(seed=7, **changes)
     model = make_model(config, None)
-    safetensors_io.save(path, artefact(model), {"stage": "pretrain", "config": config.model_dump(mode="json")})
+    safetensors_io.save(
+        path, artefact(model), {"stage": "pretrain", "config": config.model_dump(mode="json")}
+    )
     return model
 
 
@@ -190,7 +232,9 @@ def test_a_run_begun_with_the_teacher_has_its_weights_and_no_others(tmp_path: Pa
         make_model(mae_config(start="teacher"), None)
 
 
-def test_lmim_begun_with_the_teacher_has_its_encoder_and_a_decoder_of_its_own(tmp_path: Path) -> None:
+def test_lmim_begun_with_the_teacher_has_its_encoder_and_a_decoder_of_its_own(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "model.safetensors"
     teacher = save_mae(path)
     begun = make_model(lmim_config(start="teacher"), path)
@@ -228,13 +272,22 @@ def test_the_hidden_share_grows_with_density_at_every_focus(focus: float) -> Non
 def test_draws_of_the_run_are_the_same_at_every_step_and_others_are_not() -> None:
     images = torch.rand(64, 3, 32, 128, generator=generator(0))
     draws = augmentation.draw(1, (32, 128), generator=generator(1))
-    draws = replace(draws, deviation=torch.zeros(1), sigma=torch.zeros(1), factor=torch.zeros(1, dtype=torch.long))
+    draws = replace(
+        draws,
+        deviation=torch.zeros(1),
+        sigma=torch.zeros(1),
+        factor=torch.zeros(1, dtype=torch.long),
+    )
     warped = geometry.apply_warp(images, draws.matrix.expand(64, -1, -1))
     for step in range(2):
-        seen = augmentation.augment(images, torch.arange(64), 64, draws, generator=generator(2, step))
+        seen = augmentation.augment(
+            images, torch.arange(64), 64, draws, generator=generator(2, step)
+        )
         as_drawn = (seen - warped).flatten(1).abs().amax(1) < 1e-3
         unchanged = (seen - images).flatten(1).abs().amax(1) < 1e-3
-        assert 0.2 < as_drawn.float().mean() < 0.55, "geometry half of the time, of which a quarter is coloured"
+        assert 0.2 < as_drawn.float().mean() < 0.55, (
+            "geometry half of the time, of which a quarter is coloured"
+        )
         assert 0.2 < unchanged.float().mean() < 0.55
     free = augmentation.augment(images, torch.arange(64), 64, generator=generator(2, 0))
     assert ((free - warped).flatten(1).abs().amax(1) > 1e-3).all()

@@ -53,7 +53,10 @@ def test_every_row_that_the_authors_trained_is_filled_by_exactly_one_row(tmp_pat
             if experiment.table and variant.reported:
                 filled[experiment.table, find_row(experiment.table, variant.reported)] += 1
     wanted = {
-        (name, number) for name, table in reported().tables.items() for number in range(len(table.rows)) if table.own(number)
+        (name, number)
+        for name, table in reported().tables.items()
+        for number in range(len(table.rows))
+        if table.own(number)
     }
     assert set(filled) == wanted
     assert set(filled.values()) == {1}
@@ -84,12 +87,27 @@ def test_the_default_row_of_tables_1_to_5_is_one_run_graph(tmp_path: Path, scale
 def test_the_plans_json_says_what_is_shared_and_which_reported_rows_are_filled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = call(capsys, "plan", *sorted(HERE.glob("*.yaml")), "--scale", "paper", "--results", tmp_path, "--json")
+    code, out, _ = call(
+        capsys,
+        "plan",
+        *sorted(HERE.glob("*.yaml")),
+        "--scale",
+        "paper",
+        "--results",
+        tmp_path,
+        "--json",
+    )
     assert code == 0
     content = json.loads(out)
-    assert content["summary"] == {stage: sum(run["stage"] == stage for run in content["runs"]) for stage in content["summary"]}
+    assert content["summary"] == {
+        stage: sum(run["stage"] == stage for run in content["runs"]) for stage in content["summary"]
+    }
     assert content["shared"] == sum(len(run["rows"]) > 1 for run in content["runs"])
-    assert content["without_sharing"] == sum(len(run["rows"]) for run in content["runs"]) > len(content["runs"])
+    assert (
+        content["without_sharing"]
+        == sum(len(run["rows"]) for run in content["runs"])
+        > len(content["runs"])
+    )
     ids = [run["id"] for run in content["runs"]]
     assert len(set(ids)) == len(ids)
     filled = content["reported"]
@@ -103,21 +121,33 @@ def test_the_plans_json_says_what_is_shared_and_which_reported_rows_are_filled(
 def test_main_tables_follow_the_papers_recipe(tmp_path: Path) -> None:
     found = plan(tmp_path, FILES)
     pretrain, finetune, evaluate = row_of(found, "union14m_benchmark", "LMIM (Union14M-L)")
-    assert (pretrain.data.roots, pretrain.optimiser.epochs, finetune.optimiser.epochs) == (("union14m_u",), 10, 10)
-    assert (finetune.data.roots, list(evaluate.subsets)) == (("union14m_l",), list(reported().subsets["union14m_benchmark"]))
+    assert (pretrain.data.roots, pretrain.optimiser.epochs, finetune.optimiser.epochs) == (
+        ("union14m_u",),
+        10,
+        10,
+    )
+    assert (finetune.data.roots, list(evaluate.subsets)) == (
+        ("union14m_l",),
+        list(reported().subsets["union14m_benchmark"]),
+    )
     pretrain, finetune, _ = row_of(found, "union14m_benchmark", "LMIM 20 epochs (ARD)")
     assert (pretrain.optimiser.epochs, finetune.data.roots) == (20, ("ard",))
     pretrain, finetune, evaluate = row_of(found, "chinese_benchmark", "LMIM")
     assert (pretrain.data.roots, pretrain.optimiser.epochs) == (("ucti_11m",), 10)
     assert (finetune.optimiser.epochs, finetune.max_length, len(finetune.charset)) == (60, 40, 7934)
-    assert (evaluate.protocol, list(evaluate.subsets)) == ("chinese", list(reported().subsets["chinese"]))
+    assert (evaluate.protocol, list(evaluate.subsets)) == (
+        "chinese",
+        list(reported().subsets["chinese"]),
+    )
     assert row_of(found, "chinese_benchmark", "scratch")[0] is None
     assert found.experiments["chinese_benchmark"].others(3) == ("MIM", "SeqCLR", "scratch")
     _, _, evaluate = row_of(found, "common_benchmarks", "LMIM (ARD), corrected")
     assert list(evaluate.subsets) == list(reported().subsets["common"])
     assert evaluate.subsets["iiit5k"].roots == ("iiit5k_corrected",)
     common = next(iter(found.cells_of("common_benchmarks", 1)))
-    assert common.trainings == next(iter(found.cells_of("union14m_benchmark", 3))).trainings, "the same recogniser"
+    assert common.trainings == next(iter(found.cells_of("union14m_benchmark", 3))).trainings, (
+        "the same recogniser"
+    )
 
 
 def test_baselines_follow_their_own_recipes_and_share_ours(tmp_path: Path) -> None:
@@ -126,7 +156,12 @@ def test_baselines_follow_their_own_recipes_and_share_ours(tmp_path: Path) -> No
     seqclr, seqclr_finetune, _ = row_of(found, "union14m_benchmark", "SeqCLR")
     lmim, lmim_finetune, _ = row_of(found, "union14m_benchmark", "LMIM (Union14M-L)")
     assert isinstance(mim, Pretrain)
-    assert (mim.target.kind, mim.mask.ratio, mim.guidance, mim.decoder.order) == ("pixel", 0.75, None, "SA-FFN")
+    assert (mim.target.kind, mim.mask.ratio, mim.guidance, mim.decoder.order) == (
+        "pixel",
+        0.75,
+        None,
+        "SA-FFN",
+    )
     assert isinstance(seqclr, ContrastivePretrain)
     assert (seqclr.contrast.windows, seqclr.contrast.temperature) == (5, 0.1)
     assert mim.optimiser == seqclr.optimiser == lmim.optimiser
@@ -143,14 +178,27 @@ def test_beyond_the_paper_one_thing_changes_a_row(tmp_path: Path) -> None:
     assert one("beyond_positions", "grid, 8 x 32").encoder.positions == "grid"
     assert one("beyond_positions", "released, 16 x 16").encoder.positions == "released"
     weights = [0.5, 1, 2, 4]
-    assert [one("beyond_alignment", f"weight {w:g}{' (LMIM)' * (w == 1)}").alignment.weight for w in weights] == weights
+    assert [
+        one("beyond_alignment", f"weight {w:g}{' (LMIM)' * (w == 1)}").alignment.weight
+        for w in weights
+    ] == weights
     for branch in ("guidance", "masked"):
-        assert one("beyond_alignment", f"stop-gradient on the {branch} branch").alignment.stop_gradient == branch
+        assert (
+            one("beyond_alignment", f"stop-gradient on the {branch} branch").alignment.stop_gradient
+            == branch
+        )
     assert one("beyond_equal_compute", "MAE trained on for LMIM's epochs").start == "teacher"
-    assert one("beyond_augmentation_draws", "once per process (released), 8 processes", 1).augmentation_draws == 8
+    assert (
+        one(
+            "beyond_augmentation_draws", "once per process (released), 8 processes", 1
+        ).augmentation_draws
+        == 8
+    )
     assert one("beyond_augmentation_draws", "per image", 1).augmentation_draws is None
     assert one("beyond_layer_decay", "no decay", 1).optimiser.layer_decay == 1
-    assert one("beyond_density_mask", "density 0.8, focus 1").mask == Mask(kind="density", ratio=0.8)
+    assert one("beyond_density_mask", "density 0.8, focus 1").mask == Mask(
+        kind="density", ratio=0.8
+    )
     alone = next(iter(found.cells_of("beyond_equal_compute", 0)))
     assert found.runs[alone.trainings[0]].inputs["encoder"].endswith("vit_small_checkpoint-19.pth")
     assert alone.teacher_images == 200_000_000
@@ -159,22 +207,39 @@ def test_beyond_the_paper_one_thing_changes_a_row(tmp_path: Path) -> None:
 def test_an_mae_is_trained_on_for_lmims_arithmetic(tmp_path: Path) -> None:
     found = plan(tmp_path, [HERE / "beyond_equal_compute.yaml"])
     petaflop = {
-        run["rows"][0]: run["petaflop"] for run in describe_plan(found, Store(tmp_path))["runs"] if run["stage"] == "pretrain"
+        run["rows"][0]: run["petaflop"]
+        for run in describe_plan(found, Store(tmp_path))["runs"]
+        if run["stage"] == "pretrain"
     }
-    assert petaflop["MAE trained on for LMIM's arithmetic"] == pytest.approx(petaflop["LMIM"], rel=0.02)
-    (lmim,) = [variant for variant in found.experiments["beyond_equal_compute"].variants if variant.name == "LMIM"]
-    assert lmim.against == ("MAE trained on for LMIM's epochs", "MAE trained on for LMIM's arithmetic")
+    assert petaflop["MAE trained on for LMIM's arithmetic"] == pytest.approx(
+        petaflop["LMIM"], rel=0.02
+    )
+    (lmim,) = [
+        variant
+        for variant in found.experiments["beyond_equal_compute"].variants
+        if variant.name == "LMIM"
+    ]
+    assert lmim.against == (
+        "MAE trained on for LMIM's epochs",
+        "MAE trained on for LMIM's arithmetic",
+    )
 
 
 @pytest.mark.parametrize("scale", ["mini", "paper"])
-def test_rows_of_another_position_table_or_length_share_the_teacher(tmp_path: Path, scale: str) -> None:
+def test_rows_of_another_position_table_or_length_share_the_teacher(
+    tmp_path: Path, scale: str
+) -> None:
     found = plan(tmp_path, FILES, scale)
     for name in ("beyond_positions", "union14m_benchmark", "ablation_mask"):
-        teachers = {cell.teacher for cell in found.cells if cell.experiment == name and cell.teacher}
+        teachers = {
+            cell.teacher for cell in found.cells if cell.experiment == name and cell.teacher
+        }
         assert len(teachers) == 1, name
 
 
-def test_stand_ins_go_under_the_name_of_what_is_read_and_give_way_to_what_is_typed(tmp_path: Path) -> None:
+def test_stand_ins_go_under_the_name_of_what_is_read_and_give_way_to_what_is_typed(
+    tmp_path: Path,
+) -> None:
     file = [HERE / "common_benchmarks.yaml"]
     for run in plan(tmp_path, file, "mini").runs.values():
         if isinstance(run.config, Evaluate):
@@ -182,10 +247,16 @@ def test_stand_ins_go_under_the_name_of_what_is_read_and_give_way_to_what_is_typ
         assert all(root.rendered for roots in run.data.values() for root in roots)
     typed = {"finetune.data.roots": ["union14m_l"], "evaluate.subsets.svt.roots": ["svt"]}
     found = plan(tmp_path, file, "mini", overrides=typed, seeds=[0])
-    trained = {run.config.data.roots for run in found.runs.values() if isinstance(run.config, Finetune)}
-    assert trained == {("union14m_l",), ("rendered:train",)}, "a row that names its data keeps its stand-in"
+    trained = {
+        run.config.data.roots for run in found.runs.values() if isinstance(run.config, Finetune)
+    }
+    assert trained == {("union14m_l",), ("rendered:train",)}, (
+        "a row that names its data keeps its stand-in"
+    )
     read = [list(found.runs[cell.evaluate].config.subsets) for cell in found.cells]  # type: ignore[union-attr]
-    assert ["svt" in subsets for subsets in read] == [True, True, False, False, False, False], "corrected rows define theirs"
+    assert ["svt" in subsets for subsets in read] == [True, True, False, False, False, False], (
+        "corrected rows define theirs"
+    )
     assert any("does not reach row 'MIM, corrected'" in note for note in found.notes)
 
 
@@ -193,8 +264,16 @@ def test_typed_epochs_are_those_that_are_trained(tmp_path: Path) -> None:
     file = [HERE / "union14m_benchmark.yaml"]
     epochs = {"finetune.optimiser.epochs": 3}
     found = plan(tmp_path, file, overrides=epochs)
-    assert {run.config.optimiser.epochs for run in found.runs.values() if isinstance(run.config, Finetune)} == {3}
-    assert {run.config.optimiser.epochs for run in found.runs.values() if isinstance(run.config, Pretrain)} == {10, 20}
+    assert {
+        run.config.optimiser.epochs
+        for run in found.runs.values()
+        if isinstance(run.config, Finetune)
+    } == {3}
+    assert {
+        run.config.optimiser.epochs
+        for run in found.runs.values()
+        if isinstance(run.config, Pretrain)
+    } == {10, 20}
 
 
 def test_images_of_the_profiles_teacher_are_not_said_of_another(tmp_path: Path) -> None:
@@ -202,10 +281,15 @@ def test_images_of_the_profiles_teacher_are_not_said_of_another(tmp_path: Path) 
     assert {cell.teacher_images for cell in plan(tmp_path, file).cells} == {200_000_000}
     other: dict[str, Any] = {"teacher.file": "/mine.pth"}
     assert {cell.teacher_images for cell in plan(tmp_path, file, overrides=other).cells} == {None}
-    assert {cell.teacher_images for cell in plan(tmp_path, file, overrides=other | {"teacher.images": 7}).cells} == {7}
+    assert {
+        cell.teacher_images
+        for cell in plan(tmp_path, file, overrides=other | {"teacher.images": 7}).cells
+    } == {7}
 
 
-def test_every_file_runs_at_smoke_scale_in_one_command_and_all_tables_are_printed(tmp_path: Path) -> None:
+def test_every_file_runs_at_smoke_scale_in_one_command_and_all_tables_are_printed(
+    tmp_path: Path,
+) -> None:
     try:
         cjk_faces("的")
     except UserError as error:
@@ -220,12 +304,22 @@ def test_every_file_runs_at_smoke_scale_in_one_command_and_all_tables_are_printe
     tables = {one["table"]: one for one in content if one["table"]}
     assert sorted(tables) == [f"table{number}" for number in range(1, 9)]
     for one in content:
-        assert f"# {'Table ' + one['table'][5:] if one['table'] else one['experiment']}: " in done.stdout
+        assert (
+            f"# {'Table ' + one['table'][5:] if one['table'] else one['experiment']}: "
+            in done.stdout
+        )
         for row in one["rows"]:
             assert row["verdict"] in ("not comparable", "")
             if row["ours"] or not one["table"]:
-                assert row["measured"]["Avg"]["low"] <= row["measured"]["Avg"]["accuracy"] <= row["measured"]["Avg"]["high"]
+                assert (
+                    row["measured"]["Avg"]["low"]
+                    <= row["measured"]["Avg"]["accuracy"]
+                    <= row["measured"]["Avg"]["high"]
+                )
                 assert row["ledger"]["images"] > 0
         assert all(pair["verdict"] != "missing" for pair in one["comparisons"])
-    lmim, mae = (next(row for row in tables["table7"]["rows"] if row["name"] == name) for name in ("LMIM (Union14M-L)", "MIM"))
+    lmim, mae = (
+        next(row for row in tables["table7"]["rows"] if row["name"] == name)
+        for name in ("LMIM (Union14M-L)", "MIM")
+    )
     assert lmim["ledger"]["teacher_images"] == mae["ledger"]["pretrain_images"] > 0

@@ -14,7 +14,13 @@ from golden_weights import golden_image, golden_state, load_golden, normal
 from PIL import Image
 from torch import Tensor
 
-from core.checkpoints.released import export_released, from_released, read_recognizer, read_released, to_released
+from core.checkpoints.released import (
+    export_released,
+    from_released,
+    read_recognizer,
+    read_released,
+    to_released,
+)
 from core.config import PretrainModel, RecognizerModel
 from core.data.word_images import WordImages
 from core.lmim import LMIM
@@ -33,7 +39,11 @@ def released_tables(kind: str) -> dict[str, Tensor]:
     """What the released files hold besides trained weights."""
     table = position_table(48, 256, 16)
     if kind == "recognizer":
-        return {"encoder.pos_embed": table, "pos_embed": table, "decoder.position_enc.position_table": torch.zeros(1, 200, 64)}
+        return {
+            "encoder.pos_embed": table,
+            "pos_embed": table,
+            "decoder.position_enc.position_table": torch.zeros(1, 200, 64),
+        }
     return {f"{part}.pos_embed": table for part in ("model_maeenc", "model_maeenc_momentum")} | {
         "decoder_pos_embed": position_table(64, 256, 16)
     }
@@ -43,13 +53,30 @@ def released_tables(kind: str) -> dict[str, Tensor]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """Files as the released codes write them, with the golden weights."""
     folder = tmp_path_factory.mktemp("released")
-    states = {kind: golden_state(load_golden(kind)["names"]) | released_tables(kind) for kind in ("lmim", "recognizer")}
-    encoder = {name.removeprefix("model_maeenc."): value for name, value in states["lmim"].items() if "maeenc." in name}
-    states["maerec"] = encoder | {"mask_token": torch.zeros(1, 1, 32), "decoder_embed.weight": torch.zeros(32, 48)}
-    arguments = {"lmim": {"mask_ratio": 0.8}, "recognizer": {"nb_classes": 97, "max_len": 25}, "maerec": {}}
+    states = {
+        kind: golden_state(load_golden(kind)["names"]) | released_tables(kind)
+        for kind in ("lmim", "recognizer")
+    }
+    encoder = {
+        name.removeprefix("model_maeenc."): value
+        for name, value in states["lmim"].items()
+        if "maeenc." in name
+    }
+    states["maerec"] = encoder | {
+        "mask_token": torch.zeros(1, 1, 32),
+        "decoder_embed.weight": torch.zeros(32, 48),
+    }
+    arguments = {
+        "lmim": {"mask_ratio": 0.8},
+        "recognizer": {"nb_classes": 97, "max_len": 25},
+        "maerec": {},
+    }
     for kind, state in states.items():
         args = argparse.Namespace(**arguments[kind])
-        torch.save({"model": state, "optimizer": {}, "epoch": 9, "scaler": {}, "args": args}, folder / f"{kind}.pth")
+        torch.save(
+            {"model": state, "optimizer": {}, "epoch": 9, "scaler": {}, "args": args},
+            folder / f"{kind}.pth",
+        )
     return {kind: folder / f"{kind}.pth" for kind in states}
 
 
@@ -60,7 +87,9 @@ def altered(path: Path, out: Path, change: Callable[[dict[str, Any]], None]) -> 
     return out
 
 
-def import_file(capsys: pytest.CaptureFixture[str], path: Path, out: Path, *options: str) -> dict[str, Any]:
+def import_file(
+    capsys: pytest.CaptureFixture[str], path: Path, out: Path, *options: str
+) -> dict[str, Any]:
     code, text, err = call(capsys, "import", path, out, "--json", *options)
     assert code == 0, err
     return json.loads(text)
@@ -70,10 +99,21 @@ def assert_golden_pretraining(path: Path) -> None:
     weights, metadata = safetensors_io.load(path)
     model = LMIM(PretrainModel.model_validate(metadata["config"])).eval()
     safetensors_io.load_into(model, weights, "", path)
-    golden, visible = load_golden("lmim"), visible_from_noise(normal("noise", [3, 256]), visible_count(256, 0.8))
-    output = model(golden_image("image", [3, 3, 32, 128]), golden_image("guidance_view", [3, 3, 32, 128]), visible)
+    golden, visible = (
+        load_golden("lmim"),
+        visible_from_noise(normal("noise", [3, 256]), visible_count(256, 0.8)),
+    )
+    output = model(
+        golden_image("image", [3, 3, 32, 128]),
+        golden_image("guidance_view", [3, 3, 32, 128]),
+        visible,
+    )
     assert output.alignment is not None
-    for value, name in ((output.loss, "loss"), (output.reconstruction, "recon"), (output.alignment, "align")):
+    for value, name in (
+        (output.loss, "loss"),
+        (output.reconstruction, "recon"),
+        (output.alignment, "align"),
+    ):
         assert value.item() == pytest.approx(golden[name], rel=1e-4)
 
 
@@ -83,32 +123,50 @@ def assert_golden_reading(path: Path) -> None:
     safetensors_io.load_into(model, weights, "", path)
     images = golden_image("image", [4, 3, 32, 128])
     tokens, lengths = model.charset.encode(golden["words"], golden["max_len"])
-    assert reading_loss(model(images, tokens, lengths), tokens, lengths).item() == pytest.approx(golden["loss"], rel=1e-4)
+    assert reading_loss(model(images, tokens, lengths), tokens, lengths).item() == pytest.approx(
+        golden["loss"], rel=1e-4
+    )
     assert model.read(images)[0].tolist() == golden["greedy_ids"]
 
 
-def test_imported_weights_give_the_golden_numbers(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_imported_weights_give_the_golden_numbers(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     report = import_file(capsys, files["lmim"], tmp_path / "lmim.safetensors")
     assert (report["kind"], report["matched"], report["missing"]) == ("LMIM pre-trained", 129, [])
     assert report["ignored"] == {"decoder_pos_embed": "a table that we compute"}
     assert_golden_pretraining(tmp_path / "lmim.safetensors")
     report = import_file(capsys, files["recognizer"], tmp_path / "reader.safetensors")
     assert report["kind"] == "LMIM fine-tuned"
-    assert set(report["ignored"]) == {"pos_embed", "decoder.position_enc.position_table", *report["ignored"]}
-    assert report["config"]["decoder"] == {"width": 64, "layers": 2, "heads": 4, "feedforward": 32, "dropout": 0.1}
+    assert set(report["ignored"]) == {
+        "pos_embed",
+        "decoder.position_enc.position_table",
+        *report["ignored"],
+    }
+    assert report["config"]["decoder"] == {
+        "width": 64,
+        "layers": 2,
+        "heads": 4,
+        "feedforward": 32,
+        "dropout": 0.1,
+    }
     assert "encoder.heads" in report["assumed"]
     assert_golden_reading(tmp_path / "reader.safetensors")
     assert_golden_reading(files["recognizer"])  # a .pth may be named wherever a recogniser is
 
 
-def test_the_published_samples_are_imported(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_published_samples_are_imported(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import_file(capsys, shared / "parity" / "lmim_pretrain.pth", tmp_path / "a.safetensors")
     assert_golden_pretraining(tmp_path / "a.safetensors")
     import_file(capsys, shared / "parity" / "lmim_finetune.pth", tmp_path / "b.safetensors")
     assert_golden_reading(tmp_path / "b.safetensors")
 
 
-def test_maerec_gives_an_encoder(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_maerec_gives_an_encoder(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     report = import_file(capsys, files["maerec"], tmp_path / "m.safetensors")
     assert report["kind"] == "MAERec pre-trained"
     assert report["ignored"]["mask_token"] == "MAE's own decoder, not needed"
@@ -116,25 +174,40 @@ def test_maerec_gives_an_encoder(files: Files, tmp_path: Path, capsys: pytest.Ca
         safetensors_io.load(tmp_path / "m.safetensors")[0],
         from_released(golden_state(load_golden("lmim")["names"])),
     )
-    assert torch.equal(theirs["encoder.blocks.1.attn.qkv.weight"], ours["encoder.blocks.1.attn.qkv.weight"])
+    assert torch.equal(
+        theirs["encoder.blocks.1.attn.qkv.weight"], ours["encoder.blocks.1.attn.qkv.weight"]
+    )
 
 
-def test_import_says_what_became_of_every_weight(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_says_what_became_of_every_weight(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, _ = call(capsys, "import", files["recognizer"], tmp_path / "x.safetensors")
     assert code == 0
-    for text in ("matched  87 of 91", "pos_embed): an alias of the encoder's", "missing  nothing", "assumed  encoder.heads=3"):
+    for text in (
+        "matched  87 of 91",
+        "pos_embed): an alias of the encoder's",
+        "missing  nothing",
+        "assumed  encoder.heads=3",
+    ):
         assert text in out, out
 
 
 @pytest.mark.parametrize("kind", ["lmim", "recognizer"])
-def test_export_is_the_inverse_of_import(files: Files, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_is_the_inverse_of_import(
+    files: Files, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import_file(capsys, files[kind], tmp_path / "x.safetensors")
     assert call(capsys, "export", tmp_path / "x.safetensors", tmp_path / "y.pth")[0] == 0
-    before, after = (safetensors_io.load_pickle(path)["model"] for path in (files[kind], tmp_path / "y.pth"))
+    before, after = (
+        safetensors_io.load_pickle(path)["model"] for path in (files[kind], tmp_path / "y.pth")
+    )
     assert set(before) <= set(after)
     assert set(after) - set(before) <= {"patch_embed.proj.weight", "patch_embed.proj.bias"}
     for name in load_golden(kind)["names"]:
-        if not name.endswith("position_table") and not name.startswith(("patch_embed", "pos_embed")):
+        if not name.endswith("position_table") and not name.startswith(
+            ("patch_embed", "pos_embed")
+        ):
             torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-6)
     import_file(capsys, tmp_path / "y.pth", tmp_path / "z.safetensors")
 
@@ -147,18 +220,27 @@ def test_a_file_without_its_teacher_is_imported_and_says_so(
     assert report["missing"] == ["target.encoder (the frozen teacher)"]
     code, out, _ = call(capsys, "export", tmp_path / "bare.safetensors", tmp_path / "out.pth")
     assert (code, "without the frozen teacher" in out) == (0, True)
-    assert import_file(capsys, tmp_path / "out.pth", tmp_path / "again.safetensors")["matched"] == report["matched"]
+    assert (
+        import_file(capsys, tmp_path / "out.pth", tmp_path / "again.safetensors")["matched"]
+        == report["matched"]
+    )
 
 
-def test_names_of_a_distributed_model_are_read(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_of_a_distributed_model_are_read(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def wrap(content: dict[str, Any]) -> None:
         content["model"] = {f"module.{name}": value for name, value in content["model"].items()}
 
-    import_file(capsys, altered(files["recognizer"], tmp_path / "m.pth", wrap), tmp_path / "m.safetensors")
+    import_file(
+        capsys, altered(files["recognizer"], tmp_path / "m.pth", wrap), tmp_path / "m.safetensors"
+    )
     assert_golden_reading(tmp_path / "m.safetensors")
 
 
-def test_an_exported_file_never_replaces_a_folder(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exported_file_never_replaces_a_folder(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import_file(capsys, files["lmim"], tmp_path / "x.safetensors")
     (tmp_path / "folder.pth").mkdir()
     code, _, err = call(capsys, "export", tmp_path / "x.safetensors", tmp_path / "folder.pth")
@@ -170,20 +252,28 @@ def test_an_exported_file_never_replaces_a_folder(files: Files, tmp_path: Path, 
 
 
 def drop(name: str) -> Callable[[dict[str, Any]], None]:
-    return lambda content: [content["model"].pop(key) for key in list(content["model"]) if name in key]
+    return lambda content: [
+        content["model"].pop(key) for key in list(content["model"]) if name in key
+    ]
 
 
 @pytest.mark.parametrize(
     ("kind", "change", "sentence"),
     [
         ("lmim", drop("model_maeenc.blocks.1."), "first missing: encoder.blocks.1.norm1.weight"),
-        ("lmim", drop("model_maeenc_momentum.blocks.2."), "first missing: target.encoder.blocks.2.norm1.weight"),
+        (
+            "lmim",
+            drop("model_maeenc_momentum.blocks.2."),
+            "first missing: target.encoder.blocks.2.norm1.weight",
+        ),
         ("lmim", drop("model_maeenc.cls_token"), "encoder.cls_token is missing"),
         ("recognizer", drop("patch_embed"), "patch_embed.proj.weight is missing"),
         ("recognizer", drop("layer_stack.0."), "is missing"),
         (
             "recognizer",
-            lambda content: content["model"].update({"decoder.classifier.weight": torch.zeros(60, 64)}),
+            lambda content: content["model"].update(
+                {"decoder.classifier.weight": torch.zeros(60, 64)}
+            ),
             "has 60 classes; name its 57 characters",
         ),
         (
@@ -193,7 +283,9 @@ def drop(name: str) -> Callable[[dict[str, Any]], None]:
         ),
         (
             "lmim",
-            lambda content: content["model"].update({"model_maeenc.pos_embed": torch.zeros(1, 257, 48)}),
+            lambda content: content["model"].update(
+                {"model_maeenc.pos_embed": torch.zeros(1, 257, 48)}
+            ),
             "encoder.positions is neither the released table nor the grid's",
         ),
         (
@@ -203,12 +295,16 @@ def drop(name: str) -> Callable[[dict[str, Any]], None]:
         ),
         (
             "lmim",
-            lambda content: content["model"].update({"model_maeenc.cls_token": torch.zeros(1, 1, 40)}),
+            lambda content: content["model"].update(
+                {"model_maeenc.cls_token": torch.zeros(1, 1, 40)}
+            ),
             "pos_embed has shape [1, 257, 48]",
         ),
         (
             "maerec",
-            lambda content: content["model"].update({"patch_embed.proj.weight": torch.zeros(48, 48)}),
+            lambda content: content["model"].update(
+                {"patch_embed.proj.weight": torch.zeros(48, 48)}
+            ),
             "shapes that no such model has",
         ),
         ("lmim", lambda content: content.update(model={}), "holds no state dict"),
@@ -231,11 +327,17 @@ def test_a_checkpoint_that_does_not_fit_is_refused_in_a_sentence(
     assert not (tmp_path / "x.safetensors").exists()
 
 
-def test_another_depth_than_said_is_refused(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = call(capsys, "import", files["lmim"], tmp_path / "x.safetensors", "--set", "encoder.depth=12")
+def test_another_depth_than_said_is_refused(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = call(
+        capsys, "import", files["lmim"], tmp_path / "x.safetensors", "--set", "encoder.depth=12"
+    )
     assert code == 2
     assert "first missing: encoder.blocks.3.norm1.weight); was it made with another depth" in err
-    code, _, err = call(capsys, "import", files["lmim"], tmp_path / "x.safetensors", "--set", "encoder.depths=12")
+    code, _, err = call(
+        capsys, "import", files["lmim"], tmp_path / "x.safetensors", "--set", "encoder.depths=12"
+    )
     assert (code, "encoder.depths" in err) == (2, True)
 
 
@@ -243,7 +345,9 @@ def test_another_depth_than_said_is_refused(files: Files, tmp_path: Path, capsys
 def test_another_table_than_said_is_refused(
     files: Files, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, err = call(capsys, "import", files[kind], tmp_path / "x.safetensors", "--set", "encoder.positions=grid")
+    code, _, err = call(
+        capsys, "import", files[kind], tmp_path / "x.safetensors", "--set", "encoder.positions=grid"
+    )
     assert code == 2
     assert "encoder.positions is the released table; set encoder.positions=released" in err
     assert not (tmp_path / "x.safetensors").exists()
@@ -259,7 +363,9 @@ class Harm:
         return (open, (str(self.path), "w"))
 
 
-def test_nothing_in_a_pickle_is_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_in_a_pickle_is_executed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mark = tmp_path / "harm"
     torch.save({"model": {"a": torch.zeros(1)}, "args": Harm(mark)}, tmp_path / "torch.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps({"model": Harm(mark)}))
@@ -289,8 +395,14 @@ def test_released_names_cover_every_weight() -> None:
     for kind, model in (("lmim", PretrainModel), ("recognizer", RecognizerModel)):
         state = golden_state(load_golden(kind)["names"])
         encoder = {"width": 48, "depth": 3, "heads": 3}
-        parts = {"guidance": {}, "alignment": {}, "target": {"kind": "mae_feature"}} if kind == "lmim" else {}
-        config = model.model_validate({"encoder": encoder, "decoder": {"width": 64, "heads": 4}} | parts)
+        parts = (
+            {"guidance": {}, "alignment": {}, "target": {"kind": "mae_feature"}}
+            if kind == "lmim"
+            else {}
+        )
+        config = model.model_validate(
+            {"encoder": encoder, "decoder": {"width": 64, "heads": 4}} | parts
+        )
         back = to_released(from_released(state), config)
         assert set(state) <= set(back)
 
@@ -306,14 +418,34 @@ def test_predict_reads_images_and_names_those_it_cannot(
         Image.new("RGB", (60 + number, 20), (number, 99, 3)).save(tmp_path / "in" / name)
     (tmp_path / "in" / "broken.png").write_bytes(b"x")
     (tmp_path / "in" / "notes.txt").write_text("no image")
-    code, out, err = call(capsys, "predict", tmp_path / "in", "--model", files["recognizer"], "--json", "--device", "cpu")
+    code, out, err = call(
+        capsys,
+        "predict",
+        tmp_path / "in",
+        "--model",
+        files["recognizer"],
+        "--json",
+        "--device",
+        "cpu",
+    )
     rows = {Path(row["image"]).name: row for row in json.loads(out)}
     assert code == 1
     assert set(rows) == {"a.png", "b.JPG", "c.jpg", "broken.png"}
     assert "error" in rows["broken.png"]
     assert "broken.png: cannot be read or decoded" in err
-    assert all(0 <= rows[name]["confidence"] <= 1 and isinstance(rows[name]["text"], str) for name in ("a.png", "c.jpg"))
-    code, out, _ = call(capsys, "predict", tmp_path / "in" / "a.png", "--model", files["recognizer"], "--device", "cpu")
+    assert all(
+        0 <= rows[name]["confidence"] <= 1 and isinstance(rows[name]["text"], str)
+        for name in ("a.png", "c.jpg")
+    )
+    code, out, _ = call(
+        capsys,
+        "predict",
+        tmp_path / "in" / "a.png",
+        "--model",
+        files["recognizer"],
+        "--device",
+        "cpu",
+    )
     assert code == 0
     assert out.split("\t")[0].endswith("a.png")
 
@@ -328,12 +460,27 @@ def test_predict_reads_images_and_names_those_it_cannot(
     ],
 )
 def test_predict_refuses_in_a_sentence(
-    files: Files, images: str, model: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    files: Files,
+    images: str,
+    model: str,
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "empty").mkdir()
     Image.new("RGB", (60, 20)).save(tmp_path / "a.png")
     named = files.get(model, model)
-    code, _, err = call(capsys, "predict", tmp_path / images, "--model", named, "--results", tmp_path, "--device", "cpu")
+    code, _, err = call(
+        capsys,
+        "predict",
+        tmp_path / images,
+        "--model",
+        named,
+        "--results",
+        tmp_path,
+        "--device",
+        "cpu",
+    )
     assert (code, sentence in err) == (2, True)
 
 
@@ -350,11 +497,23 @@ def test_checkpoints_stand_in_for_runs(files: Files, tmp_path: Path) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text(FINETUNE.format(file=files["maerec"]))
     sizes = {f"encoder.{key}": value for key, value in SIZES["encoder"].items()}
-    plan = make_plan([file], "smoke", Store(tmp_path), precision=lambda: "fp32", overrides=sizes, seeds=None)
-    assert [run.stage for run in plan.runs.values()] == ["finetune", "evaluate", "finetune", "evaluate"]
-    assert [run.inputs for run in plan.runs.values() if run.stage == "finetune"] == [{"encoder": f"file:{files['maerec']}"}, {}]
+    plan = make_plan(
+        [file], "smoke", Store(tmp_path), precision=lambda: "fp32", overrides=sizes, seeds=None
+    )
+    assert [run.stage for run in plan.runs.values()] == [
+        "finetune",
+        "evaluate",
+        "finetune",
+        "evaluate",
+    ]
+    assert [run.inputs for run in plan.runs.values() if run.stage == "finetune"] == [
+        {"encoder": f"file:{files['maerec']}"},
+        {},
+    ]
     file.write_text(EVALUATE.format(file=files["recognizer"]))
-    plan = make_plan([file], "smoke", Store(tmp_path), precision=lambda: "fp32", overrides={}, seeds=None)
+    plan = make_plan(
+        [file], "smoke", Store(tmp_path), precision=lambda: "fp32", overrides={}, seeds=None
+    )
     assert [run.stage for run in plan.runs.values()] == ["evaluate"]
 
 
@@ -377,18 +536,33 @@ def test_a_released_recogniser_is_evaluated_and_a_released_encoder_fine_tuned(
     assert "| released | measured | 0.0" in out or "measured" in out
     file.write_text(FINETUNE.format(file=files["maerec"]))
     sizes = [f"encoder.{key}={json.dumps(value)}" for key, value in SIZES["encoder"].items()]
-    settings = [subset, f"finetune.data.roots=[{root}]", "finetune.validation=null", "finetune.optimiser.batch=4", *sizes]
-    code, out, err = call(capsys, "run", file, *common, *(part for setting in settings for part in ("--set", setting)))
+    settings = [
+        subset,
+        f"finetune.data.roots=[{root}]",
+        "finetune.validation=null",
+        "finetune.optimiser.batch=4",
+        *sizes,
+    ]
+    code, out, err = call(
+        capsys, "run", file, *common, *(part for setting in settings for part in ("--set", setting))
+    )
     assert code == 0, err
     assert "scratch − from a file" in out
 
 
 def test_a_grid_shows_what_was_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = write_lmdb(tmp_path / "data", [(jpeg(number), f"w{number}") for number in range(8)] + [(b"broken", "x")])
+    root = write_lmdb(
+        tmp_path / "data",
+        [(jpeg(number), f"w{number}") for number in range(8)] + [(b"broken", "x")],
+    )
     run = Store(tmp_path / "results").run("evaluate-1")
     metrics = {"protocol": "waics", "labels": "strict"}
-    run.write_json("record.json", {"stage": "evaluate", "metrics": metrics, "data": {"mine": [{"path": root}]}})
-    run.write_predictions(("mine", number, f"w{number}", f"w{min(number, 5)}", 0.9, 1) for number in range(9))
+    run.write_json(
+        "record.json", {"stage": "evaluate", "metrics": metrics, "data": {"mine": [{"path": root}]}}
+    )
+    run.write_predictions(
+        ("mine", number, f"w{number}", f"w{min(number, 5)}", 0.9, 1) for number in range(9)
+    )
     code, out, _ = call(capsys, "grid", "evaluate-1", "--results", tmp_path / "results")
     assert code == 0
     with Image.open(out.strip()) as picture:
@@ -404,12 +578,19 @@ def test_a_grid_shows_what_was_read(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert call(capsys, "grid", "evaluate-2", "--results", tmp_path / "results")[0] == 2
 
 
-def test_an_encoder_of_another_size_is_refused(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_encoder_of_another_size_is_refused(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text(FINETUNE.format(file=files["maerec"]))
-    code, _, err = call(capsys, "run", file, "--scale", "smoke", "--results", tmp_path / "r", "--device", "cpu")
+    code, _, err = call(
+        capsys, "run", file, "--scale", "smoke", "--results", tmp_path / "r", "--device", "cpu"
+    )
     assert code == 2
-    assert "encoder.positions is another table; set encoder.positions, image and patch as it was made" in err
+    assert (
+        "encoder.positions is another table; set encoder.positions, image and patch as it was made"
+        in err
+    )
 
 
 def test_export_refuses_what_is_no_model(files: Files, tmp_path: Path) -> None:

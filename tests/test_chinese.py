@@ -53,13 +53,17 @@ def put_latin(folder: Path) -> Path:
 
 def plan(tmp_path: Path, scale: str, **overrides: Any) -> Plan:
     file = HERE / "chinese_benchmark.yaml"
-    return make_plan([file], scale, Store(tmp_path), precision=lambda: "fp32", overrides=overrides, seeds=None)
+    return make_plan(
+        [file], scale, Store(tmp_path), precision=lambda: "fp32", overrides=overrides, seeds=None
+    )
 
 
 def test_words_are_chinese_frequent_and_as_long_as_asked() -> None:
     words = frequent_words(200, (2, 3))
     assert len(words) == 200
-    assert all(len(word) in (2, 3) and all("\u4e00" <= mark <= "\u9fff" for mark in word) for word in words)
+    assert all(
+        len(word) in (2, 3) and all("\u4e00" <= mark <= "\u9fff" for mark in word) for word in words
+    )
     frequencies = list(words.values())
     assert frequencies[0] > 10 * frequencies[-1] > 0
 
@@ -85,11 +89,23 @@ def test_every_manner_is_drawn_and_equal_again(font: Path) -> None:
 def test_a_character_is_drawn_and_not_a_box(font: Path) -> None:
     """A font without a character draws the same box for every one."""
     face = fonts.cjk_font(font, 24)
-    assert len({hashlib.sha256(bytes(face.getmask(mark))).hexdigest() for mark in synthetic.characters(WORDS)}) > 40
+    assert (
+        len(
+            {
+                hashlib.sha256(bytes(face.getmask(mark))).hexdigest()
+                for mark in synthetic.characters(WORDS)
+            }
+        )
+        > 40
+    )
 
 
-def test_without_a_font_the_package_to_install_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"no font with Chinese .* apt-get install fonts-wqy-microhei\), or name"):
+def test_without_a_font_the_package_to_install_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        UserError, match=r"no font with Chinese .* apt-get install fonts-wqy-microhei\), or name"
+    ):
         synthetic.fingerprint(WORDS)
     reasons = {text for run in plan(folder, "smoke").runs.values() for text in run.missing()}
     assert len(reasons) == 1
@@ -103,7 +119,9 @@ def test_rendered_words_bring_their_own_charset(tmp_path: Path) -> None:
     found = plan(tmp_path, "smoke")
     configs = [run.config for run in found.runs.values() if isinstance(run.config, Finetune)]
     assert len(configs) == 4
-    rendered = Rendered(language="zh", train=128, validation=16, test=16, vocabulary=100, letters=(1, 3))
+    rendered = Rendered(
+        language="zh", train=128, validation=16, test=16, vocabulary=100, letters=(1, 3)
+    )
     assert {config.charset for config in configs} == {synthetic.characters(rendered)}
     assert {config.max_length for config in configs} == {40}
     mim, lmim = (found.cells[number].trainings[0] for number in (2, 3))
@@ -118,11 +136,15 @@ def test_at_the_papers_scale_the_sizes_are_known_without_the_charset_file(
     finetune = [run for run in found.runs.values() if isinstance(run.config, Finetune)]
     assert {len(run.config.charset) for run in finetune} == {7934}  # type: ignore[union-attr]
     assert {run.config.optimiser.epochs for run in finetune} == {60}  # type: ignore[union-attr]
-    assert any("characters.txt: no such file; `run.py data charset" in run.lacks for run in finetune)
+    assert any(
+        "characters.txt: no such file; `run.py data charset" in run.lacks for run in finetune
+    )
     file = tmp_path / "characters.txt"
     file.write_text("一二三")
     given = plan(tmp_path, "paper", **{"finetune.charset": f"file:{file}"})
-    assert {run.config.charset for run in given.runs.values() if isinstance(run.config, Finetune)} == {"一二三"}
+    assert {
+        run.config.charset for run in given.runs.values() if isinstance(run.config, Finetune)
+    } == {"一二三"}
 
 
 def test_a_typed_charset_is_taken_at_its_word(tmp_path: Path) -> None:
@@ -141,18 +163,27 @@ def test_wrong_roots_are_told_and_not_the_charset(tmp_path: Path, wrong: object)
         plan(tmp_path, "mini", **{"finetune.data.roots": wrong})
 
 
-def test_a_font_that_lacks_characters_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_font_that_lacks_characters_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     latin = put_latin(folder)
     assert fonts.cjk_faces("ab") == (latin,)
-    with pytest.raises(UserError, match=rf"{latin}: lacks 2 of 4 characters, e\.g\. 的; name another font in LMIM_CJK_FONT"):
+    with pytest.raises(
+        UserError,
+        match=rf"{latin}: lacks 2 of 4 characters, e\.g\. 的; name another font in LMIM_CJK_FONT",
+    ):
         fonts.cjk_faces("ab的一")
-    assert any("lacks" in text for run in plan(folder, "smoke").runs.values() for text in run.missing())
+    assert any(
+        "lacks" in text for run in plan(folder, "smoke").runs.values() for text in run.missing()
+    )
     monkeypatch.setenv("LMIM_CJK_FONT", str(latin))
     with pytest.raises(UserError, match=rf"{latin}: lacks (\d+) of \1 characters"):
         synthetic.fingerprint(WORDS)
 
 
-def test_a_found_font_that_lacks_characters_gives_way_to_one_that_has_them(font: Path, folder: Path) -> None:
+def test_a_found_font_that_lacks_characters_gives_way_to_one_that_has_them(
+    font: Path, folder: Path
+) -> None:
     put_latin(folder)
     (folder / "PingFang.ttc").write_text("no font")
     (folder / "wqy-other.ttc").symlink_to(font)

@@ -10,7 +10,15 @@ from commands import run_command
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from core.config import ContrastivePretrain, Encoder, Finetune, Pretrain, RandomFeatureTarget, RecognizerModel, visible_count
+from core.config import (
+    ContrastivePretrain,
+    Encoder,
+    Finetune,
+    Pretrain,
+    RandomFeatureTarget,
+    RecognizerModel,
+    visible_count,
+)
 from core.model import cost
 from core.model.recognizer import Recognizer
 from core.model.seqclr import SeqCLR
@@ -21,7 +29,13 @@ from experiments.planning.planner import make_plan
 from results.provenance import REPOSITORY
 from results.store import Store
 
-TABLES = ("ablation_decoder", "ablation_target", "ablation_mask", "chinese_benchmark", "union14m_benchmark")
+TABLES = (
+    "ablation_decoder",
+    "ablation_target",
+    "ablation_mask",
+    "chinese_benchmark",
+    "union14m_benchmark",
+)
 
 
 def counted(module: nn.Module, *inputs: torch.Tensor | None) -> int:
@@ -44,22 +58,40 @@ def by_model(config: Any) -> tuple[int, float]:
     if isinstance(config, Pretrain):
         model = make_model(config, None)
         visible = visible_count(config.encoder.patches, config.mask.ratio)
-        features, whole = (torch.empty(1, 1 + count, config.encoder.width) for count in (visible, config.encoder.patches))
+        features, whole = (
+            torch.empty(1, 1 + count, config.encoder.width)
+            for count in (visible, config.encoder.patches)
+        )
         guided = config.guidance is not None
-        decoding = counted(model.decoder, features, torch.empty(1, visible, dtype=torch.long), whole if guided else None)
-        trained = encoder_flops(config.encoder, visible) + decoding + (encoder_flops(config.encoder) if guided else 0)
+        decoding = counted(
+            model.decoder,
+            features,
+            torch.empty(1, visible, dtype=torch.long),
+            whole if guided else None,
+        )
+        trained = (
+            encoder_flops(config.encoder, visible)
+            + decoding
+            + (encoder_flops(config.encoder) if guided else 0)
+        )
         teacher = 0 if config.target.kind == "pixel" else encoder_flops(config.encoder)
         return trainable_parameters(model), 3 * trained + teacher
-    recognizer = Recognizer(RecognizerModel(**{name: getattr(config, name) for name in RecognizerModel.model_fields}))
+    recognizer = Recognizer(
+        RecognizerModel(**{name: getattr(config, name) for name in RecognizerModel.model_fields})
+    )
     tokens = torch.zeros(1, config.max_length, dtype=torch.long)
     image = torch.empty(1, 3, *config.encoder.image)
-    return trainable_parameters(recognizer), 3 * counted(recognizer, image, tokens, torch.ones(1, dtype=torch.long))
+    return trainable_parameters(recognizer), 3 * counted(
+        recognizer, image, tokens, torch.ones(1, dtype=torch.long)
+    )
 
 
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_costs_are_those_that_are_counted_on_the_models(scale: str, tmp_path: Path) -> None:
     files = [REPOSITORY / f"experiments/{name}.yaml" for name in TABLES]
-    plan = make_plan(files, scale, Store(tmp_path), precision=lambda: "fp32", overrides={}, seeds=[0])
+    plan = make_plan(
+        files, scale, Store(tmp_path), precision=lambda: "fp32", overrides={}, seeds=[0]
+    )
     kinds = set()
     for run in plan.runs.values():
         config = run.config
@@ -68,8 +100,14 @@ def test_costs_are_those_that_are_counted_on_the_models(scale: str, tmp_path: Pa
         if not isinstance(config, Pretrain | ContrastivePretrain | Finetune):
             continue
         if isinstance(config, Pretrain) and config.needs_teacher:  # the same sizes without its file
-            config = config.model_copy(update={"start": "random", "target": RandomFeatureTarget(kind="random_feature")})
-        if (told := config.model_dump_json(include={"encoder", "decoder", "guidance", "target", "mask", "contrast"})) in kinds:
+            config = config.model_copy(
+                update={"start": "random", "target": RandomFeatureTarget(kind="random_feature")}
+            )
+        if (
+            told := config.model_dump_json(
+                include={"encoder", "decoder", "guidance", "target", "mask", "contrast"}
+            )
+        ) in kinds:
             continue
         kinds.add(told)
         with torch.device("meta"):
@@ -77,7 +115,9 @@ def test_costs_are_those_that_are_counted_on_the_models(scale: str, tmp_path: Pa
     assert len(kinds) > 8
 
 
-def test_an_evaluation_costs_a_reading_and_without_its_recogniser_is_not_known(tmp_path: Path) -> None:
+def test_an_evaluation_costs_a_reading_and_without_its_recogniser_is_not_known(
+    tmp_path: Path,
+) -> None:
     plan = make_plan(
         [REPOSITORY / "experiments/ablation_alignment.yaml"],
         "mini",
@@ -95,7 +135,12 @@ def test_an_evaluation_costs_a_reading_and_without_its_recogniser_is_not_known(t
 
 
 @pytest.mark.parametrize(
-    "command", [("--help",), ("plan", "experiments/ablation_alignment.yaml"), ("status", "experiments/ablation_alignment.yaml")]
+    "command",
+    [
+        ("--help",),
+        ("plan", "experiments/ablation_alignment.yaml"),
+        ("status", "experiments/ablation_alignment.yaml"),
+    ],
 )
 def test_what_computes_nothing_imports_no_torch(command: tuple[str, ...], tmp_path: Path) -> None:
     """Its import takes seconds, which a plan must not."""

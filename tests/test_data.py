@@ -29,7 +29,10 @@ FINETUNE = Finetune(encoder=Encoder(), decoder=TextDecoder(), **STAGE)
 
 
 def test_several_roots_are_read_as_one(tmp_path: Path) -> None:
-    roots = [write_lmdb(tmp_path / "a", [(jpeg(1), "one"), (jpeg(2), "two")]), write_lmdb(tmp_path / "b", [(jpeg(3), "three")])]
+    roots = [
+        write_lmdb(tmp_path / "a", [(jpeg(1), "one"), (jpeg(2), "two")]),
+        write_lmdb(tmp_path / "b", [(jpeg(3), "three")]),
+    ]
     images = WordImages(roots)
     assert len(images) == 3
     assert [images.label(index) for index in range(3)] == ["one", "two", "three"]
@@ -40,8 +43,16 @@ def test_several_roots_are_read_as_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_broken_and_missing_images_are_counted_and_never_replaced(tmp_path: Path, workers: int) -> None:
-    samples = [(jpeg(1), "a"), (b"not an image", "b"), (None, "c"), (jpeg(2)[:300], "d"), (jpeg(3), "e")]
+def test_broken_and_missing_images_are_counted_and_never_replaced(
+    tmp_path: Path, workers: int
+) -> None:
+    samples = [
+        (jpeg(1), "a"),
+        (b"not an image", "b"),
+        (None, "c"),
+        (jpeg(2)[:300], "d"),
+        (jpeg(3), "e"),
+    ]
     images = WordImages([write_lmdb(tmp_path / "a", samples)])
     batches = list(load_batches(images, SIZE, [[0, 1, 2], [3, 4]], labelled=True, workers=workers))
     assert [batch.indices for batch in batches] == [[0], [4]]
@@ -50,7 +61,9 @@ def test_broken_and_missing_images_are_counted_and_never_replaced(tmp_path: Path
 
 
 @pytest.mark.parametrize(("declared", "expected"), [(2, 2), (5, 5), (None, 3)])
-def test_a_wrong_count_is_told_and_stops_nothing(tmp_path: Path, declared: int | None, expected: int) -> None:
+def test_a_wrong_count_is_told_and_stops_nothing(
+    tmp_path: Path, declared: int | None, expected: int
+) -> None:
     root = write_lmdb(tmp_path / "a", [(jpeg(1), "a"), (jpeg(2), "b"), (jpeg(3), "c")], declared)
     if declared is None:
         with lmdb.open(root) as environment, environment.begin(write=True) as transaction:
@@ -58,19 +71,26 @@ def test_a_wrong_count_is_told_and_stops_nothing(tmp_path: Path, declared: int |
     images = WordImages([root])
     assert len(images) == expected
     assert "num-samples" in irregular(root)
-    assert [images.label(index) for index in range(expected)] == ["a", "b", "c", None, None][:expected]
+    assert [images.label(index) for index in range(expected)] == ["a", "b", "c", None, None][
+        :expected
+    ]
     assert list(images.labels()) == ["a", "b", "c", None, None][:expected]
 
 
 def test_a_regular_root_has_nothing_to_tell(tmp_path: Path) -> None:
     assert irregular(write_lmdb(tmp_path / "a", [(jpeg(1), "a"), (jpeg(2), "b")])) == ""
     assert irregular(write_lmdb(tmp_path / "b", [(jpeg(1), None), (jpeg(2), None)])) == ""
-    assert "3 keys besides num-samples" in irregular(write_lmdb(tmp_path / "c", [(jpeg(1), "a"), (jpeg(2), None)]))
+    assert "3 keys besides num-samples" in irregular(
+        write_lmdb(tmp_path / "c", [(jpeg(1), "a"), (jpeg(2), None)])
+    )
 
 
 def test_labels_are_read_in_order_whatever_is_missing(tmp_path: Path) -> None:
     labels = [None, "b", None, None, "e", "é", None]
-    roots = [write_lmdb(tmp_path / str(number), [(jpeg(1), label) for label in labels]) for number in range(2)]
+    roots = [
+        write_lmdb(tmp_path / str(number), [(jpeg(1), label) for label in labels])
+        for number in range(2)
+    ]
     images = WordImages(roots)
     assert list(images.labels()) == labels + labels == [images.label(index) for index in range(14)]
 
@@ -84,7 +104,9 @@ def test_a_data_file_cut_short_is_refused_before_it_can_kill_the_process(tmp_pat
 
 
 @pytest.mark.parametrize("page", range(2, 12))
-def test_a_damaged_page_loses_its_images_or_is_told_in_a_sentence(page: int, tmp_path: Path) -> None:
+def test_a_damaged_page_loses_its_images_or_is_told_in_a_sentence(
+    page: int, tmp_path: Path
+) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (40, 120, 3), np.uint8)
     stream = io.BytesIO()
     Image.fromarray(noise).save(stream, "JPEG", quality=95)
@@ -108,7 +130,11 @@ def test_nested_roots_are_found_in_order(tmp_path: Path) -> None:
     for name in ("all/b/deep", "all/a", "all/c"):
         write_lmdb(tmp_path / name, [(jpeg(1), "x")])
     found = find_roots(str(tmp_path / "all"))
-    assert [Path(root).relative_to(tmp_path).as_posix() for root in found] == ["all/a", "all/b/deep", "all/c"]
+    assert [Path(root).relative_to(tmp_path).as_posix() for root in found] == [
+        "all/a",
+        "all/b/deep",
+        "all/c",
+    ]
     assert find_roots(found[0]) == [found[0]]
     (tmp_path / "bare").mkdir()
     with pytest.raises(UserError, match="no LMDB at or below"):
@@ -124,7 +150,10 @@ def test_a_selection_skips_what_is_left_out() -> None:
 
 
 def test_filtered_images_are_neither_trained_on_nor_tested(tmp_path: Path) -> None:
-    roots = [write_lmdb(tmp_path / name, [(jpeg(number), name) for number in range(4)]) for name in ("a", "b")]
+    roots = [
+        write_lmdb(tmp_path / name, [(jpeg(number), name) for number in range(4)])
+        for name in ("a", "b")
+    ]
     filters = tmp_path / "filter.tsv"
     filters.write_text(f"# why\nfingerprint\tindex\tkind\n{fingerprint(roots[1])[0]}\t2\tnear\n")
     images = WordImages(roots, [str(filters)])
@@ -159,12 +188,16 @@ def test_the_fingerprint_follows_the_content_not_the_place(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("part", [1 << 20, 4])
-def test_every_epoch_shows_every_image_once_and_resuming_changes_nothing(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_epoch_shows_every_image_once_and_resuming_changes_nothing(
+    part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(batches, "PART", part)  # more images than that are shuffled in parts
     usable = Selection(3, 17, np.array([4, 6, 7, 10]))
     whole = list(ShuffledBatches([usable], [2], 0, 15, seed=4))
     assert list(ShuffledBatches([usable], [2], 4, 15, seed=4)) == whole[4:]
-    epochs = [[index for batch in whole[start : start + 5] for index in batch] for start in (0, 5, 10)]
+    epochs = [
+        [index for batch in whole[start : start + 5] for index in batch] for start in (0, 5, 10)
+    ]
     assert all(sorted(epoch) == usable[np.arange(10)].tolist() for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
 
@@ -181,7 +214,13 @@ def test_a_mix_keeps_its_share_in_every_batch_and_shows_everything() -> None:
 
 
 def test_labels_that_do_not_fit_are_counted_by_reason(tmp_path: Path) -> None:
-    samples = [(jpeg(1), "ok"), (jpeg(1), "x" * 25), (jpeg(1), "x" * 24), (jpeg(1), None), (jpeg(1), "café")]
+    samples = [
+        (jpeg(1), "ok"),
+        (jpeg(1), "x" * 25),
+        (jpeg(1), "x" * 24),
+        (jpeg(1), None),
+        (jpeg(1), "café"),
+    ]
     images = WordImages([write_lmdb(tmp_path / "a", samples)])
     unusable, dropped = unusable_labels(images, FINETUNE)
     assert unusable == [1, 3]
@@ -189,16 +228,29 @@ def test_labels_that_do_not_fit_are_counted_by_reason(tmp_path: Path) -> None:
     assert counts == {"unlabelled": 1, "over_long": 1, "unknown_characters": 1}
     unusable, dropped = unusable_labels(images, FINETUNE.model_copy(update={"labels": "released"}))
     assert unusable == []
-    assert dropped.counts()["replaced"] == 3  # the released code has no room for 24 characters either
+    assert (
+        dropped.counts()["replaced"] == 3
+    )  # the released code has no room for 24 characters either
     with pytest.raises(UserError, match="no usable label"):
         unusable_labels(WordImages([write_lmdb(tmp_path / "b", [(jpeg(1), None)])]), FINETUNE)
 
 
 def test_under_policy_released_a_later_sample_takes_the_place(tmp_path: Path) -> None:
-    samples = [(jpeg(1), "one"), (jpeg(2), "x" * 24), (b"broken", "no"), (jpeg(3), "four"), (jpeg(4), "y" * 30)]
+    samples = [
+        (jpeg(1), "one"),
+        (jpeg(2), "x" * 24),
+        (b"broken", "no"),
+        (jpeg(3), "four"),
+        (jpeg(4), "y" * 30),
+    ]
     images = WordImages([write_lmdb(tmp_path / "a", samples)])
     strict, released = (
-        next(iter(load_batches(images, SIZE, [[0, 1, 2, 3, 4]], labelled=True, workers=0, limit=limit))) for limit in (None, 24)
+        next(
+            iter(
+                load_batches(images, SIZE, [[0, 1, 2, 3, 4]], labelled=True, workers=0, limit=limit)
+            )
+        )
+        for limit in (None, 24)
     )
     images.left_out = np.array([3])
     filtered = next(iter(load_batches(images, SIZE, [[1, 2]], labelled=True, workers=0, limit=24)))
@@ -212,7 +264,13 @@ def test_under_policy_released_a_later_sample_takes_the_place(tmp_path: Path) ->
 def test_the_charset_is_the_released_one() -> None:
     assert len(CHARSET.characters) == 94
     assert CHARSET.characters == string.printable.strip()
-    assert (CHARSET.eos, CHARSET.padding, CHARSET.unknown, CHARSET.begin, CHARSET.classes) == (94, 95, 96, 97, 97)
+    assert (CHARSET.eos, CHARSET.padding, CHARSET.unknown, CHARSET.begin, CHARSET.classes) == (
+        94,
+        95,
+        96,
+        97,
+        97,
+    )
 
 
 def test_a_charset_of_lower_case_letters_reads_upper_case_as_these() -> None:
@@ -244,7 +302,9 @@ def test_words_survive_encoding_and_unknown_characters_vanish() -> None:
         ("x" * 25, "x" * 25, False),
     ],
 )
-def test_waics_ignores_case_and_symbols_but_no_letter(label: str, prediction: str, right: bool) -> None:
+def test_waics_ignores_case_and_symbols_but_no_letter(
+    label: str, prediction: str, right: bool
+) -> None:
     reading = Reading(0, label, prediction, 1.0, CHARSET.can_read(label, 25))
     assert is_correct(reading, PROTOCOLS["waics"]) is right
 
@@ -252,14 +312,20 @@ def test_waics_ignores_case_and_symbols_but_no_letter(label: str, prediction: st
 def test_images_that_could_not_be_read_count_as_wrong() -> None:
     readings = [Reading(0, "a", "a", 1.0), Reading(1, "", "", 0.0, readable=False)]
     assert count(readings, PROTOCOLS["waics"]) == count(readings[::-1], PROTOCOLS["waics"])
-    assert (count(readings, PROTOCOLS["waics"]).correct, count(readings, PROTOCOLS["waics"]).images) == (1, 2)
+    assert (
+        count(readings, PROTOCOLS["waics"]).correct,
+        count(readings, PROTOCOLS["waics"]).images,
+    ) == (1, 2)
 
 
 def test_rendering_is_deterministic_in_seed_split_and_index(rendered: Rendered) -> None:
     first, again = (synthetic.render(rendered, "curve", 3) for _ in range(2))
     assert first[1] == again[1]
     assert first[0].tobytes() == again[0].tobytes()
-    others = [synthetic.render(rendered.model_copy(update={"seed": 1}), "curve", 3), synthetic.render(rendered, "curve", 4)]
+    others = [
+        synthetic.render(rendered.model_copy(update={"seed": 1}), "curve", 3),
+        synthetic.render(rendered, "curve", 4),
+    ]
     assert all(first[0].tobytes() != other[0].tobytes() for other in others)
 
 
@@ -271,7 +337,9 @@ def test_splits_share_no_image_and_test_words_include_unseen_ones() -> None:
         pictures[split] = {image.tobytes() for image, _ in samples}
         words[split] = {word for _, text in samples for word in text.split()}
     names = list(pictures)
-    assert not any(pictures[a] & pictures[b] for number, a in enumerate(names) for b in names[:number])
+    assert not any(
+        pictures[a] & pictures[b] for number, a in enumerate(names) for b in names[:number]
+    )
     unseen = set(synthetic.vocabulary(config)[2])
     trained = {word for word in words["train"] if word not in words["contextless"]}
     assert not unseen & trained
@@ -283,12 +351,18 @@ def test_splits_share_no_image_and_test_words_include_unseen_ones() -> None:
 def test_each_subset_has_its_character(rendered: Rendered) -> None:
     seen, _, unseen = synthetic.vocabulary(rendered)
     vocabulary = {*seen, *unseen}
-    labels = {name: [synthetic.render(rendered, name, index)[1] for index in range(30)] for name in synthetic.SUBSETS}
+    labels = {
+        name: [synthetic.render(rendered, name, index)[1] for index in range(30)]
+        for name in synthetic.SUBSETS
+    }
     assert all(" " in text for text in labels["multi_words"])
     assert not any(" " in text for name in labels if name != "multi_words" for text in labels[name])
     assert len(set(labels["contextless"]) - vocabulary) > 20
     assert set(labels["general"]) <= vocabulary
-    assert all(image.getextrema() for image, _ in [synthetic.render(rendered, "artistic", index) for index in range(30)])
+    assert all(
+        image.getextrema()
+        for image, _ in [synthetic.render(rendered, "artistic", index) for index in range(30)]
+    )
 
 
 def test_every_word_leaves_ink_on_its_image(rendered: Rendered) -> None:
@@ -313,14 +387,21 @@ def test_rendered_splits_go_through_the_ordinary_reader(rendered: Rendered, tmp_
         assert np.array_equal(read.permute(1, 2, 0).numpy(), np.asarray(Image.open(stream)))
 
 
-def test_an_interrupted_rendering_leaves_only_whole_splits(rendered: Rendered, tmp_path: Path) -> None:
+def test_an_interrupted_rendering_leaves_only_whole_splits(
+    rendered: Rendered, tmp_path: Path
+) -> None:
     done = list(synthetic.write(rendered, tmp_path, 1, lambda: True))
     assert len(done) == 1
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
 def test_real_images_are_read(shared: Path) -> None:
-    for name, size in {"iiit5k_train": 2000, "svt_train": 257, "iiit5k_test": 3000, "svt_test": 647}.items():
+    for name, size in {
+        "iiit5k_train": 2000,
+        "svt_train": 257,
+        "iiit5k_test": 3000,
+        "svt_test": 647,
+    }.items():
         images = WordImages([str(shared / "str" / name)])
         assert len(images) == size
         assert images.image(size - 1, SIZE) is not None

@@ -65,27 +65,44 @@ def test_every_kind_of_annotation_becomes_the_same_data(
 ) -> None:
     images_in(tmp_path / "in", 3)
     (tmp_path / "in" / name).write_text(text, encoding="utf-8")
-    code, out, _ = call(capsys, "data", "build", tmp_path / "in", tmp_path / "out", "--processes", 1)
+    code, out, _ = call(
+        capsys, "data", "build", tmp_path / "in", tmp_path / "out", "--processes", 1
+    )
     assert code == 0
     assert "3 samples" in out
     built = WordImages([str(tmp_path / "out")])
     assert list(built.labels()) == ['Tire"d', "a, b", "x"]
-    assert [built.raw(index) for index in range(3)] == [(tmp_path / "in" / f"word_{n}.png").read_bytes() for n in (1, 2, 3)]
+    assert [built.raw(index) for index in range(3)] == [
+        (tmp_path / "in" / f"word_{n}.png").read_bytes() for n in (1, 2, 3)
+    ]
 
 
-def test_a_folder_of_images_becomes_data_without_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_images_becomes_data_without_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     images_in(tmp_path / "in" / "b", 2)
     images_in(tmp_path / "in" / "a", 1)
-    assert call(capsys, "data", "build", tmp_path / "in", tmp_path / "out", "--processes", 1)[0] == 0
+    assert (
+        call(capsys, "data", "build", tmp_path / "in", tmp_path / "out", "--processes", 1)[0] == 0
+    )
     built = WordImages([str(tmp_path / "out")])
     assert list(built.labels()) == [None] * 3
     assert built.raw(0) == (tmp_path / "in" / "a" / "word_1.png").read_bytes()
 
 
-def test_what_is_skipped_is_counted_named_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_skipped_is_counted_named_and_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     images_in(tmp_path / "in", 5)
     (tmp_path / "in" / "word_2.png").write_bytes(b"no image")
-    lines = ["word_1.png\tone", "word_2.png\ttwo", "absent.png\tx", "word_3.png\t ", "lonely", "word_4.png\tfour"]
+    lines = [
+        "word_1.png\tone",
+        "word_2.png\ttwo",
+        "absent.png\tx",
+        "word_3.png\t ",
+        "lonely",
+        "word_4.png\tfour",
+    ]
     (tmp_path / "in" / "gt.txt").write_text("\n".join(lines))
     code, out, _ = call(capsys, "data", "build", tmp_path / "in", tmp_path / "out", "--json")
     result = json.loads(out)
@@ -114,32 +131,56 @@ def test_an_interrupted_build_is_never_taken_for_a_whole_one_and_goes_on(tmp_pat
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="no LMDB here"):
         WordImages([str(tmp_path / "out")])
-    with lmdb.open(str(tmp_path / ".out.building"), readonly=True, lock=False) as begun, begun.begin() as transaction:
+    with (
+        lmdb.open(str(tmp_path / ".out.building"), readonly=True, lock=False) as begun,
+        begun.begin() as transaction,
+    ):
         assert transaction.get(COUNT_KEY) is None
     seen = []
-    progress = build(items, folder, tmp_path / "out", 2, on_progress=lambda done, total: seen.append((done, total)))
+    progress = build(
+        items,
+        folder,
+        tmp_path / "out",
+        2,
+        on_progress=lambda done, total: seen.append((done, total)),
+    )
     assert progress is not None
     assert seen[0] == (512, 700)  # it went on after the first 256
     labels = list(WordImages([str(tmp_path / "out")]).labels())
     assert labels == [str(number) for number in range(1, 701) if number not in (5, 690)]
-    assert [line.split("\t")[0] for line in (tmp_path / "out" / "skipped.tsv").read_text().splitlines()] == ["5", "690"]
+    assert [
+        line.split("\t")[0] for line in (tmp_path / "out" / "skipped.tsv").read_text().splitlines()
+    ] == ["5", "690"]
 
 
 def test_a_killed_build_goes_on_with_the_same_command(tmp_path: Path) -> None:
     names = images_in(tmp_path / "in", 3000)
     (tmp_path / "in" / "gt.txt").write_text("".join(f"{name}\t{name[5:-4]}\n" for name in names))
-    command = [sys.executable, "run.py", "data", "build", str(tmp_path / "in"), str(tmp_path / "out"), "--processes", "1"]
+    command = [
+        sys.executable,
+        "run.py",
+        "data",
+        "build",
+        str(tmp_path / "in"),
+        str(tmp_path / "out"),
+        "--processes",
+        "1",
+    ]
     begun = tmp_path / ".out.building" / "data.mdb"
     with started(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         wait_until(lambda: begun.exists() and begun.stat().st_size > 100_000, process, pause=0.002)
         process.kill()
     assert not (tmp_path / "out").exists()
     run_command(command, check=True)
-    assert list(WordImages([str(tmp_path / "out")]).labels()) == [str(number) for number in range(1, 3001)]
+    assert list(WordImages([str(tmp_path / "out")]).labels()) == [
+        str(number) for number in range(1, 3001)
+    ]
     assert not begun.exists()
 
 
-def test_a_build_that_cannot_be_is_refused_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_build_that_cannot_be_is_refused_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     images_in(tmp_path / "in", 2)
     for place, sentence in [
         (tmp_path / "nowhere", "no such file or folder"),
@@ -169,11 +210,15 @@ def test_a_build_with_the_wrong_folder_of_images_leaves_nothing_behind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images_in(tmp_path / "images", 2)
-    (tmp_path / "train.jsonl").write_text('{"filename": "word_1.png", "text": "a"}\n{"filename": "word_2.png", "text": "b"}\n')
+    (tmp_path / "train.jsonl").write_text(
+        '{"filename": "word_1.png", "text": "a"}\n{"filename": "word_2.png", "text": "b"}\n'
+    )
     code, _, err = call(capsys, "data", "build", tmp_path / "train.jsonl", tmp_path / "out")
     assert (code, "--images DIR says where the images lie" in err) == (2, True)
     options = ["--images", tmp_path / "images"]
-    assert call(capsys, "data", "build", tmp_path / "train.jsonl", tmp_path / "out", *options)[0] == 0
+    assert (
+        call(capsys, "data", "build", tmp_path / "train.jsonl", tmp_path / "out", *options)[0] == 0
+    )
     assert list(WordImages([str(tmp_path / "out")]).labels()) == ["a", "b"]
 
 
@@ -211,7 +256,15 @@ def test_another_source_does_not_go_on_with_a_build(tmp_path: Path) -> None:
 def test_mmocr_entries_without_one_word_are_told(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text(
-        json.dumps({"data_list": [{"img_path": "a", "instances": [{"text": "x"}, {"text": "y"}]}, {"text": "z"}, 3]})
+        json.dumps(
+            {
+                "data_list": [
+                    {"img_path": "a", "instances": [{"text": "x"}, {"text": "y"}]},
+                    {"text": "z"},
+                    3,
+                ]
+            }
+        )
     )
     assert [bool(item.problem) for item in read_items(file)] == [True, True, True]
 
@@ -221,14 +274,18 @@ def test_mmocr_entries_without_one_word_are_told(tmp_path: Path) -> None:
 
 def damaged_copy(tmp_path: Path) -> str:
     """Twelve images: two broken, an image and a label missing, a count that is one too small."""
-    samples: list[tuple[bytes | None, str | None]] = [(jpeg(number), f"w{number}") for number in range(12)]
+    samples: list[tuple[bytes | None, str | None]] = [
+        (jpeg(number), f"w{number}") for number in range(12)
+    ]
     samples[2], samples[7] = (b"broken", "b"), (jpeg(7)[:200], "c")
     samples[4], samples[5] = (None, "gone"), (jpeg(5), None)
     samples[8] = (jpeg(1), "same")
     return write_lmdb(tmp_path / "damaged", samples, count=11)
 
 
-def test_check_names_everything_that_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_names_everything_that_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, _ = call(capsys, "data", "check", damaged_copy(tmp_path), "--json")
     report = json.loads(out)["roots"][0]
     assert code == 1
@@ -240,10 +297,15 @@ def test_check_names_everything_that_is_wrong(tmp_path: Path, capsys: pytest.Cap
     assert report["duplicates"]["first"] == [["image-000000002", "image-000000009"]]
     assert len(report["problems"]) == 4
     code, out, _ = call(capsys, "data", "check", tmp_path / "damaged")
-    assert all(name in out for name in ("image-000000003", "image-000000005", "label-000000006", "num-samples is 11"))
+    assert all(
+        name in out
+        for name in ("image-000000003", "image-000000005", "label-000000006", "num-samples is 11")
+    )
 
 
-def test_one_bad_root_does_not_hide_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_bad_root_does_not_hide_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good = write_lmdb(tmp_path / "good", [(jpeg(1), "a"), (jpeg(2), "b")])
     large = write_lmdb(tmp_path / "large", [(jpeg(1), "a")], count=3)
     cut = write_lmdb(tmp_path / "cut", [(jpeg(number), "a") for number in range(40)])
@@ -251,7 +313,9 @@ def test_one_bad_root_does_not_hide_the_others(tmp_path: Path, capsys: pytest.Ca
         file.truncate(8192)
     with lmdb.open(large) as environment, environment.begin(write=True) as transaction:
         transaction.put(b"label-000000001", b"\xff\xfe")
-    code, out, _ = call(capsys, "data", "check", good, large, cut, tmp_path / "nowhere", tmp_path / "ic13", "--json")
+    code, out, _ = call(
+        capsys, "data", "check", good, large, cut, tmp_path / "nowhere", tmp_path / "ic13", "--json"
+    )
     result = json.loads(out)
     assert code == 1
     assert [report["problems"] == [] for report in result["roots"]] == [True, False]
@@ -259,7 +323,9 @@ def test_one_bad_root_does_not_hide_the_others(tmp_path: Path, capsys: pytest.Ca
     assert "num-samples is 3, but the last image is number 1" in problems
     assert "1 labels are not UTF-8: label-000000001" in problems
     assert [
-        text for text in ("cut short", "nowhere: no such folder", "https://rrc.cvc.uab.es/?ch=2") if text in str(result)
+        text
+        for text in ("cut short", "nowhere: no such folder", "https://rrc.cvc.uab.es/?ch=2")
+        if text in str(result)
     ] != []
     assert len(result["missing"]) == 3
 
@@ -285,7 +351,9 @@ def test_folders_are_taken_for_the_sets_that_they_are_named_after() -> None:
 
 def test_check_counts_what_labels_lose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = ["ok", "x" * 24, "x" * 25, "café", "a b", "!!", None]
-    root = write_lmdb(tmp_path / "words", [(jpeg(number), label) for number, label in enumerate(labels)])
+    root = write_lmdb(
+        tmp_path / "words", [(jpeg(number), label) for number, label in enumerate(labels)]
+    )
     report = json.loads(call(capsys, "data", "check", root, "--json")[1])["roots"][0]
     found = report["labels"]
     assert (found["over_long"], found["unknown_characters"], found["unlabelled"]) == (1, 2, 1)
@@ -322,11 +390,15 @@ def test_check_knows_named_sets_by_place_and_by_folder(
 
 def test_real_sets_have_their_known_sizes(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = {"iiit5k_train": 2000, "svt_train": 257, "iiit5k_test": 3000, "svt_test": 647}
-    code, out, _ = call(capsys, "data", "check", *(shared / "str" / name for name in names), "--json")
+    code, out, _ = call(
+        capsys, "data", "check", *(shared / "str" / name for name in names), "--json"
+    )
     reports = json.loads(out)["roots"]
     assert code == 0
     assert {Path(report["root"]).name: report["images"] for report in reports} == names
-    assert all(report["problems"] == [] and report["images"] in report["known_sizes"] for report in reports)
+    assert all(
+        report["problems"] == [] and report["images"] in report["known_sizes"] for report in reports
+    )
     assert reports[2]["labels"]["unknown_characters"] == 57
 
 
@@ -334,7 +406,11 @@ def test_real_sets_have_their_known_sizes(shared: Path, capsys: pytest.CaptureFi
 
 
 def word(text: str, size: int, face: int) -> Image.Image:
-    names = [("font_roboto", "Roboto-Bold"), ("font_caladea", "Caladea-Regular"), ("matplotlib", "DejaVuSerif")]
+    names = [
+        ("font_roboto", "Roboto-Bold"),
+        ("font_caladea", "Caladea-Regular"),
+        ("matplotlib", "DejaVuSerif"),
+    ]
     image = Image.new("RGB", (int(size * 0.7 * len(text)) + 10, size + 16), (230, 220, 200))
     ImageDraw.Draw(image).text((5, 5), text, fill=(20, 30, 60), font=font(*names[face % 3], size))
     return image
@@ -349,13 +425,34 @@ def encoded(image: Image.Image, quality: int = 90) -> bytes:
 @pytest.fixture
 def overlapping(tmp_path: Path) -> tuple[str, str, int]:
     """A training root, a test root, and the training root's number of images; its images 3, 4 and 5 are in the test root."""
-    words = ["street", "market", "hotel", "coffee", "exit", "parking", "museum", "bakery", "garden", "station"]
+    words = [
+        "street",
+        "market",
+        "hotel",
+        "coffee",
+        "exit",
+        "parking",
+        "museum",
+        "bakery",
+        "garden",
+        "station",
+    ]
     pictures = [word(text, 40, number) for number, text in enumerate(words)]
-    train = [(encoded(picture), text) for picture, text in zip(pictures[:7], words, strict=False)] + [(b"broken", "x")]
-    larger = pictures[4].resize((pictures[4].width * 2, pictures[4].height * 2), Image.Resampling.BICUBIC)
-    softer = pictures[5].filter(ImageFilter.GaussianBlur(0.6)).point(lambda value: min(255, value + 12))
+    train = [
+        (encoded(picture), text) for picture, text in zip(pictures[:7], words, strict=False)
+    ] + [(b"broken", "x")]
+    larger = pictures[4].resize(
+        (pictures[4].width * 2, pictures[4].height * 2), Image.Resampling.BICUBIC
+    )
+    softer = (
+        pictures[5].filter(ImageFilter.GaussianBlur(0.6)).point(lambda value: min(255, value + 12))
+    )
     test = [(encoded(picture), text) for picture, text in zip(pictures[7:], words[7:], strict=True)]
-    test += [(encoded(pictures[3]), "coffee"), (encoded(larger, 70), "exit"), (encoded(softer, 60), "parking")]
+    test += [
+        (encoded(pictures[3]), "coffee"),
+        (encoded(larger, 70), "exit"),
+        (encoded(softer, 60), "parking"),
+    ]
     return write_lmdb(tmp_path / "train", train), write_lmdb(tmp_path / "test", test), len(train)
 
 
@@ -400,14 +497,16 @@ def test_a_charset_is_built_from_labels(tmp_path: Path, capsys: pytest.CaptureFi
     file = tmp_path / "set.txt"
     assert call(capsys, "data", "charset", root, "--out", file, "--least", 2)[0] == 0
     assert file.read_text(encoding="utf-8") == "c\n"
-    assert json.loads(call(capsys, "data", "check", root, "--charset", f"file:{file}", "--json")[1])["roots"][0]["labels"][
-        "characters_outside"
-    ] == {"a": 1, "b": 1, " ": 1, "é": 1}
+    assert json.loads(
+        call(capsys, "data", "check", root, "--charset", f"file:{file}", "--json")[1]
+    )["roots"][0]["labels"]["characters_outside"] == {"a": 1, "b": 1, " ": 1, "é": 1}
     code, _, err = call(capsys, "data", "check", root, "--charset", "file:/nowhere")
     assert (code, "no such file" in err) == (2, True)
 
 
-def test_nested_roots_are_checked_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nested_roots_are_checked_one_by_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("u/a", "u/b"):
         write_lmdb(tmp_path / name, [(jpeg(1), None)])
     assert len(find_roots(str(tmp_path / "u"))) == 2
@@ -432,7 +531,9 @@ def index_of(folder: Path, count: int, labels: bool) -> str:
             for start in range(1, count + 1, 1 << 20):
                 with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
                     numbers = range(start, min(start + (1 << 20), count + 1))
-                    cursor.putmulti(((b"%s-%09d" % (name, number), b"x") for number in numbers), append=True)
+                    cursor.putmulti(
+                        ((b"%s-%09d" % (name, number), b"x") for number in numbers), append=True
+                    )
         with environment.begin(write=True) as transaction:
             transaction.put(COUNT_KEY, str(count).encode())
     return str(folder)
@@ -440,7 +541,9 @@ def index_of(folder: Path, count: int, labels: bool) -> str:
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from /proc")
 @pytest.mark.parametrize(("largest", "labels"), [(10_000_000, False), (300_000, True)])
-def test_memory_does_not_grow_with_the_number_of_images(largest: int, labels: bool, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_images(
+    largest: int, labels: bool, tmp_path: Path
+) -> None:
     """Opening, fingerprint, labels, and a thousand batches from the middle of an epoch: ten million images without labels, as
     Union14M-U has them, cost what a thousand cost, and one shuffled part (8 MB, and the same again while it is drawn)."""
     grown = []

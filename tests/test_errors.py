@@ -8,7 +8,12 @@ import pytest
 from conftest import jpeg, write_lmdb
 from test_tables import row, table, write_evaluation
 
-from analysis.figures.error_figures import accuracy_figure, confusion_figure, kinds_figure, only_figure
+from analysis.figures.error_figures import (
+    accuracy_figure,
+    confusion_figure,
+    kinds_figure,
+    only_figure,
+)
 from analysis.figures.recognition_errors import (
     KINDS,
     Errors,
@@ -39,7 +44,9 @@ READ = [  # label, what the first reads, what the second reads
 ]
 
 
-def write_readings(store: Store, run_id: str, readings: list[tuple[str, str]], right: list[int], readable: int = 1) -> str:
+def write_readings(
+    store: Store, run_id: str, readings: list[tuple[str, str]], right: list[int], readable: int = 1
+) -> str:
     """An evaluation whose first subset, `plain`, has all but the last two images, and `odd` those."""
     cut = len(readings) - 2
     write_evaluation(store, run_id, {"plain": right[:cut], "odd": right[cut:]})
@@ -54,9 +61,15 @@ def write_readings(store: Store, run_id: str, readings: list[tuple[str, str]], r
 @pytest.fixture
 def errors(tmp_path: Path) -> Errors:
     store = Store(tmp_path)
-    write_readings(store, "evaluate-a", [(label, one) for label, one, _ in READ], [1, 0, 0, 1, 1, 1])
-    write_readings(store, "evaluate-b", [(label, two) for label, _, two in READ], [1, 1, 1, 0, 0, 0])
-    (found,), lacking = errors_of([table(store, [row("a", "evaluate-a"), row("b", "evaluate-b", against=("a",))])], 0)
+    write_readings(
+        store, "evaluate-a", [(label, one) for label, one, _ in READ], [1, 0, 0, 1, 1, 1]
+    )
+    write_readings(
+        store, "evaluate-b", [(label, two) for label, _, two in READ], [1, 1, 1, 0, 0, 0]
+    )
+    (found,), lacking = errors_of(
+        [table(store, [row("a", "evaluate-a"), row("b", "evaluate-b", against=("a",))])], 0
+    )
     assert lacking == []
     return found
 
@@ -64,12 +77,23 @@ def errors(tmp_path: Path) -> Errors:
 def test_accuracies_by_group_add_up_to_the_stored_counts(errors: Errors) -> None:
     for by in ("length", "frequency", "subset"):
         shares = accuracy(errors.readings, by)
-        assert shares.groupby("row", observed=True)[["correct", "images"]].sum().to_numpy().tolist() == [[4, 6], [3, 6]]
+        assert shares.groupby("row", observed=True)[
+            ["correct", "images"]
+        ].sum().to_numpy().tolist() == [[4, 6], [3, 6]]
         assert (shares["low"] <= shares["accuracy"]).all()
         assert (shares["accuracy"] <= shares["high"]).all()
     lengths = accuracy(errors.readings, "length").query("row == 'a'")
-    assert dict(zip(lengths["length"], lengths["images"], strict=True)) == {"3": 1, "4": 1, "5": 3, "7": 1}  # no hyphen
-    assert told(accuracy(errors.readings, "subset")).loc["odd", "a"].startswith("100.0 (34.2 to 100.0)")
+    assert dict(zip(lengths["length"], lengths["images"], strict=True)) == {
+        "3": 1,
+        "4": 1,
+        "5": 3,
+        "7": 1,
+    }  # no hyphen
+    assert (
+        told(accuracy(errors.readings, "subset"))
+        .loc["odd", "a"]
+        .startswith("100.0 (34.2 to 100.0)")
+    )
 
 
 def test_a_word_is_told_from_what_is_none() -> None:
@@ -81,9 +105,17 @@ def test_a_word_is_told_from_what_is_none() -> None:
 def test_confusions_are_the_fewest_edits_over_wrong_readings(errors: Errors) -> None:
     found = confusions(errors.readings)
     edits = {
-        (line.row, line.what): line.count for line in found.drop(columns=["of"]).rename(columns={"count": "n"}).itertuples()
+        (line.row, line.what): line.count
+        for line in found.drop(columns=["of"]).rename(columns={"count": "n"}).itertuples()
     }
-    assert set(edits) == {("a", "m → n"), ("a", "l lost"), ("b", "s added"), ("b", "q → p"), ("b", "v → w"), ("b", "e lost")}
+    assert set(edits) == {
+        ("a", "m → n"),
+        ("a", "l lost"),
+        ("b", "s added"),
+        ("b", "q → p"),
+        ("b", "v → w"),
+        ("b", "e lost"),
+    }
     assert found["count"].tolist() == [1] * 6
     assert found.set_index("what")["of"].to_dict() == {
         **{"m → n": 1, "l lost": 1, "s added": 0, "q → p": 1, "v → w": 1},
@@ -129,10 +161,15 @@ def test_a_row_without_the_seed_is_told_and_the_others_are_read(tmp_path: Path) 
     with pytest.raises(UserError, match=r"mine: no row 'b' is complete at seed 0; choose from a"):
         found.pair(None, None)
     assert errors_of([made], 3)[0] == []
-    assert "mine: a has no complete evaluation at seed 3; it is complete at 0." in errors_of([made], 3)[1]
+    assert (
+        "mine: a has no complete evaluation at seed 3; it is complete at 0."
+        in errors_of([made], 3)[1]
+    )
 
 
-def test_the_rows_set_side_by_side_are_those_that_the_experiment_compares_first(errors: Errors) -> None:
+def test_the_rows_set_side_by_side_are_those_that_the_experiment_compares_first(
+    errors: Errors,
+) -> None:
     assert errors.pair(None, None) == ("b", "a")
     assert errors.pair("a", "b") == ("a", "b")
     with pytest.raises(UserError, match=r"no row 'c' is complete"):
@@ -161,7 +198,9 @@ def test_rows_on_other_images_are_not_set_side_by_side(tmp_path: Path) -> None:
         disagreements(found, "a", "b")
 
 
-def test_figures_have_their_axes_named_and_are_as_wide_as_a_column(errors: Errors, tmp_path: Path) -> None:
+def test_figures_have_their_axes_named_and_are_as_wide_as_a_column(
+    errors: Errors, tmp_path: Path
+) -> None:
     for by, across, up in (
         ("length", "characters of the label", "accuracy (%)"),
         ("frequency", "accuracy (%)", "Zipf frequency of the label"),
@@ -181,7 +220,9 @@ def test_figures_have_their_axes_named_and_are_as_wide_as_a_column(errors: Error
     assert all(path.stat().st_size for path in shown.files)
 
 
-def test_pictures_show_what_each_of_two_read_a_row_for_each_subset(errors: Errors, tmp_path: Path) -> None:
+def test_pictures_show_what_each_of_two_read_a_row_for_each_subset(
+    errors: Errors, tmp_path: Path
+) -> None:
     path = write_lmdb(tmp_path / "data", [(jpeg(20 * number), "x") for number in range(4)])
     images = {name: Images((Root(name, path, name, 4),)) for name in ("plain", "odd")}
     axes = only_figure(errors, "a", "b", images)
@@ -192,16 +233,24 @@ def test_pictures_show_what_each_of_two_read_a_row_for_each_subset(errors: Error
         only_figure(errors, "a", "b", {})
 
 
-def test_a_recorded_sweep_is_opened_with_its_pictures_and_one_that_was_not_run_is_told(tmp_path: Path) -> None:
+def test_a_recorded_sweep_is_opened_with_its_pictures_and_one_that_was_not_run_is_told(
+    tmp_path: Path,
+) -> None:
     published = "results/published/mini"
-    (opened,), missing = open_sweeps(["sweeps/mask_ratio.yaml", "sweeps/finetune.yaml"], "mini", published)
+    (opened,), missing = open_sweeps(
+        ["sweeps/mask_ratio.yaml", "sweeps/finetune.yaml"], "mini", published
+    )
     assert len(missing) == 1
     assert "this sweep has not been run" in missing[0]
     assert "Trial 8: pretrain.mask.kind=random" in opened.text()
     assert opened.table().data.index[0] == 8
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert [next(iter(drawn)).get_xlabel() for drawn in opened.pictures.values() if not isinstance(drawn, str)] == [
+        assert [
+            next(iter(drawn)).get_xlabel()
+            for drawn in opened.pictures.values()
+            if not isinstance(drawn, str)
+        ] == [
             *("trial", "mask.kind", "mask.kind", "importance (PED-ANOVA)"),
         ]
     shown = opened.show("history", "accuracy by trial.", tmp_path)
@@ -209,7 +258,9 @@ def test_a_recorded_sweep_is_opened_with_its_pictures_and_one_that_was_not_run_i
         "Scale mini, seed 0; runs pretrain-1b6717e0db8a, pretrain-26643fcc362f, finetune-2157ad5a2eb7."
     )
     assert [one.name for one in open_sweeps(None, None, published)[0]] == ["mask_ratio"]
-    assert open_sweeps(None, None, tmp_path)[1][0].endswith("`python run.py sweeps/mask_ratio.yaml` makes one.")
+    assert open_sweeps(None, None, tmp_path)[1][0].endswith(
+        "`python run.py sweeps/mask_ratio.yaml` makes one."
+    )
 
 
 def test_the_notebooks_hold_calls_and_no_outputs() -> None:
@@ -222,4 +273,6 @@ def test_the_notebooks_hold_calls_and_no_outputs() -> None:
         for cell in code:
             assert not cell["outputs"]
             assert cell["execution_count"] is None
-            assert not any(word in "".join(cell["source"]) for word in ("def ", "if ", "while ", "lambda"))
+            assert not any(
+                word in "".join(cell["source"]) for word in ("def ", "if ", "while ", "lambda")
+            )

@@ -43,12 +43,20 @@ def assert_described(tensor: Tensor, golden: Mapping[str, Any]) -> None:
 
 def assert_gradients(model: torch.nn.Module, golden: Mapping[str, Any]) -> None:
     """The gradient norm of every trained parameter, under the name that the released one maps to."""
-    names = {ours: released for released in golden["grad_norm"] for ours in from_released_name(released, golden)}
-    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    names = {
+        ours: released
+        for released in golden["grad_norm"]
+        for ours in from_released_name(released, golden)
+    }
+    parameters = {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
     assert names.keys() == parameters.keys()
     for name, parameter in parameters.items():
         assert parameter.grad is not None
-        assert parameter.grad.norm().item() == pytest.approx(golden["grad_norm"][names[name]], rel=TOLERANCE), name
+        assert parameter.grad.norm().item() == pytest.approx(
+            golden["grad_norm"][names[name]], rel=TOLERANCE
+        ), name
 
 
 def from_released_name(name: str, golden: Mapping[str, Any]) -> list[str]:
@@ -72,7 +80,11 @@ def pretraining() -> tuple[LMIM, Output]:
     model = LMIM(config).eval()
     load_into(model, from_released(golden_state(golden["names"])), "", Path("golden"))
     visible = visible_from_noise(normal("noise", [3, 256]), visible_count(256, 0.8))
-    output = model(golden_image("image", [3, 3, 32, 128]), golden_image("guidance_view", [3, 3, 32, 128]), visible)
+    output = model(
+        golden_image("image", [3, 3, 32, 128]),
+        golden_image("guidance_view", [3, 3, 32, 128]),
+        visible,
+    )
     output.loss.backward()
     assert int(hidden_patches(visible, 256).sum()) == golden["mask_sum"]
     return model, output
@@ -95,7 +107,9 @@ def test_pretraining_losses_equal_the_released_codes(pretraining: tuple[LMIM, Ou
         ("prediction", "prediction"),
     ],
 )
-def test_pretraining_features_equal_the_released_codes(pretraining: tuple[LMIM, Output], part: str, name: str) -> None:
+def test_pretraining_features_equal_the_released_codes(
+    pretraining: tuple[LMIM, Output], part: str, name: str
+) -> None:
     assert_described(getattr(pretraining[1], part), load_golden("lmim")[name])
 
 
@@ -112,11 +126,15 @@ def test_released_position_table(part: str, width: int) -> None:
 def recognizer() -> Recognizer:
     decoder = TextDecoder(width=64, layers=2, heads=4, feedforward=32)
     model = Recognizer(Finetune(encoder=ENCODER, decoder=decoder, **STAGE)).eval()
-    load_into(model, from_released(golden_state(load_golden("recognizer")["names"])), "", Path("golden"))
+    load_into(
+        model, from_released(golden_state(load_golden("recognizer")["names"])), "", Path("golden")
+    )
     return model
 
 
-def test_recognizer_loss_logits_and_gradients_equal_the_released_codes(recognizer: Recognizer) -> None:
+def test_recognizer_loss_logits_and_gradients_equal_the_released_codes(
+    recognizer: Recognizer,
+) -> None:
     golden = load_golden("recognizer")
     images = golden_image("image", [4, 3, 32, 128])
     tokens, lengths = recognizer.charset.encode(golden["words"], golden["max_len"])
@@ -143,7 +161,9 @@ def test_cross_attention_while_reading_equals_the_released_codes(recognizer: Rec
     tokens, lengths = torch.tensor(golden["greedy_ids"]), torch.full((4,), golden["max_len"])
     attention = recognizer.layers[-1].cross_attention
     seen = {}
-    attention.register_forward_hook(lambda module, inputs, output: seen.update(queries=inputs[0], keys=inputs[1]))
+    attention.register_forward_hook(
+        lambda module, inputs, output: seen.update(queries=inputs[0], keys=inputs[1])
+    )
     recognizer(golden_image("image", [4, 3, 32, 128]), tokens, lengths)
     queries = attention.query(seen["queries"]).unflatten(-1, (4, 16)).transpose(1, 2)
     weights = (queries @ seen["keys"].squeeze(2).permute(0, 2, 3, 1) / 16**0.5).softmax(-1).mean(1)
@@ -170,7 +190,9 @@ def test_published_sizes() -> None:
 def test_published_chinese_size(tmp_path: Path) -> None:
     file = tmp_path / "characters.txt"
     file.write_text("".join(map(chr, range(0x4E00, 0x4E00 + 7934))) + "\n", encoding="utf-8")
-    config = Finetune(encoder=Encoder(), decoder=TextDecoder(), max_length=40, charset=f"file:{file}", **STAGE)
+    config = Finetune(
+        encoder=Encoder(), decoder=TextDecoder(), max_length=40, charset=f"file:{file}", **STAGE
+    )
     with torch.device("meta"):
         model = Recognizer(config)
     assert model.charset.classes == 7937

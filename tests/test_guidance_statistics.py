@@ -15,13 +15,29 @@ from scipy import stats
 from torch import Tensor
 
 from analysis.bench import per_image
-from analysis.bench.per_image import FIXED, JITTER, Drawn, Picture, apply_one, draw_one, per_image_view
+from analysis.bench.per_image import (
+    FIXED,
+    JITTER,
+    Drawn,
+    Picture,
+    apply_one,
+    draw_one,
+    per_image_view,
+)
 from analysis.bench.views import view_grid
 from core.data.word_images import resize
 from core.runtime.seeds import generator
 from core.synthetic.config import Rendered
 from core.synthetic.words import render
-from core.views.guidance import OPERATIONS, STRENGTHS, Draws, compose, draw, draw_view, guidance_view
+from core.views.guidance import (
+    OPERATIONS,
+    STRENGTHS,
+    Draws,
+    compose,
+    draw,
+    draw_view,
+    guidance_view,
+)
 
 SIZE = (32, 128)
 MEDIUM = STRENGTHS["medium"]
@@ -46,9 +62,9 @@ def batched_draws() -> Values:
 def per_image_draws() -> Values:
     random = np.random.default_rng(0)
     draws = [draw_one(random) for _ in range(DRAWS)]
-    return {name: np.array([one[name] for one in draws]) for name in draws[0] if name != "chosen"} | {
-        f"{name} chosen": np.array([one["chosen"][name] for one in draws]) for name in OPERATIONS
-    }
+    return {
+        name: np.array([one[name] for one in draws]) for name in draws[0] if name != "chosen"
+    } | {f"{name} chosen": np.array([one["chosen"][name] for one in draws]) for name in OPERATIONS}
 
 
 SINGLE: dict[str, Callable[[Values], np.ndarray]] = {
@@ -66,7 +82,9 @@ SINGLE: dict[str, Callable[[Values], np.ndarray]] = {
         *("saturation", "hue", "jitter_contrast", "brightness"),
     )
 }
-TOGETHER: dict[str, Callable[[Values], np.ndarray]] = {  # of values with a deviation of their own, and of several values
+TOGETHER: dict[
+    str, Callable[[Values], np.ndarray]
+] = {  # of values with a deviation of their own, and of several values
     "cut from top and bottom": lambda values: values["crop"].sum(1),
     "cut from left and right": lambda values: values["crop_sides"].sum(1),
     "third corner, across": lambda values: values["inward"][:, 2, 1],
@@ -94,7 +112,9 @@ def test_as_many_operations_are_chosen_as_for_single_images() -> None:
     assert stats.chi2_contingency([count[3:] for count in counts]).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("event", [*(f"{name} chosen" for name in OPERATIONS), "jittered", "greyed"])
+@pytest.mark.parametrize(
+    "event", [*(f"{name} chosen" for name in OPERATIONS), "jittered", "greyed"]
+)
 def test_what_happens_at_times_is_as_frequent_as_for_single_images(event: str) -> None:
     happened = [int(values[event].sum()) for values in (batched_draws(), per_image_draws())]
     assert stats.chi2_contingency([happened, [DRAWS - number for number in happened]]).pvalue > 1e-3
@@ -102,7 +122,9 @@ def test_what_happens_at_times_is_as_frequent_as_for_single_images(event: str) -
 
 @pytest.mark.parametrize("values", [batched_draws, per_image_draws])
 def test_what_is_drawn_of_one_thing_says_nothing_of_another(values: Callable[[], Values]) -> None:
-    singles = [of(values()) for of in SINGLE.values()] + [values()[name] for name in ("jittered", "greyed", "blur chosen")]
+    singles = [of(values()) for of in SINGLE.values()] + [
+        values()[name] for name in ("jittered", "greyed", "blur chosen")
+    ]
     relations = np.corrcoef(singles) - np.eye(len(singles))
     assert np.abs(relations).max() < 4.5 / DRAWS**0.5
 
@@ -123,10 +145,14 @@ def as_batch(words: list[Picture]) -> Tensor:
 
 def one_of(draws: Draws, number: int) -> Drawn:
     """One image's draws. A turn in YIQ leads the other way round the colours than one in HSV: hue changes its sign."""
-    values = {field.name: getattr(draws, field.name) for field in fields(draws) if field.name != "chosen"}
+    values = {
+        field.name: getattr(draws, field.name) for field in fields(draws) if field.name != "chosen"
+    }
     chosen = {name: bool(value[number]) for name, value in draws.chosen.items()}
     return {"chosen": chosen} | {
-        name: (-1 if name == "hue" else 1) * value[number].numpy() if value.is_floating_point() else bool(value[number])
+        name: (-1 if name == "hue" else 1) * value[number].numpy()
+        if value.is_floating_point()
+        else bool(value[number])
         for name, value in values.items()
     }
 
@@ -134,7 +160,12 @@ def one_of(draws: Draws, number: int) -> Drawn:
 def only(draws: Draws, name: str) -> Draws:
     """The draws with one thing happening to every image, and nothing else."""
     never = torch.zeros_like(draws.jittered)
-    draws = replace(draws, chosen={each: never | (each == name) for each in OPERATIONS}, jittered=never, greyed=never)
+    draws = replace(
+        draws,
+        chosen={each: never | (each == name) for each in OPERATIONS},
+        jittered=never,
+        greyed=never,
+    )
     if name == "greyed":
         return replace(draws, greyed=~never)
     if name not in JITTER:
@@ -146,8 +177,14 @@ def only(draws: Draws, name: str) -> Draws:
 def both_ways(draws: Draws, name: str) -> tuple[Tensor, Tensor, Tensor]:
     """Words of the model's size, and their views, batched and one by one: (B, 3, H, W) each."""
     words = pictures("coloured", len(draws.sigma))
-    one_by_one = [apply_one(word, one_of(draws, number), SIZE, (name,)) for number, word in enumerate(words)]
-    return as_batch(words), guidance_view(as_batch(words), compose(draws, SIZE)), torch.stack(one_by_one)
+    one_by_one = [
+        apply_one(word, one_of(draws, number), SIZE, (name,)) for number, word in enumerate(words)
+    ]
+    return (
+        as_batch(words),
+        guidance_view(as_batch(words), compose(draws, SIZE)),
+        torch.stack(one_by_one),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -158,8 +195,12 @@ def some_draws() -> Draws:
 ROUNDED = ("crop", "crop_sides", "perspective", "blur", "sharpen", "contrast", "solarise", "grey")
 
 
-@pytest.mark.parametrize("name", [*ROUNDED, "saturation", "jitter_contrast", "brightness", "greyed"])
-def test_an_operation_alone_gives_the_pixels_of_the_per_image_one(name: str, some_draws: Draws) -> None:
+@pytest.mark.parametrize(
+    "name", [*ROUNDED, "saturation", "jitter_contrast", "brightness", "greyed"]
+)
+def test_an_operation_alone_gives_the_pixels_of_the_per_image_one(
+    name: str, some_draws: Draws
+) -> None:
     """But for its rounding to whole levels, up to twice, and Pillow's cutting them off."""
     words, batched, one_by_one = both_ways(only(some_draws, name), name)
     assert (batched - one_by_one).abs().max() < 2 * LEVEL
@@ -184,21 +225,29 @@ def test_an_operation_done_otherwise_changes_nearly_the_same(
     assert 1 / as_much < changes[0].abs().mean() / changes[1].abs().mean() < as_much
 
 
-def test_a_piecewise_map_whose_triangles_fit_together_gives_the_pixels_of_the_per_image_one(some_draws: Draws) -> None:
+def test_a_piecewise_map_whose_triangles_fit_together_gives_the_pixels_of_the_per_image_one(
+    some_draws: Draws,
+) -> None:
     """Points that move by row and by column leave the two triangles of a cell one affine map: there both ways agree."""
     shifts = some_draws.shifts[..., :1] + some_draws.shifts[..., :1, :]
-    _, batched, one_by_one = both_ways(replace(only(some_draws, "piecewise"), shifts=shifts), "piecewise")
+    _, batched, one_by_one = both_ways(
+        replace(only(some_draws, "piecewise"), shifts=shifts), "piecewise"
+    )
     assert (batched - one_by_one).abs().max() < 2 * LEVEL
 
 
 def test_rotation_of_smooth_images_gives_the_pixels_of_the_per_image_one(some_draws: Draws) -> None:
     """Away from corners, where the edge is repeated at another resolution: so the departure is one of fine detail only."""
-    across, along = np.meshgrid(np.linspace(0, 3, SIZE[0]), np.linspace(0, 9, SIZE[1]), indexing="ij")
+    across, along = np.meshgrid(
+        np.linspace(0, 3, SIZE[0]), np.linspace(0, 9, SIZE[1]), indexing="ij"
+    )
     waves = np.stack([np.sin(along + across), np.cos(along - across), np.sin(2 * across)], -1)
     image = Image.fromarray((127.5 + 100 * waves).round().astype(np.uint8))
     draws = only(some_draws, "rotate")
     batched = guidance_view(as_batch([image] * 64), compose(draws, SIZE))
-    one_by_one = torch.stack([apply_one(image, one_of(draws, number), SIZE) for number in range(64)])
+    one_by_one = torch.stack(
+        [apply_one(image, one_of(draws, number), SIZE) for number in range(64)]
+    )
     assert (batched - one_by_one).abs()[..., 4:-4, 8:-8].mean() < 1.5 * LEVEL
 
 
@@ -209,16 +258,41 @@ MOMENTS = ("mean", "deviation", "spread of channels", "gradient")
 
 def moments(views: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, 4). Gradient: the root of the mean squared difference of neighbours, along and across together."""
-    along, across = views.diff(dim=-1).square().mean((1, 2, 3)), views.diff(dim=-2).square().mean((1, 2, 3))
+    along, across = (
+        views.diff(dim=-1).square().mean((1, 2, 3)),
+        views.diff(dim=-2).square().mean((1, 2, 3)),
+    )
     spread = (views.amax(1) - views.amin(1)).mean((1, 2))
-    return torch.stack([views.mean((1, 2, 3)), views.std((1, 2, 3)), spread, (along + across).sqrt()], dim=1)
+    return torch.stack(
+        [views.mean((1, 2, 3)), views.std((1, 2, 3)), spread, (along + across).sqrt()], dim=1
+    )
 
 
 MEASURED = {  # look, height and width of the source, order: departures of one by one from batched, and their standard errors
-    ("coloured", SIZE, "fixed"): ((-0.0044, 0.0005), (-0.0039, 0.0002), (-0.0031, 0.0004), (-0.0115, 0.0004)),
-    ("coloured", SIZE, "random"): ((-0.0251, 0.0015), (-0.0063, 0.0005), (-0.0048, 0.0010), (-0.0172, 0.0006)),
-    ("coloured", (64, 256), "random"): ((-0.0268, 0.0016), (-0.0042, 0.0005), (-0.0047, 0.0011), (-0.0057, 0.0004)),
-    ("scene", None, "random"): ((-0.0265, 0.0012), (-0.0105, 0.0005), (-0.0050, 0.0006), (-0.0250, 0.0007)),
+    ("coloured", SIZE, "fixed"): (
+        (-0.0044, 0.0005),
+        (-0.0039, 0.0002),
+        (-0.0031, 0.0004),
+        (-0.0115, 0.0004),
+    ),
+    ("coloured", SIZE, "random"): (
+        (-0.0251, 0.0015),
+        (-0.0063, 0.0005),
+        (-0.0048, 0.0010),
+        (-0.0172, 0.0006),
+    ),
+    ("coloured", (64, 256), "random"): (
+        (-0.0268, 0.0016),
+        (-0.0042, 0.0005),
+        (-0.0047, 0.0011),
+        (-0.0057, 0.0004),
+    ),
+    ("scene", None, "random"): (
+        (-0.0265, 0.0012),
+        (-0.0105, 0.0005),
+        (-0.0050, 0.0006),
+        (-0.0250, 0.0007),
+    ),
 }
 MEASURED_VIEWS, VIEWS = 3000, 400
 
@@ -238,9 +312,17 @@ def test_moments_of_views_with_the_same_draws_are_as_near_as_measured(
     draws = draw(MEDIUM, VIEWS, generator=generator("moments"))
     random = np.random.default_rng(1)
     orders = [FIXED if order == "fixed" else random.permutation(FIXED).tolist() for _ in words]
-    one_by_one = [apply_one(word, one_of(draws, number), SIZE, orders[number]) for number, word in enumerate(words)]
-    apart = (moments(torch.stack(one_by_one)) - moments(guidance_view(as_batch(words), compose(draws, SIZE)))).mean(0)
-    for moment, value, (departure, error) in zip(MOMENTS, apart.tolist(), MEASURED[look, source, order], strict=True):
+    one_by_one = [
+        apply_one(word, one_of(draws, number), SIZE, orders[number])
+        for number, word in enumerate(words)
+    ]
+    apart = (
+        moments(torch.stack(one_by_one))
+        - moments(guidance_view(as_batch(words), compose(draws, SIZE)))
+    ).mean(0)
+    for moment, value, (departure, error) in zip(
+        MOMENTS, apart.tolist(), MEASURED[look, source, order], strict=True
+    ):
         assert abs(value) < abs(departure) + 4 * error * (MEASURED_VIEWS / VIEWS) ** 0.5, moment
 
 
@@ -248,7 +330,9 @@ def test_moments_of_views_drawn_apart_are_as_near_as_their_number_lets_them_show
     """The paths as they are called, each with draws of its own: four standard errors beyond the measured departures."""
     words, random = pictures("coloured", VIEWS), np.random.default_rng(2)
     one_by_one = moments(torch.stack([per_image_view(word, SIZE, random) for word in words]))
-    batched = moments(guidance_view(as_batch(words), draw_view(MEDIUM, VIEWS, SIZE, generator=generator("apart"))))
+    batched = moments(
+        guidance_view(as_batch(words), draw_view(MEDIUM, VIEWS, SIZE, generator=generator("apart")))
+    )
     errors = ((one_by_one.var(0) + batched.var(0)) / VIEWS).sqrt()
     departures = torch.tensor([departure for departure, _ in MEASURED["coloured", SIZE, "random"]])
     assert ((one_by_one - batched).mean(0).abs() < departures.abs() + 4 * errors).all()

@@ -10,7 +10,9 @@ from experiments.planning.planner import make_plan
 from results.store import Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-IDS: dict[str, dict[str, list[str]]] = json.loads((Path(__file__).parent / "data" / "run_ids.json").read_text())
+IDS: dict[str, dict[str, list[str]]] = json.loads(
+    (Path(__file__).parent / "data" / "run_ids.json").read_text()
+)
 
 
 @pytest.mark.parametrize("scale", IDS)

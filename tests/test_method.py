@@ -46,12 +46,23 @@ def pretrain_config(**changes: Any) -> Pretrain:
 @pytest.mark.parametrize("ratio", [0.6, 0.8, 0.9])
 def test_a_mask_hides_the_same_number_of_patches_in_every_image(kind: str, ratio: float) -> None:
     images, places = torch.rand(16, 3, 32, 128), torch.arange(16)
-    visible = draw_visible(Mask(kind=kind, ratio=ratio), Encoder(), images, places, 16, generator=generator(0))
+    visible = draw_visible(
+        Mask(kind=kind, ratio=ratio), Encoder(), images, places, 16, generator=generator(0)
+    )
     assert visible.shape == (16, visible_count(256, ratio))
     assert all(len(set(row)) == len(row) for row in visible.tolist())
     assert (hidden_patches(visible, 256).sum(1) == 256 - visible.shape[1]).all()
-    some = draw_visible(Mask(kind=kind, ratio=ratio), Encoder(), images[5:9], places[5:9], 16, generator=generator(0))
-    assert torch.equal(some, visible[5:9]), "an image's mask follows from its place, whatever else is in the batch"
+    some = draw_visible(
+        Mask(kind=kind, ratio=ratio),
+        Encoder(),
+        images[5:9],
+        places[5:9],
+        16,
+        generator=generator(0),
+    )
+    assert torch.equal(some, visible[5:9]), (
+        "an image's mask follows from its place, whatever else is in the batch"
+    )
 
 
 def test_the_paper_leaves_51_of_256_patches_visible() -> None:
@@ -59,7 +70,9 @@ def test_the_paper_leaves_51_of_256_patches_visible() -> None:
 
 
 def test_masks_follow_their_generator_and_differ_between_images() -> None:
-    first, again, other = (random_mask(4, 64, 0.75, generator=generator(seed)) for seed in (1, 1, 2))
+    first, again, other = (
+        random_mask(4, 64, 0.75, generator=generator(seed)) for seed in (1, 1, 2)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert not torch.equal(first[0], first[1])
@@ -93,7 +106,9 @@ def test_density_masks_hide_strokes_more_often_and_ground_at_times() -> None:
     images = word_in_the_left_half()
 
     def hidden_share(mask: Mask) -> tuple[float, float]:
-        visible = draw_visible(mask, Encoder(), images, torch.arange(len(images)), len(images), generator=generator(0))
+        visible = draw_visible(
+            mask, Encoder(), images, torch.arange(len(images)), len(images), generator=generator(0)
+        )
         hidden = hidden_patches(visible, 256).view(-1, 8, 32).float()
         return hidden[..., :16].mean().item(), hidden[..., 16:].mean().item()
 
@@ -115,9 +130,13 @@ def test_reconstruction_loss_ignores_visible_patches_and_means_over_hidden_ones(
 
 def test_losses_refuse_shapes_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="prediction"):
-        reconstruction_loss(torch.zeros(2, 4, 3), torch.zeros(2, 4, 2), torch.ones(2, 4, dtype=torch.bool))
+        reconstruction_loss(
+            torch.zeros(2, 4, 3), torch.zeros(2, 4, 2), torch.ones(2, 4, dtype=torch.bool)
+        )
     with pytest.raises(ValueError, match="nothing is hidden"):
-        reconstruction_loss(torch.zeros(2, 4, 3), torch.zeros(2, 4, 3), torch.zeros(2, 4, dtype=torch.bool))
+        reconstruction_loss(
+            torch.zeros(2, 4, 3), torch.zeros(2, 4, 3), torch.zeros(2, 4, dtype=torch.bool)
+        )
     with pytest.raises(ValueError, match="differ in shape"):
         alignment_loss(torch.zeros(2, 4), torch.zeros(2, 3))
 
@@ -139,13 +158,23 @@ def test_alignment_pulls_on_both_branches() -> None:
         assert gradient[:, 1:].abs().sum() == 0
 
 
-@pytest.mark.parametrize(("stopped", "still"), [("guidance", "guidance_features"), ("masked", "features")])
+@pytest.mark.parametrize(
+    ("stopped", "still"), [("guidance", "guidance_features"), ("masked", "features")]
+)
 def test_a_stopped_branch_gets_no_gradient_from_alignment(stopped: str, still: str) -> None:
-    model = LMIM(pretrain_config(target={"kind": "pixel"}, alignment=Alignment(stop_gradient=stopped)))
-    output = model(torch.rand(2, 3, 32, 128), torch.rand(2, 3, 32, 128), random_mask(2, 64, 0.8, generator=generator(0)))
+    model = LMIM(
+        pretrain_config(target={"kind": "pixel"}, alignment=Alignment(stop_gradient=stopped))
+    )
+    output = model(
+        torch.rand(2, 3, 32, 128),
+        torch.rand(2, 3, 32, 128),
+        random_mask(2, 64, 0.8, generator=generator(0)),
+    )
     assert output.alignment is not None
     for name in ("features", "guidance_features"):
-        (gradient,) = torch.autograd.grad(output.alignment, getattr(output, name), retain_graph=True, allow_unused=True)
+        (gradient,) = torch.autograd.grad(
+            output.alignment, getattr(output, name), retain_graph=True, allow_unused=True
+        )
         assert (gradient is None) == (name == still)
 
 
@@ -159,7 +188,10 @@ def test_guidance_changes_the_prediction_and_the_single_branch_has_none(order: s
 
     single = decoder.model_copy(update={"order": "SA-FFN"})
     plain = LMIM(pretrain_config(decoder=single, guidance=None, alignment=None))
-    assert not any("cross_attention" in name or "embed_guidance" in name for name, _ in plain.named_parameters())
+    assert not any(
+        "cross_attention" in name or "embed_guidance" in name
+        for name, _ in plain.named_parameters()
+    )
     output = plain(images, None, visible)
     assert output.alignment is None
     assert output.loss is output.reconstruction
@@ -172,13 +204,20 @@ def test_decoder_orders_compute_different_things() -> None:
     second = LMIM(pretrain_config(decoder=decoder)).eval()
     second.load_state_dict(first.state_dict())
     images, visible = torch.rand(2, 3, 32, 128), random_mask(2, 64, 0.8, generator=generator(0))
-    assert not torch.allclose(first(images, images, visible).prediction, second(images, images, visible).prediction)
+    assert not torch.allclose(
+        first(images, images, visible).prediction, second(images, images, visible).prediction
+    )
 
 
 def test_the_encoder_sees_only_visible_patches() -> None:
     encoder = VisionTransformer(ENCODER).eval()
     images, visible = torch.rand(2, 3, 32, 128), random_mask(2, 64, 0.8, generator=generator(0))
-    hidden = hidden_patches(visible, 64).view(2, 1, 4, 1, 16, 1).expand(2, 3, 4, 8, 16, 8).reshape(2, 3, 32, 128)
+    hidden = (
+        hidden_patches(visible, 64)
+        .view(2, 1, 4, 1, 16, 1)
+        .expand(2, 3, 4, 8, 16, 8)
+        .reshape(2, 3, 32, 128)
+    )
     changed = torch.where(hidden, torch.rand_like(images), images)
     torch.testing.assert_close(encoder(images, visible), encoder(changed, visible))
     assert encoder(images, visible).shape == (2, 1 + 12, 32)
@@ -196,7 +235,9 @@ def test_the_grid_table_tells_rows_and_columns_apart_and_the_released_one_does_n
     grid, released = position_table(32, 256, 32)[0, 1:], position_table(32, 256, 16)[0, 1:]
     assert torch.equal(grid[5, :16], grid[5 + 32, :16])  # same column, next row
     assert torch.equal(grid[5, 16:], grid[6, 16:])  # same row, next column
-    assert not torch.equal(released[5, 16:], released[5 + 16, 16:])  # row 0 of 8 x 32 falls into two rows of 16 x 16
+    assert not torch.equal(
+        released[5, 16:], released[5 + 16, 16:]
+    )  # row 0 of 8 x 32 falls into two rows of 16 x 16
     assert torch.equal(released[5, :16], released[5 + 16, :16])
 
 
@@ -208,7 +249,9 @@ def test_normalised_pixels_have_zero_mean_and_unit_variance_in_each_patch() -> N
 
 def test_random_features_come_from_another_initialisation_and_stay_frozen() -> None:
     model = make_model(pretrain_config(), None)
-    assert not torch.equal(model.target.encoder.blocks[0].attn.qkv.weight, model.encoder.blocks[0].attn.qkv.weight)
+    assert not torch.equal(
+        model.target.encoder.blocks[0].attn.qkv.weight, model.encoder.blocks[0].attn.qkv.weight
+    )
     assert not any(parameter.requires_grad for parameter in model.target.parameters())
 
 
@@ -226,8 +269,12 @@ def test_a_guidance_view_is_an_image_and_another_look(strength: str) -> None:
 def test_a_weak_view_leaves_colours_alone() -> None:
     images = torch.full((16, 3, 32, 128), 0.3)
     images[:, 1] = 0.8
-    weak = guidance_view(images, draw_view(STRENGTHS["weak"], 16, (32, 128), generator=generator(0)))
-    medium = guidance_view(images, draw_view(STRENGTHS["medium"], 16, (32, 128), generator=generator(0)))
+    weak = guidance_view(
+        images, draw_view(STRENGTHS["weak"], 16, (32, 128), generator=generator(0))
+    )
+    medium = guidance_view(
+        images, draw_view(STRENGTHS["medium"], 16, (32, 128), generator=generator(0))
+    )
     torch.testing.assert_close(weak, images, atol=1e-3, rtol=0)
     assert (medium - images).abs().mean() > 0.05
 
@@ -240,7 +287,9 @@ def test_a_view_that_changes_nothing_returns_the_image() -> None:
 
 
 def test_between_three_and_all_operations_are_chosen_evenly() -> None:
-    chosen = torch.stack(list(choose_operations(STRENGTHS["medium"], 20_000, generator=generator(0)).values()))
+    chosen = torch.stack(
+        list(choose_operations(STRENGTHS["medium"], 20_000, generator=generator(0)).values())
+    )
     counts = chosen.sum(0)
     assert counts.min() == 3
     assert counts.max() == len(OPERATIONS)
@@ -262,16 +311,22 @@ def test_losses_do_not_depend_on_how_a_batch_is_split(machine: Machine) -> None:
 
 
 def test_cached_reading_equals_recomputing_the_whole_prefix() -> None:
-    model = Recognizer(Finetune(**COMMON, decoder=TextDecoder(width=32, layers=2, heads=2), max_length=9)).eval()
+    model = Recognizer(
+        Finetune(**COMMON, decoder=TextDecoder(width=32, layers=2, heads=2), max_length=9)
+    ).eval()
     images = torch.rand(3, 3, 32, 128)
     tokens, probabilities = model.read(images)
     logits = model(images, tokens, torch.full((3,), 9))
-    torch.testing.assert_close(logits.softmax(-1).max(-1).values, probabilities, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        logits.softmax(-1).max(-1).values, probabilities, atol=1e-5, rtol=1e-5
+    )
     assert torch.equal(logits.argmax(-1), tokens)
 
 
 def test_reading_stops_once_every_word_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Recognizer(Finetune(**COMMON, decoder=TextDecoder(width=32, layers=1, heads=2), max_length=9)).eval()
+    model = Recognizer(
+        Finetune(**COMMON, decoder=TextDecoder(width=32, layers=1, heads=2), max_length=9)
+    ).eval()
     with torch.no_grad():
         model.classify.bias[model.charset.eos] = 100
     assert model.read(torch.rand(3, 3, 32, 128))[0].shape == (3, 1)

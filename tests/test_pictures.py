@@ -83,7 +83,9 @@ def test_words_that_are_fitted_on_are_not_those_that_are_shown(opened: Opened) -
     shown = ["market", "white", "study"]
     assert not set(opened.words(200, without=shown)) & set(shown)
     assert set(opened.words(290)) & set(shown)
-    with pytest.raises(UserError, match="2000 words were asked for that training does not draw; there are"):
+    with pytest.raises(
+        UserError, match="2000 words were asked for that training does not draw; there are"
+    ):
         opened.words(2000)
 
 
@@ -119,7 +121,9 @@ def test_own_pictures_are_read_and_broken_ones_left_out(tmp_path: Path) -> None:
 def test_the_weights_that_are_shown_are_those_that_the_block_mixes_with(words: Words) -> None:
     encoder = untrained(SMALL)
     layer, caught = encoder.blocks[-1].attn, []
-    layer.register_forward_hook(lambda module, arguments, output: caught.append((arguments[0], output)))
+    layer.register_forward_hook(
+        lambda module, arguments, output: caught.append((arguments[0], output))
+    )
     weights = attention.self_attention(encoder, words.inputs)
     assert layer.fused_attn == untrained(SMALL).blocks[-1].attn.fused_attn
     source, output = caught[0]
@@ -130,11 +134,20 @@ def test_the_weights_that_are_shown_are_those_that_the_block_mixes_with(words: W
     torch.testing.assert_close(weights.sum(-1), torch.ones(batch, SMALL.heads, length))
 
 
-def test_cross_attention_is_of_the_reading_itself(opened: Opened, models: list[Pretrained], words: Words) -> None:
-    ((_, reader),) = opened.recognizers([model for model in models if "LMIM" in model.name][:1]).values()
+def test_cross_attention_is_of_the_reading_itself(
+    opened: Opened, models: list[Pretrained], words: Words
+) -> None:
+    ((_, reader),) = opened.recognizers(
+        [model for model in models if "LMIM" in model.name][:1]
+    ).values()
     tokens, weights = reading.cross_attention(reader, words.inputs)
     assert torch.equal(tokens, reader.read(words.inputs)[0])
-    assert weights.shape == (len(words), tokens.shape[1], reader.config.decoder.heads, 1 + SMALL.grid[1])
+    assert weights.shape == (
+        len(words),
+        tokens.shape[1],
+        reader.config.decoder.heads,
+        1 + SMALL.grid[1],
+    )
     layer = reader.layers[-1].cross_attention
     image = reader.bridge(reader.encoder(words.inputs))
     (values,) = parts_of(layer.keys_values(image)[1:])
@@ -186,7 +199,9 @@ def test_queries_lie_on_the_characters_they_are_asked_from(words: Words) -> None
 
 def test_the_error_that_is_told_is_the_papers_loss(models: list[Pretrained], words: Words) -> None:
     made = reconstruction.reconstruct(models[0], words)
-    whole = reconstruction_loss(made.prediction, made.target, made.hidden)  # equally many patches are hidden in every word
+    whole = reconstruction_loss(
+        made.prediction, made.target, made.hidden
+    )  # equally many patches are hidden in every word
     assert made.errors.mean() == pytest.approx(float(whole), rel=1e-5)
 
 
@@ -195,7 +210,9 @@ def test_without_guidance_there_is_no_view_and_another_words_view_changes_the_pr
 ) -> None:
     plain, guided_model = models[0], models[1]
     assert reconstruction.reconstruct(plain, words).view is None
-    own, other = (reconstruction.reconstruct(guided_model, words, guided_by=by) for by in ("own", "other"))
+    own, other = (
+        reconstruction.reconstruct(guided_model, words, guided_by=by) for by in ("own", "other")
+    )
     assert torch.equal(own.hidden, other.hidden)
     assert torch.equal(own.target, other.target)
     assert not torch.equal(own.prediction, other.prediction)
@@ -207,7 +224,9 @@ def test_patches_and_pictures_are_each_others_inverse(words: Words) -> None:
     np.testing.assert_allclose(pictures, unit.permute(0, 2, 3, 1).numpy())
 
 
-def test_a_lens_shows_normalised_pixels_as_the_image_itself(models: list[Pretrained], words: Words) -> None:
+def test_a_lens_shows_normalised_pixels_as_the_image_itself(
+    models: list[Pretrained], words: Words
+) -> None:
     (pixels,) = [model for model in models if model.name == "pixels"]
     lens = reconstruction.fit_lens(pixels, words)
     made = reconstruction.reconstruct(pixels, words)
@@ -218,7 +237,11 @@ def test_the_read_out_of_features_is_better_on_words_it_has_not_seen_than_their_
     models: list[Pretrained], words: Words
 ) -> None:
     lens = reconstruction.fit_lens(models[1], draw_words(some_words(150), SIZE, look=1))
-    assert 0.5 < reconstruction.explained(lens, reconstruction.reconstruct(models[1], words), words) < 1
+    assert (
+        0.5
+        < reconstruction.explained(lens, reconstruction.reconstruct(models[1], words), words)
+        < 1
+    )
 
 
 # alignment
@@ -238,7 +261,9 @@ def test_rank_uniformity_and_spread_tell_a_collapse_from_a_ball() -> None:
 
 def test_recall_is_whole_for_equal_looks_and_chance_for_equal_words() -> None:
     values = np.random.default_rng(0).normal(size=(60, 8))
-    assert alignment.recall(alignment.Looks(values, values + 1e-3), 1).value == 1  # a common shift is taken away
+    assert (
+        alignment.recall(alignment.Looks(values, values + 1e-3), 1).value == 1
+    )  # a common shift is taken away
     same = np.ones((60, 8))
     assert alignment.recall(alignment.Looks(same, same), 5).value == 0
     other = np.random.default_rng(1).normal(size=(60, 8))
@@ -273,29 +298,49 @@ def test_models_of_different_patches_are_each_drawn_on_their_own(models: list[Pr
     assert attention.distance_figure(both, words).get_ylim()[0] == 0
 
 
-def test_names_of_rows_are_shown_as_they_are_written(models: list[Pretrained], tmp_path: Path) -> None:
+def test_names_of_rows_are_shown_as_they_are_written(
+    models: list[Pretrained], tmp_path: Path
+) -> None:
     words = draw_words(("market", "white", "study"), SIZE)
     names = ["_hidden $x^2", "costs $5 and $\\frac{1$", "<b>a & b</b>"]
     odd = [replace(model, name=name) for model, name in zip(models, names, strict=False)]
     figure = attention.distance_figure(odd, words)
     (legend,) = figure_of(figure).legends
-    assert [text.get_text().lstrip("\u200b").replace("\\$", "$") for text in legend.get_texts()][:3] == names
+    assert [text.get_text().lstrip("\u200b").replace("\\$", "$") for text in legend.get_texts()][
+        :3
+    ] == names
     found = alignment.looks(odd[:2], words, draw_words(words.labels, SIZE, look=1))
     for number, axes in enumerate(
-        (figure, alignment.recall_figure(alignment.measure(found), 3), attention.by_method(odd, words, 0))
+        (
+            figure,
+            alignment.recall_figure(alignment.measure(found), 3),
+            attention.by_method(odd, words, 0),
+        )
     ):
-        Album(tmp_path, "mini").show(axes, str(number), "Odd names.", ["run"], [0])  # would raise for half a formula
+        Album(tmp_path, "mini").show(
+            axes, str(number), "Odd names.", ["run"], [0]
+        )  # would raise for half a formula
     assert "&lt;b&gt;a &amp; b&lt;/b&gt;" in listed(attention.compare(odd, words))._repr_html_()
 
 
-def test_chinese_texts_are_drawn_where_a_font_has_them(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_chinese_texts_are_drawn_where_a_font_has_them(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
     try:
         cjk_faces("中文")
     except UserError as error:
         pytest.skip(str(error))
     from analysis.figures.error_figures import confusion_figure
 
-    line = {"row": "中文", "what": "汉 → 字", "kind": "read as another", "wanted": "汉", "read": "字", "count": 2, "of": 3}
+    line = {
+        "row": "中文",
+        "what": "汉 → 字",
+        "kind": "read as another",
+        "wanted": "汉",
+        "read": "字",
+        "count": 2,
+        "of": 3,
+    }
     axes = confusion_figure(pd.DataFrame([line]))
     Album(tmp_path, "mini").show(axes, "chinese", "中文", ["run"], [0])
     assert not [str(one.message) for one in recwarn if "missing from font" in str(one.message)]
@@ -316,7 +361,9 @@ def test_every_figure_function_returns_its_axes(opened: Opened, models: list[Pre
     assert grids["panel"].shape == (len(models), len(reconstruction.COLUMNS))
     assert grids["by_method"].shape == (len(models), 3)
     assert grids["by_head"].shape == (2, 1 + models[0].config.encoder.heads)
-    assert [axes.get_ylabel().replace("\n", " ") for axes in grids["by_method"][:, 0]] == [model.name for model in models]
+    assert [axes.get_ylabel().replace("\n", " ") for axes in grids["by_method"][:, 0]] == [
+        model.name for model in models
+    ]
     assert all(isinstance(axes, Axes) for axes in grids["by_character"].flat)
     distance = attention.distance_figure(models, many)
     assert distance.get_ylabel() == "mean attention distance (pixels)"
@@ -326,14 +373,22 @@ def test_every_figure_function_returns_its_axes(opened: Opened, models: list[Pre
     differences = overview.differences(opened.tables)
     told = [text.get_text() for text in differences.get_yticklabels()]
     assert told[0].replace("\n", " ") == "T1: guidance − no guidance"
-    assert len(told) == sum("Avg" in one for table in opened.tables for one in table.content["comparisons"])
+    assert len(told) == sum(
+        "Avg" in one for table in opened.tables for one in table.content["comparisons"]
+    )
 
 
 def test_tables_of_numbers_have_a_line_for_every_row_and_what_they_are_to_be_held_against(
     models: list[Pretrained], words: Words
 ) -> None:
     attended = attention.compare(models[:2], words)
-    assert list(attended["row"]) == ["no guidance", "guidance", "never trained", "even attention", "own patch alone"]
+    assert list(attended["row"]) == [
+        "no guidance",
+        "guidance",
+        "never trained",
+        "even attention",
+        "own patch alone",
+    ]
     lenses = {model.run: reconstruction.fit_lens(model, words) for model in models[:2]}
     lost = reconstruction.losses(models[:2], lenses, words)
     assert lost["another word's view (%)"].iloc[0] == "–"
@@ -342,7 +397,9 @@ def test_tables_of_numbers_have_a_line_for_every_row_and_what_they_are_to_be_hel
 
 def test_a_figure_is_kept_for_papers_and_its_caption_says_what_made_it(tmp_path: Path) -> None:
     axes = grid(1, 1, 2, 1)[0, 0]
-    shown = Album(tmp_path, "mini").show(axes, "one", "A <figure>.", ["pretrain-1", "pretrain-2", "pretrain-1"], [0, 1])
+    shown = Album(tmp_path, "mini").show(
+        axes, "one", "A <figure>.", ["pretrain-1", "pretrain-2", "pretrain-1"], [0, 1]
+    )
     assert shown.caption == "A <figure>. Scale mini, seeds 0, 1; runs pretrain-1, pretrain-2."
     assert [path.name for path in shown.files] == ["one.mini.pdf", "one.mini.png", "one.mini.txt"]
     assert (tmp_path / "one.mini.pdf").read_bytes().startswith(b"%PDF")
@@ -362,8 +419,15 @@ def test_rows_of_one_method_are_all_shown_and_a_shared_run_once(opened: Opened) 
         "pixels",
         "random features",
     ]
-    assert [model.name for model in opened.methods(0)] == ["no guidance", "guidance", "guidance + alignment (LMIM)"]
-    assert {model.name for model in opened.aligned(0)} == {"guidance", "guidance + alignment (LMIM)"}
+    assert [model.name for model in opened.methods(0)] == [
+        "no guidance",
+        "guidance",
+        "guidance + alignment (LMIM)",
+    ]
+    assert {model.name for model in opened.aligned(0)} == {
+        "guidance",
+        "guidance + alignment (LMIM)",
+    }
 
 
 def test_models_that_are_not_there_are_named_and_the_others_shown(tmp_path: Path) -> None:
@@ -376,7 +440,10 @@ def test_models_that_are_not_there_are_named_and_the_others_shown(tmp_path: Path
     found = open_results(store, [TABLE1], None, tmp_path / "out")
     named = [model.name for model in found.models(0)]
     assert named == ["guidance + alignment (LMIM)"]
-    assert "pretrain-daf29d79820c: has no weights here; run its experiment for them" in found.told_missing().text
+    assert (
+        "pretrain-daf29d79820c: has no weights here; run its experiment for them"
+        in found.told_missing().text
+    )
     assert "guidance: " in found.told_missing().text
     assert "not a readable safetensors file" in found.told_missing().text
     assert not found.recognizers(found.models(0)[:0])
@@ -385,24 +452,34 @@ def test_models_that_are_not_there_are_named_and_the_others_shown(tmp_path: Path
     again = open_results(store, [TABLE1], None, tmp_path / "out")
     with pytest.raises(UserError, match="no weights of any pre-training of seed 0"):
         again.methods(0)
-    with pytest.raises(UserError, match="no two models of seed 3 that differ by their alignment alone"):
+    with pytest.raises(
+        UserError, match="no two models of seed 3 that differ by their alignment alone"
+    ):
         again.aligned(3)
 
 
 def test_a_folder_without_tables_or_with_several_scales_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no table of scale mini; run an experiment first, or name its FILE"):
+    with pytest.raises(
+        UserError, match="holds no table of scale mini; run an experiment first, or name its FILE"
+    ):
         recorded_files(tmp_path, None)
     (tmp_path / "tables").mkdir()
     for scale in ("smoke", "small"):
         (tmp_path / "tables" / f"ablation_mask.{scale}.json").write_text("[]")
-    with pytest.raises(UserError, match="holds tables of the scales small, smoke; choose one with --scale"):
+    with pytest.raises(
+        UserError, match="holds tables of the scales small, smoke; choose one with --scale"
+    ):
         recorded_files(tmp_path, None)
     assert [path.stem for path in recorded_files(tmp_path, "small")[0]] == ["ablation_mask"]
-    with pytest.raises(UserError, match="holds no table of scale paper; there are tables of small, smoke"):
+    with pytest.raises(
+        UserError, match="holds no table of scale paper; there are tables of small, smoke"
+    ):
         recorded_files(tmp_path, "paper")
 
 
-def test_images_are_drawn_again_where_their_data_are_not_there(opened: Opened, tmp_path: Path) -> None:
+def test_images_are_drawn_again_where_their_data_are_not_there(
+    opened: Opened, tmp_path: Path
+) -> None:
     run = opened.tables[0].rows[0].evaluations[0]
     images = opened.images(run)
     _, indices, labels, *_ = opened.store.run(run).predictions()

@@ -66,9 +66,13 @@ def fail_beside_a_command(told: Path, found: list[psutil.Process]) -> None:
         raise ZeroDivisionError
 
 
-def test_a_command_ends_with_the_test_that_started_it_and_takes_its_children_along(tmp_path: Path) -> None:
+def test_a_command_ends_with_the_test_that_started_it_and_takes_its_children_along(
+    tmp_path: Path,
+) -> None:
     found: list[psutil.Process] = []
     with pytest.raises(ZeroDivisionError):
         fail_beside_a_command(tmp_path / "pid", found)
     assert len(found) == 2
-    wait_until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in found))
+    wait_until(
+        lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in found)
+    )

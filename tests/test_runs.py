@@ -24,8 +24,22 @@ from results.store import Store
 ONE_ROW = "title: one row\ntable: table1\nvariants: [{name: LMIM, reported: {guidance: true, alignment: true}}]\n"
 
 
-def command(file: Path, results: Path, *options: str, verb: str = "run", scale: str = "smoke") -> list[str]:
-    return [sys.executable, "run.py", verb, str(file), "--scale", scale, "--results", str(results), "--device", "cpu", *options]
+def command(
+    file: Path, results: Path, *options: str, verb: str = "run", scale: str = "smoke"
+) -> list[str]:
+    return [
+        sys.executable,
+        "run.py",
+        verb,
+        str(file),
+        "--scale",
+        scale,
+        "--results",
+        str(results),
+        "--device",
+        "cpu",
+        *options,
+    ]
 
 
 def call(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -36,15 +50,23 @@ def status(file: Path, results: Path, **overrides: Any) -> dict[str, dict[str, A
     """Stage (the teacher apart) -> that run's entry."""
     store = Store(results)
     overrides = {key.replace("__", "."): value for key, value in overrides.items()}
-    plan = make_plan([file], "smoke", store, precision=lambda: "fp32", overrides=overrides, seeds=None)
+    plan = make_plan(
+        [file], "smoke", store, precision=lambda: "fp32", overrides=overrides, seeds=None
+    )
     runs = describe_status(plan, store)["runs"]
-    return {"teacher" if run["rows"][0].startswith("teacher") else run["stage"]: run for run in runs}
+    return {
+        "teacher" if run["rows"][0].startswith("teacher") else run["stage"]: run for run in runs
+    }
 
 
 def artefacts(results: Path) -> dict[str, bytes]:
     """What must be equal, bit by bit, however a run was interrupted."""
     names = ("model.safetensors", "predictions.csv")
-    return {f"{path.parent.name}/{path.name}": path.read_bytes() for name in names for path in results.glob(f"runs/*/{name}")}
+    return {
+        f"{path.parent.name}/{path.name}": path.read_bytes()
+        for name in names
+        for path in results.glob(f"runs/*/{name}")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +77,9 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def finished(
+    experiment: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """An experiment that ran through without a disturbance."""
     results = tmp_path_factory.mktemp("finished")
     output = call(experiment, results)
@@ -69,7 +93,9 @@ def with_data_of(finished: Path, results: Path) -> Path:
     return results
 
 
-def test_an_experiment_runs_to_its_table(finished: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path) -> None:
+def test_an_experiment_runs_to_its_table(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path
+) -> None:
     results, output = finished
     assert re.search(r"\| LMIM +\| reported +\| 85\.0", output.stdout)
     assert (results / "tables" / "one_row.smoke.md").read_text() in output.stdout
@@ -141,9 +167,13 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_state_preempted(
 ) -> None:
     results = with_data_of(finished[0], tmp_path)
     options = ("--set", "finetune.optimiser.epochs=400")
-    folder = Path(status(experiment, results, finetune__optimiser__epochs=400)["finetune"]["folder"])
+    folder = Path(
+        status(experiment, results, finetune__optimiser__epochs=400)["finetune"]["folder"]
+    )
     log = folder / "metrics.jsonl"
-    with started(command(experiment, results, *options), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with started(
+        command(experiment, results, *options), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
         wait_until(lambda: log.exists() and log.read_text(), process)
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=PATIENCE)
@@ -151,7 +181,10 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_state_preempted(
     assert "Traceback" not in errors
     assert "the same command goes on from here" in errors
     assert (folder / "checkpoint.safetensors").exists()
-    assert status(experiment, results, finetune__optimiser__epochs=400)["finetune"]["state"] == "preempted"
+    assert (
+        status(experiment, results, finetune__optimiser__epochs=400)["finetune"]["state"]
+        == "preempted"
+    )
 
 
 def test_two_commands_at_once_compute_every_run_once(
@@ -160,13 +193,20 @@ def test_two_commands_at_once_compute_every_run_once(
     results = with_data_of(finished[0], tmp_path)
     arguments = command(experiment, results)
     with ExitStack() as ends:
-        both = [ends.enter_context(started(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)) for _ in range(2)]
+        both = [
+            ends.enter_context(
+                started(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            )
+            for _ in range(2)
+        ]
         outputs = [process.communicate(timeout=PATIENCE) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert artefacts(results) == artefacts(finished[0])
     for path in results.glob("runs/*/metrics.jsonl"):
         steps = [line for line in map(json.loads, path.read_text().splitlines()) if "loss" in line]
-        assert len(steps) == len({line["step"] for line in steps}), "a run that two processes wrote has steps twice"
+        assert len(steps) == len({line["step"] for line in steps}), (
+            "a run that two processes wrote has steps twice"
+        )
 
 
 def test_a_failed_run_keeps_its_reason_and_does_not_stop_the_others(
@@ -198,7 +238,9 @@ def test_a_defect_leaves_its_traceback_in_the_runs_folder(
     assert "KeyError: 'step'" in (folder / "traceback.txt").read_text()
     assert str(folder / "traceback.txt") in output.stderr
     (folder / "metrics.jsonl").unlink()
-    assert call(experiment, results).returncode == 0, "a failed run is tried again by the next command"
+    assert call(experiment, results).returncode == 0, (
+        "a failed run is tried again by the next command"
+    )
 
 
 @pytest.fixture
@@ -206,7 +248,10 @@ def real_like(tmp_path: Path) -> dict[str, str]:
     """Labelled LMDB roots that do not come from us, one with broken images."""
     words = [(jpeg(3 * index), f"Word{index % 7}!") for index in range(80)]
     words[5:8] = [(b"broken", "lost"), (None, "gone"), (jpeg(9), "x" * 40)]
-    return {"train": write_lmdb(tmp_path / "train", words), "test": write_lmdb(tmp_path / "test", words[:20])}
+    return {
+        "train": write_lmdb(tmp_path / "train", words),
+        "test": write_lmdb(tmp_path / "test", words[:20]),
+    }
 
 
 def own_roots(roots: dict[str, str]) -> list[str]:
@@ -225,9 +270,14 @@ def test_own_data_with_broken_images_is_counted_and_every_image_scored(
     results = tmp_path / "results"
     output = call(experiment, results, *own_roots(real_like), "--set", "finetune.validation=null")
     assert output.returncode == 0, output.stderr
-    assert "Test subset mine, every image scored: 2 images missing or undecodable, 1 labels too long" in output.stdout
+    assert (
+        "Test subset mine, every image scored: 2 images missing or undecodable, 1 labels too long"
+        in output.stdout
+    )
     assert "Data of finetune: 2 images missing or undecodable, 1 labels too long" in output.stdout
-    rows = [path.read_text().splitlines() for path in results.glob("runs/evaluate-*/predictions.csv")]
+    rows = [
+        path.read_text().splitlines() for path in results.glob("runs/evaluate-*/predictions.csv")
+    ]
     assert [len(lines) for lines in rows] == [1 + 20]
 
 
@@ -239,7 +289,11 @@ def test_own_data_with_broken_images_is_counted_and_every_image_scored(
     ],
 )
 def test_missing_or_empty_data_end_with_one_sentence(
-    experiment: Path, tmp_path: Path, real_like: dict[str, str], change: dict[str, str], message: str
+    experiment: Path,
+    tmp_path: Path,
+    real_like: dict[str, str],
+    change: dict[str, str],
+    message: str,
 ) -> None:
     empty = write_lmdb(tmp_path / "empty", [])
     roots = real_like | {role: empty if path == "EMPTY" else path for role, path in change.items()}
@@ -259,7 +313,9 @@ def test_a_teacher_of_another_shape_is_refused_with_one_sentence(
     assert output.returncode == 2
     assert "weights matched (first missing: encoder.blocks.2." in output.stderr
     assert "Traceback" not in output.stderr
-    assert call(experiment, results, *own).returncode == 0, "a file of the right shape serves as teacher"
+    assert call(experiment, results, *own).returncode == 0, (
+        "a file of the right shape serves as teacher"
+    )
 
 
 def test_real_images_go_through_the_same_code(shared: Path, tmp_path: Path) -> None:
@@ -277,12 +333,19 @@ def test_real_folders_mixed_filtered_and_broken_run_to_their_table(
     """Two nested roots without labels to pre-train on; a labelled one with a broken image, filtered and mixed with rendered
     words, to fine-tune on; the policy of the released code in training and in the test."""
     for part in ("a", "b"):
-        write_lmdb(tmp_path / "unlabelled" / part, [(jpeg(number), None) for number in range(20)], count=21)
-    samples = [(jpeg(number), f"w{number}") for number in range(38)] + [(b"broken", "x"), (jpeg(9), "y" * 20)]
+        write_lmdb(
+            tmp_path / "unlabelled" / part, [(jpeg(number), None) for number in range(20)], count=21
+        )
+    samples = [(jpeg(number), f"w{number}") for number in range(38)] + [
+        (b"broken", "x"),
+        (jpeg(9), "y" * 20),
+    ]
     root = write_lmdb(tmp_path / "labelled", samples)
     filters = tmp_path / "filter.tsv"
     filters.write_text(f"fingerprint\tindex\n{fingerprint(root)[0]}\t3\n")
-    mix = f"{{roots: [{root}], mix: {{roots: ['rendered:train'], share: 0.5}}, filters: [{filters}]}}"
+    mix = (
+        f"{{roots: [{root}], mix: {{roots: ['rendered:train'], share: 0.5}}, filters: [{filters}]}}"
+    )
     settings = {
         "pretrain.data": f"{{roots: [{tmp_path / 'unlabelled'}]}}",
         "finetune.data": mix,
@@ -291,16 +354,27 @@ def test_real_folders_mixed_filtered_and_broken_run_to_their_table(
         "evaluate.subsets": f"{{mine: {{roots: [{root}], filters: [{filters}]}}}}",
     }
     results = with_data_of(finished[0], tmp_path / "results")
-    output = call(experiment, results, *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")))
+    output = call(
+        experiment,
+        results,
+        *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")),
+    )
     assert output.returncode == 0, output.stderr
     assert "num-samples is 21, but the last image is number 20" in output.stderr
     records = {}
     for path in results.glob("runs/*/record.json"):
         record = json.loads(path.read_text())
-        records[record["stage"] if record["inputs"] or record["stage"] != "pretrain" else "teacher"] = record
+        records[
+            record["stage"] if record["inputs"] or record["stage"] != "pretrain" else "teacher"
+        ] = record
     assert records["pretrain"]["metrics"]["dropped"]["unreadable"] == 2
     dropped = records["finetune"]["metrics"]["dropped"]
-    assert (dropped["filtered"], dropped["over_long"], dropped["replaced"], dropped["unreadable"]) == (1, 1, 1, 1)
+    assert (
+        dropped["filtered"],
+        dropped["over_long"],
+        dropped["replaced"],
+        dropped["unreadable"],
+    ) == (1, 1, 1, 1)
     assert records["evaluate"]["metrics"]["counts"]["mine"]["images"] == 39
     dropped = records["evaluate"]["metrics"]["dropped"]["mine"]
     assert (dropped["replaced"], dropped["filtered"], dropped["unreadable"]) == (2, 1, 1)
@@ -322,4 +396,7 @@ def test_a_file_that_lacks_its_data_is_left_out_and_the_others_run(
     assert {run["state"] for run in status(experiment, results).values()} == {"complete"}
     alone = call(lacking, results)
     assert alone.returncode == 2
-    assert "error: /nowhere: no LMDB here (data.mdb is missing); experiments/scales/smoke.yaml names what" in alone.stderr
+    assert (
+        "error: /nowhere: no LMDB here (data.mdb is missing); experiments/scales/smoke.yaml names what"
+        in alone.stderr
+    )

@@ -11,7 +11,15 @@ from analysis.tables.intervals import wilson
 from analysis.tables.score import read_predictions, score
 from core.config import Evaluate
 from core.text.charset import Charset
-from core.text.protocols import PROTOCOLS, Reading, as_released, as_strict, count, edit_similarity, is_correct
+from core.text.protocols import (
+    PROTOCOLS,
+    Reading,
+    as_released,
+    as_strict,
+    count,
+    edit_similarity,
+    is_correct,
+)
 from experiments.cli.models import PROTOCOL_NAMES
 
 ASCII = Charset()
@@ -19,12 +27,21 @@ ASCII = Charset()
 
 def right(label: str, prediction: str) -> set[str]:
     """The protocols under which a reading is correct."""
-    return {name for name, protocol in PROTOCOLS.items() if is_correct(Reading(0, label, prediction, 1.0), protocol)}
+    return {
+        name
+        for name, protocol in PROTOCOLS.items()
+        if is_correct(Reading(0, label, prediction, 1.0), protocol)
+    }
 
 
 def test_the_protocols_are_named_in_one_place() -> None:
-    assert get_args(Evaluate.model_fields["protocol"].annotation) == PROTOCOL_NAMES == tuple(PROTOCOLS)
-    assert all(protocol.statement and protocol.labels and protocol.averaging for protocol in PROTOCOLS.values())
+    assert (
+        get_args(Evaluate.model_fields["protocol"].annotation) == PROTOCOL_NAMES == tuple(PROTOCOLS)
+    )
+    assert all(
+        protocol.statement and protocol.labels and protocol.averaging
+        for protocol in PROTOCOLS.values()
+    )
     assert (PROTOCOLS["waics"].sizes["ic13"], PROTOCOLS["waics"].sizes["ic15"]) == (1015, 2077)
     assert (PROTOCOLS["openocr"].sizes["ic13"], PROTOCOLS["openocr"].sizes["ic15"]) == (857, 1811)
 
@@ -43,11 +60,16 @@ def test_the_protocols_are_named_in_one_place() -> None:
         ("abc", "abd", set()),
     ],
 )
-def test_each_protocol_compares_as_it_says(label: str, prediction: str, protocols: set[str]) -> None:
+def test_each_protocol_compares_as_it_says(
+    label: str, prediction: str, protocols: set[str]
+) -> None:
     assert right(label, prediction) == protocols
 
 
-@pytest.mark.parametrize(("name", "accuracy", "similarity"), [("CRNN_web", "56.21", "0.745"), ("SEED_web", "31.35", "0.571")])
+@pytest.mark.parametrize(
+    ("name", "accuracy", "similarity"),
+    [("CRNN_web", "56.21", "0.745"), ("SEED_web", "31.35", "0.571")],
+)
 def test_a_peers_published_scores_come_out_to_the_printed_digit(
     shared: Path, name: str, accuracy: str, similarity: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,7 +77,11 @@ def test_a_peers_published_scores_come_out_to_the_printed_digit(
     code, out, _ = call(capsys, "score", file, "--protocol", "chinese", "--json")
     result = json.loads(out)
     assert code == 0
-    assert (f"{result['accuracy']:.2f}", f"{result['ned']:.3f}", result["images"]) == (accuracy, similarity, 14059)
+    assert (f"{result['accuracy']:.2f}", f"{result['ned']:.3f}", result["images"]) == (
+        accuracy,
+        similarity,
+        14059,
+    )
     assert result["interval"][0] < result["accuracy"] < result["interval"][1]
     assert f"accuracy {accuracy} %" in call(capsys, "score", file, "--protocol", "chinese")[1]
 
@@ -113,13 +139,17 @@ def test_a_file_of_another_kind_is_refused_with_its_line(
 
 def test_a_confidence_told_in_another_way_does_not_matter(tmp_path: Path) -> None:
     file = tmp_path / "p.jsonl"
-    file.write_text('{"pred": "a", "gt": "a", "score": [0.9]}\n{"pred": "a", "gt": "a", "score": "n/a"}\n')
+    file.write_text(
+        '{"pred": "a", "gt": "a", "score": [0.9]}\n{"pred": "a", "gt": "a", "score": "n/a"}\n'
+    )
     assert [one.confidence for one in read_predictions(file)[""]] == [0.0, 0.0]
 
 
 def test_similarity_counts_characters() -> None:
     pairs = [("abcd", "abcd"), ("abcd", "abxd"), ("ab", ""), ("!!", "")]
-    readings = [Reading(number, label, prediction, 1.0) for number, (label, prediction) in enumerate(pairs)]
+    readings = [
+        Reading(number, label, prediction, 1.0) for number, (label, prediction) in enumerate(pairs)
+    ]
     assert edit_similarity(readings, PROTOCOLS["waics"]) == pytest.approx((1 + 0.75 + 0 + 1) / 4)
 
 
@@ -143,48 +173,92 @@ SAMPLES = [
 
 def test_label_policies_differ_as_they_say() -> None:
     strict = as_strict(SAMPLES, ASCII, 25)
-    assert [is_correct(one, PROTOCOLS["waics"]) for one in strict] == [True, False, False, False, True, False]
+    assert [is_correct(one, PROTOCOLS["waics"]) for one in strict] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+        False,
+    ]
     released, replaced = as_released(strict, ASCII, 25)
     assert replaced == 3
     assert [one.index for one in released] == [0, 1, 2, 3, 4, 5]
-    assert [one.label for one in released] == ["one", "caf", "caf", "five", "five", "one"]  # after the last comes the first
+    assert [one.label for one in released] == [
+        "one",
+        "caf",
+        "caf",
+        "five",
+        "five",
+        "one",
+    ]  # after the last comes the first
     assert count(released, PROTOCOLS["waics"]).correct == 6
 
 
 def test_policies_are_options_of_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "p.tsv"
-    file.write_text("prediction\tlabel\n" + "".join(f"{one.prediction}\t{one.label}\n" for one in SAMPLES))
+    file.write_text(
+        "prediction\tlabel\n" + "".join(f"{one.prediction}\t{one.label}\n" for one in SAMPLES)
+    )
     correct = {
         policy: json.loads(call(capsys, "score", file, "--labels", policy, "--json")[1])["correct"]
         for policy in ("strict", "released")
     }
-    assert correct == {"strict": 2, "released": 5}  # a text file does not tell which image is broken
+    assert correct == {
+        "strict": 2,
+        "released": 5,
+    }  # a text file does not tell which image is broken
     both = json.loads(call(capsys, "score", file, "--labels", "both", "--json")[1])
     assert (both["strict"]["correct"], both["released"]["correct"]) == (2, 5)
-    assert [(one["index"], one["scored_as"]) for one in both["differences"]] == [(1, "caf"), (2, "caf"), (5, "one")]
+    assert [(one["index"], one["scored_as"]) for one in both["differences"]] == [
+        (1, "caf"),
+        (2, "caf"),
+        (5, "one"),
+    ]
     assert "0 images" not in call(capsys, "score", file, "--labels", "both")[1]
     longer = call(capsys, "score", file, "--labels", "released", "--max-length", "40", "--json")[1]
     assert json.loads(longer)["correct"] == 3
 
 
-def test_a_policy_under_the_chinese_protocol_needs_a_charset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_policy_under_the_chinese_protocol_needs_a_charset(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "p.txt").write_text("0 [湖] [湖]\n", encoding="utf-8")
     (tmp_path / "set.txt").write_text("湖\n", encoding="utf-8")
     options = ["--protocol", "chinese", "--labels", "strict"]
     code, _, err = call(capsys, "score", tmp_path / "p.txt", *options)
     assert (code, "name its characters with --charset" in err) == (2, True)
-    code, out, _ = call(capsys, "score", tmp_path / "p.txt", *options, "--charset", f"file:{tmp_path / 'set.txt'}", "--json")
+    code, out, _ = call(
+        capsys,
+        "score",
+        tmp_path / "p.txt",
+        *options,
+        "--charset",
+        f"file:{tmp_path / 'set.txt'}",
+        "--json",
+    )
     assert (code, json.loads(out)["correct"]) == (0, 1)
 
 
-def test_our_predictions_are_scored_by_subset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_our_predictions_are_scored_by_subset(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "predictions.csv"
-    rows = ["curve,0,a,a,1,1", "curve,1,b,x,1,1", "general,0,c,c,1,1", "general,1,d,d,1,0", "general,1,e,e,1,1"]
+    rows = [
+        "curve,0,a,a,1,1",
+        "curve,1,b,x,1,1",
+        "general,0,c,c,1,1",
+        "general,1,d,d,1,0",
+        "general,1,e,e,1,1",
+    ]
     file.write_text("subset,index,label,prediction,confidence,readable\n" + "\n".join(rows) + "\n")
     result = json.loads(call(capsys, "score", file, "--json")[1])
     assert result["subsets"]["curve"]["correct"] == 1
     assert result["subsets"]["general"]["correct"] == 2
-    assert (result["avg"], result["w_avg"]) == (pytest.approx(100 * (1 / 2 + 2 / 3) / 2), pytest.approx(60))
+    assert (result["avg"], result["w_avg"]) == (
+        pytest.approx(100 * (1 / 2 + 2 / 3) / 2),
+        pytest.approx(60),
+    )
     notes = " ".join(result["notes"])
     assert "curve: 2 images, where protocol waics has 2,426" in notes
     assert "general: 1 indices occur more than once" in notes
@@ -193,4 +267,9 @@ def test_our_predictions_are_scored_by_subset(tmp_path: Path, capsys: pytest.Cap
 
 def test_scores_are_sums_of_rows() -> None:
     result = score([Reading(0, "A", "a", 1.0), Reading(1, "B", "c", 1.0)], PROTOCOLS["waics"])
-    assert (result["correct"], result["images"], result["accuracy"], result["ned"]) == (1, 2, 50.0, 0.5)
+    assert (result["correct"], result["images"], result["accuracy"], result["ned"]) == (
+        1,
+        2,
+        50.0,
+        0.5,
+    )

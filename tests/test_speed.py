@@ -29,14 +29,18 @@ BEAMS = 5
 Capture = pytest.CaptureFixture[str]
 
 
-def projected(kind: torch.dtype, images: int = 5, queries: int = 40, keys: int = 70) -> list[Tensor]:
+def projected(
+    kind: torch.dtype, images: int = 5, queries: int = 40, keys: int = 70
+) -> list[Tensor]:
     """Queries of some rows and keys and values of others, as two linear layers leave them."""
     source = torch.Generator().manual_seed(0)
     sizes = ((images, queries, 1, 3, 16), (images, keys, 2, 3, 16))
     return [torch.randn(size, generator=source).to(kind).requires_grad_() for size in sizes]
 
 
-def explicit(projected: list[Tensor], mask: Tensor | None, kept_share: list[Tensor] | None = None) -> Tensor:
+def explicit(
+    projected: list[Tensor], mask: Tensor | None, kept_share: list[Tensor] | None = None
+) -> Tensor:
     """Attention by its formula, in double precision."""
     queries, keys, values = (part.double() for part in parts_of(projected))
     scores = queries @ keys.transpose(2, 3) / queries.shape[-1] ** 0.5
@@ -53,19 +57,30 @@ def gradients(output: Tensor, projected: list[Tensor]) -> list[Tensor]:
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("kind", "within"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_attention_and_its_gradients_are_those_of_the_formula(kind: torch.dtype, within: float, masked: bool) -> None:
+def test_attention_and_its_gradients_are_those_of_the_formula(
+    kind: torch.dtype, within: float, masked: bool
+) -> None:
     """bf16 goes through matrix products on a CPU, few queries too; many in fp32 through PyTorch's kernel."""
-    mask = torch.rand(5, 1, 40, 70, generator=torch.Generator().manual_seed(2)) < 0.7 if masked else None
+    mask = (
+        torch.rand(5, 1, 40, 70, generator=torch.Generator().manual_seed(2)) < 0.7
+        if masked
+        else None
+    )
     for queries in (40, 3):
         inputs = projected(kind, queries=queries)
         seen = None if mask is None else mask[:, :, :queries]
         ours, right = attend(*inputs, mask=seen), explicit(inputs, seen)
-        pairs = [(ours, right), *zip(gradients(ours, inputs), gradients(right, inputs), strict=True)]
+        pairs = [
+            (ours, right),
+            *zip(gradients(ours, inputs), gradients(right, inputs), strict=True),
+        ]
         for one, other in pairs:
             assert (one.double() - other.double()).norm() <= within * other.double().norm()
 
 
-def test_attention_with_dropout_and_its_gradients_are_those_of_the_formula_with_the_same_weights_dropped() -> None:
+def test_attention_with_dropout_and_its_gradients_are_those_of_the_formula_with_the_same_weights_dropped() -> (
+    None
+):
     inputs, seed = projected(torch.float32, images=32), 7
     with drawn_for(seed, range(32), 32):
         ours = attend(*inputs, dropout=0.25)
@@ -73,7 +88,10 @@ def test_attention_with_dropout_and_its_gradients_are_those_of_the_formula_with_
         draw = next_draw(32)
     assert draw is not None
     # a chunk's images are attended to in one piece here, and so drawn for at once
-    whole = [kept((2, 3, 40, 70), 0.25, source).double() / 0.75 for source, _ in draw.sources(torch.device("cpu"))]
+    whole = [
+        kept((2, 3, 40, 70), 0.25, source).double() / 0.75
+        for source, _ in draw.sources(torch.device("cpu"))
+    ]
     right = explicit(inputs, None, list(torch.cat(whole)))
     torch.testing.assert_close(ours.double(), right, atol=1e-5, rtol=1e-4)
     for one, other in zip(gradients(ours, inputs), gradients(right, inputs), strict=True):
@@ -84,7 +102,11 @@ def test_attention_with_dropout_and_its_gradients_are_those_of_the_formula_with_
 def test_outside_of_a_training_step_weights_are_dropped_as_pytorch_draws(kind: torch.dtype) -> None:
     inputs = projected(kind)
     with torch.no_grad():
-        whole, first, second = attend(*inputs), attend(*inputs, dropout=0.5), attend(*inputs, dropout=0.5)
+        whole, first, second = (
+            attend(*inputs),
+            attend(*inputs, dropout=0.5),
+            attend(*inputs, dropout=0.5),
+        )
     assert not torch.equal(first, whole)
     assert not torch.equal(first, second)
 
@@ -105,7 +127,9 @@ def reader(classes: str = "ascii94", length: int = 8, seed: int = 0) -> Recogniz
     torch.manual_seed(seed)
     encoder = Encoder(patch=(16, 8), width=32, depth=1, heads=2, positions="grid")
     decoder = TextDecoder(width=32, layers=2, heads=2, feedforward=32)
-    model = Recognizer(RecognizerModel(encoder=encoder, decoder=decoder, charset=classes, max_length=length)).eval()
+    model = Recognizer(
+        RecognizerModel(encoder=encoder, decoder=decoder, charset=classes, max_length=length)
+    ).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model
@@ -124,7 +148,9 @@ def test_greedy_reading_with_a_cache_reads_what_every_prefix_computed_anew_reads
 
 def test_a_search_with_one_beam_is_greedy() -> None:
     model = reader()
-    assert [text for text, _ in read_batch(model, words())] == [text for text, _ in read_batch(model, words(), beams=1)]
+    assert [text for text, _ in read_batch(model, words())] == [
+        text for text, _ in read_batch(model, words(), beams=1)
+    ]
     (ours, surely), (greedy, rate) = model.search(words(), 1), model.read(words())
     for image in range(len(words())):
         ends = (greedy[image] == model.charset.eos).nonzero()
@@ -152,12 +178,17 @@ def test_a_search_wide_enough_finds_the_likeliest_text_of_all() -> None:
     for image in range(len(words())):
         best = max(whole, key=lambda text: likelihood(model, words()[image], text))
         assert tuple(found[image, : len(best)].tolist()) == best
-        assert probabilities[image].log().sum().item() == pytest.approx(likelihood(model, words()[image], best), abs=1e-4)
+        assert probabilities[image].log().sum().item() == pytest.approx(
+            likelihood(model, words()[image], best), abs=1e-4
+        )
 
 
 def test_more_beams_never_read_a_less_likely_text_here_and_sometimes_a_likelier_one() -> None:
     model = reader(seed=4)
-    greedy, searched = ([confidence for _, confidence in read_batch(model, words(16), beams=beams)] for beams in (1, BEAMS))
+    greedy, searched = (
+        [confidence for _, confidence in read_batch(model, words(16), beams=beams)]
+        for beams in (1, BEAMS)
+    )
     assert all(wide >= narrow - 1e-6 for narrow, wide in zip(greedy, searched, strict=True))
     assert any(wide > narrow + 1e-6 for narrow, wide in zip(greedy, searched, strict=True))
 
@@ -165,7 +196,10 @@ def test_more_beams_never_read_a_less_likely_text_here_and_sometimes_a_likelier_
 def test_a_greedy_evaluation_keeps_its_identity() -> None:
     """The option came after the first published runs."""
     subsets = {"one": {"roots": ["rendered:general"]}}
-    plain, wide = (Evaluate.model_validate({"subsets": subsets, "precision": "fp32", **more}) for more in ({}, {"beams": 5}))
+    plain, wide = (
+        Evaluate.model_validate({"subsets": subsets, "precision": "fp32", **more})
+        for more in ({}, {"beams": 5})
+    )
     assert "beams" not in identity(plain)
     assert identity(wide)["beams"] == 5
 
@@ -191,9 +225,13 @@ def _own_compiler_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.usefixtures("_own_compiler_cache")
 @pytest.mark.skipif(not can_compile("cpu"), reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize(("precision", "within"), [("fp32", 1e-4), ("bf16", 0.01)])
-def test_compiled_blocks_agree_with_fp32_over_50_steps(work: Work, precision: Precision, within: float) -> None:
+def test_compiled_blocks_agree_with_fp32_over_50_steps(
+    work: Work, precision: Precision, within: float
+) -> None:
     if precision not in precisions("cpu"):
-        pytest.skip("this processor does not multiply bf16 natively; what is compiled for bf16 takes minutes there")
+        pytest.skip(
+            "this processor does not multiply bf16 natively; what is compiled for bf16 takes minutes there"
+        )
     assert agreement(work, 4, 50, precision, compiled=True) < within
 
 
@@ -206,7 +244,9 @@ def test_equal_seeds_give_equal_runs_in_bf16(work: Work) -> None:
 # the benchmark
 
 
-def test_bench_measures_each_thing_beside_the_plain_path_and_the_limits(capsys: Capture, tmp_path: Path) -> None:
+def test_bench_measures_each_thing_beside_the_plain_path_and_the_limits(
+    capsys: Capture, tmp_path: Path
+) -> None:
     what = ("limits", "start", "input", "pretrain", "feeding")
     code, out, _ = call(capsys, "bench", "--quick", "--json", "--results", tmp_path, *what)
     report = json.loads(out)
@@ -221,18 +261,30 @@ def test_bench_measures_each_thing_beside_the_plain_path_and_the_limits(capsys: 
     assert steps.keys() == {"plain", *(f"ours, {precision}" for precision in native)}
     assert all(row["ratios"]["x plain"] > 0 and row["memory_mb"] > 0 for row in steps.values())
     for precision in native:
-        assert 0 < steps[f"ours, {precision}"]["ratios"][f"of the {precision} matrix product's rate"] < 1
+        assert (
+            0
+            < steps[f"ours, {precision}"]["ratios"][f"of the {precision} matrix product's rate"]
+            < 1
+        )
     assert len(report["left_out"]) == 2 - len(native)
     (fed,) = (row for row in rows if row["what"] == "feeding")
     assert 0 < fed["ratios"]["share of time waiting for data"] < 1
 
 
-def test_bench_tells_of_reading_teams_and_growing_indices_in_tables(capsys: Capture, tmp_path: Path) -> None:
+def test_bench_tells_of_reading_teams_and_growing_indices_in_tables(
+    capsys: Capture, tmp_path: Path
+) -> None:
     what = ("profile", "reading", "team", "index", "views")
     code, out, err = call(capsys, "bench", "--quick", "--results", tmp_path, *what)
     assert code == 0
     assert all(f"### {name}" in out for name in what[:-1])
-    for text in ("matrix products", "beam search, width 5, fp32", "times greedy's cost", "64 GPUs, on paper", "10,000 images"):
+    for text in (
+        "matrix products",
+        "beam search, width 5, fp32",
+        "times greedy's cost",
+        "64 GPUs, on paper",
+        "10,000 images",
+    ):
         assert text in out
     assert "5 of 5: views" in err
     assert (tmp_path / "bench" / "views.png").stat().st_size > 10_000
@@ -243,14 +295,21 @@ def test_bench_compares_two_commands_at_once_with_one_after_the_other(capsys: Ca
     rows = {row["path"]: row for row in json.loads(out)["measured"]}
     assert code == 0
     assert rows.keys() == {"one alone", "two at once"}
-    assert rows["two at once"]["ratios"].keys() == {"x the work of one after the other", "x their time"}
+    assert rows["two at once"]["ratios"].keys() == {
+        "x the work of one after the other",
+        "x their time",
+    }
     assert all(ratio > 0 for row in rows.values() for ratio in row["ratios"].values())
 
 
 def test_bench_leaves_out_what_the_processor_does_not_do_natively(tmp_path: Path) -> None:
     """oneDNN and PyTorch are limited to AVX2, where a bf16 product takes ten to a hundred times as long as in fp32."""
     avx2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-    done = run_command([sys.executable, "run.py", "bench", "--quick", "--json", "limits"], env=os.environ | avx2, check=True)
+    done = run_command(
+        [sys.executable, "run.py", "bench", "--quick", "--json", "limits"],
+        env=os.environ | avx2,
+        check=True,
+    )
     report = json.loads(done.stdout)
     assert [row["case"] for row in report["measured"]] == ["matrix product, fp32", "memory copy"]
     (sentence,) = report["left_out"]
@@ -266,7 +325,9 @@ def test_bench_answers_a_wrong_name_with_the_right_ones(capsys: Capture, tmp_pat
     assert "nowhere: no such folder" in err
 
 
-def test_an_interrupted_bench_tells_what_it_had_measured(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_bench_tells_what_it_had_measured(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(_: Work) -> list[Row]:
         raise KeyboardInterrupt
 

@@ -30,7 +30,12 @@ def sigmoid(value: np.ndarray) -> np.ndarray:
 
 
 def simulated(
-    random: np.random.Generator, seeds: int, images: int, between: float, subsets: int = 3, advantage: float = 0.3
+    random: np.random.Generator,
+    seeds: int,
+    images: int,
+    between: float,
+    subsets: int = 3,
+    advantage: float = 0.3,
 ) -> list[np.ndarray]:
     """Paired differences (S, n) of two recognisers: images of any difficulty, seeds that move a whole recogniser by `between`
     (logits), and chance in every reading."""
@@ -40,7 +45,10 @@ def simulated(
         hard = random.normal(0, 2, images)
         chance = random.normal(0, 0.5, (2, seeds, images))
         shares = sigmoid(hard + first + advantage + chance[0]), sigmoid(hard + second + chance[1])
-        found.append((random.random((seeds, images)) < shares[0]).astype(int) - (random.random((seeds, images)) < shares[1]))
+        found.append(
+            (random.random((seeds, images)) < shares[0]).astype(int)
+            - (random.random((seeds, images)) < shares[1])
+        )
     return found
 
 
@@ -48,7 +56,9 @@ def true_difference(between: float, advantage: float = 0.3) -> float:
     random = np.random.default_rng(99)
     hard, first, second = random.normal(0, 2, 10**6), *random.normal(0, between, (2, 10**6))
     chance = random.normal(0, 0.5, (2, 10**6))
-    return float((sigmoid(hard + first + advantage + chance[0]) - sigmoid(hard + second + chance[1])).mean())
+    return float(
+        (sigmoid(hard + first + advantage + chance[0]) - sigmoid(hard + second + chance[1])).mean()
+    )
 
 
 def test_wilsons_interval_is_its_closed_form_and_scipys() -> None:
@@ -72,16 +82,18 @@ def test_mcnemar_is_the_binomial_test_on_images_that_one_of_two_reads() -> None:
     assert mcnemar_exact(second, first) == pytest.approx(expected)
     theirs = mcnemar([[50, 9], [2, 30]], exact=True).pvalue
     assert mcnemar_exact(first, second) == pytest.approx(theirs)
-    assert mcnemar_exact(np.array([1] * 90_000 + [0] * 91_000), np.array([0] * 90_000 + [1] * 91_000)) == pytest.approx(
-        stats.binomtest(90_000, 181_000).pvalue
-    )
+    assert mcnemar_exact(
+        np.array([1] * 90_000 + [0] * 91_000), np.array([0] * 90_000 + [1] * 91_000)
+    ) == pytest.approx(stats.binomtest(90_000, 181_000).pvalue)
     assert mcnemar_exact(first, first) == 1
     assert mcnemar_exact(np.array([1, 0]), np.array([0, 1])) == 1
 
 
 def test_mcnemar_finds_a_difference_that_is_not_there_in_at_most_one_case_of_twenty() -> None:
     random = np.random.default_rng(0)
-    found = [mcnemar_exact(*(random.random((2, 200)) < 0.7).astype(int)) < 0.05 for _ in range(1000)]
+    found = [
+        mcnemar_exact(*(random.random((2, 200)) < 0.7).astype(int)) < 0.05 for _ in range(1000)
+    ]
     assert np.mean(found) <= 0.06
 
 
@@ -112,12 +124,21 @@ def test_the_averages_interval_covers_the_truth_as_often_as_it_says() -> None:
         mean_accuracy([0], [0])
 
 
-@pytest.mark.parametrize(("images", "shares"), [(16, (0.9, 0.2)), (16, (0.9, 0.5)), (100, (0.9, 0.2)), (50, (0.98, 0.95))])
-def test_intervals_of_large_differences_cover_the_truth_too(images: int, shares: tuple[float, float]) -> None:
+@pytest.mark.parametrize(
+    ("images", "shares"),
+    [(16, (0.9, 0.2)), (16, (0.9, 0.5)), (100, (0.9, 0.2)), (50, (0.98, 0.95))],
+)
+def test_intervals_of_large_differences_cover_the_truth_too(
+    images: int, shares: tuple[float, float]
+) -> None:
     random, covered = np.random.default_rng(0), []
     for trial in range(600):
-        read = (random.random((2, 7, 1, images)) < np.array(shares)[:, None, None, None]).astype(int)
-        estimate = bootstrap(list(read[0] - read[1]), np.full(7, 1 / 7), paired=True, resamples=1000, seed=trial)[0]
+        read = (random.random((2, 7, 1, images)) < np.array(shares)[:, None, None, None]).astype(
+            int
+        )
+        estimate = bootstrap(
+            list(read[0] - read[1]), np.full(7, 1 / 7), paired=True, resamples=1000, seed=trial
+        )[0]
         covered.append(estimate.low <= shares[0] - shares[1] <= estimate.high)
     assert 0.93 <= np.mean(covered) <= 0.985  # a few images are made up, to the safe side
 
@@ -142,7 +163,9 @@ def test_drawing_counts_is_drawing_images() -> None:
         return np.mean([subset.mean(axis=axis) for subset in subsets], axis=0)
 
     data = tuple(value[0] for value in values)
-    theirs = stats.bootstrap(data, mean_of_means, n_resamples=10_000, method="percentile", rng=np.random.default_rng(0))
+    theirs = stats.bootstrap(
+        data, mean_of_means, n_resamples=10_000, method="percentile", rng=np.random.default_rng(0)
+    )
     assert ours.value == pytest.approx(mean_of_means(*data))
     assert ours.error == pytest.approx(theirs.standard_error, rel=0.04)
     interval = (theirs.confidence_interval.low, theirs.confidence_interval.high)
@@ -160,11 +183,15 @@ def test_a_bootstrap_is_the_same_again_and_takes_as_long_for_many_images() -> No
     ("seeds", "images", "between"),
     [(1, 60, 0.0), (1, 400, 0.0), (2, 150, 0.2), (3, 150, 0.0), (3, 150, 0.2), (5, 100, 0.2)],
 )
-def test_paired_intervals_cover_the_truth_as_often_as_they_say(seeds: int, images: int, between: float) -> None:
+def test_paired_intervals_cover_the_truth_as_often_as_they_say(
+    seeds: int, images: int, between: float
+) -> None:
     random, truth = np.random.default_rng(seeds), true_difference(between)
     covered = []
     for trial in range(1500):
-        estimate = bootstrap(simulated(random, seeds, images, between), EVEN, paired=True, resamples=1000, seed=trial)[0]
+        estimate = bootstrap(
+            simulated(random, seeds, images, between), EVEN, paired=True, resamples=1000, seed=trial
+        )[0]
         covered.append(estimate.low <= truth <= estimate.high)
     assert 0.93 <= np.mean(covered) <= 0.97
 
@@ -192,7 +219,9 @@ def test_percentiles_of_resampled_seeds_are_too_narrow() -> None:
 
 def test_an_estimate_says_which_variance_it_covers() -> None:
     random = np.random.default_rng(0)
-    one, several = (bootstrap(simulated(random, seeds, 100, 0.1), EVEN, paired=True)[0] for seeds in (1, 3))
+    one, several = (
+        bootstrap(simulated(random, seeds, 100, 0.1), EVEN, paired=True)[0] for seeds in (1, 3)
+    )
     assert (one.covers, several.covers) == (IMAGES, SEEDS_TOO)
     assert wilson(3, 5).covers == IMAGES
 
@@ -222,7 +251,9 @@ def test_intervals_of_accuracies_stay_between_0_and_1() -> None:
 def test_pairing_narrows_the_interval_of_a_difference() -> None:
     random = np.random.default_rng(0)
     hard = random.random(400) < 0.5
-    first, second = (np.where(hard, 0, random.random(400) < share).astype(int) for share in (0.9, 0.8))
+    first, second = (
+        np.where(hard, 0, random.random(400) < share).astype(int) for share in (0.9, 0.8)
+    )
     paired = bootstrap([(first - second)[None]], np.ones(1), paired=True)[0]
     shuffled = bootstrap([(first - random.permutation(second))[None]], np.ones(1), paired=True)[0]
     assert paired.high - paired.low < shuffled.high - shuffled.low
@@ -230,7 +261,9 @@ def test_pairing_narrows_the_interval_of_a_difference() -> None:
 
 
 def test_the_minimum_detectable_difference_is_2_8_standard_errors_and_more_with_few_seeds() -> None:
-    assert minimum_detectable_difference(Estimate(0, 0, 0, 1)) == pytest.approx(1.959964 + 0.841621, rel=1e-5)
+    assert minimum_detectable_difference(Estimate(0, 0, 0, 1)) == pytest.approx(
+        1.959964 + 0.841621, rel=1e-5
+    )
     for seeds in (2, 3, 5):
         alone = minimum_detectable_difference(Estimate(0, 0, 0, 1, SEEDS_TOO, seeds, of_seeds=1))
         bound = stats.t.ppf(0.975, seeds - 1)
@@ -249,12 +282,18 @@ def test_the_detectable_difference_is_that_of_the_interval_in_use(seeds: int, sh
     found = []
     for _ in range(2000):
         effects = random.normal(true, share * sqrt(seeds), seeds)
-        estimate, spread = effects.mean() + random.normal(0, images), effects.std(ddof=1) / sqrt(seeds)
+        estimate, spread = (
+            effects.mean() + random.normal(0, images),
+            effects.std(ddof=1) / sqrt(seeds),
+        )
         found.append(estimate > np.quantile(images * normal + spread * student, 0.975))
     assert np.mean(found) == pytest.approx(0.8, abs=0.03)
 
 
-@pytest.mark.parametrize(("seeds", "between", "advantage"), [(1, 0.0, 0.45), (3, 0.3, 1.55), (3, 0.05, 0.6), (5, 0.3, 0.72)])
+@pytest.mark.parametrize(
+    ("seeds", "between", "advantage"),
+    [(1, 0.0, 0.45), (3, 0.3, 1.55), (3, 0.05, 0.6), (5, 0.3, 0.72)],
+)
 def test_a_difference_as_large_as_the_detectable_one_is_found_in_80_of_100_cases(
     seeds: int, between: float, advantage: float
 ) -> None:
@@ -263,9 +302,13 @@ def test_a_difference_as_large_as_the_detectable_one_is_found_in_80_of_100_cases
     cases = [simulated(random, seeds, 200, between, advantage=advantage) for _ in range(600)]
     estimates = [bootstrap(case, EVEN, paired=True, resamples=1000)[0] for case in cases]
     error = float(np.std([estimate.value for estimate in estimates]))  # over repeated experiments
-    assert np.mean([estimate.error**2 for estimate in estimates]) == pytest.approx(error**2, rel=0.25)
+    assert np.mean([estimate.error**2 for estimate in estimates]) == pytest.approx(
+        error**2, rel=0.25
+    )
     of_seeds = float(np.sqrt(np.mean([estimate.of_seeds**2 for estimate in estimates])))
-    detectable = minimum_detectable_difference(Estimate(0, 0, 0, error, SEEDS_TOO, seeds, min(of_seeds, error)))
+    detectable = minimum_detectable_difference(
+        Estimate(0, 0, 0, error, SEEDS_TOO, seeds, min(of_seeds, error))
+    )
     assert true_difference(between, advantage) == pytest.approx(detectable, rel=0.1)
     assert np.mean([estimate.low > 0 for estimate in estimates]) == pytest.approx(0.8, abs=0.08)
 

@@ -42,9 +42,20 @@ from sweeps.engine.worker import search_on, validations
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHIPPED = sorted((REPOSITORY / "sweeps").glob("*.yaml"))
 ROW = {"title": "one row", "variants": [{"name": "LMIM"}]}
-TINY = {"rendered.train": 128, "rendered.validation": 16, "rendered.test": 2, "pretrain.optimiser.batch": 32}
+TINY = {
+    "rendered.train": 128,
+    "rendered.validation": 16,
+    "rendered.test": 2,
+    "pretrain.optimiser.batch": 32,
+}
 TINY |= {"finetune.optimiser.batch": 32, "finetune.optimiser.epochs": 4}
-SWEEP: dict[str, Any] = {"title": "a sweep", "scale": "smoke", "set": TINY, "trials": 4, "sampler": {"kind": "random"}}
+SWEEP: dict[str, Any] = {
+    "title": "a sweep",
+    "scale": "smoke",
+    "set": TINY,
+    "trials": 4,
+    "sampler": {"kind": "random"},
+}
 SWEEP["space"] = {"pretrain.mask.ratio": {"float": [0.5, 0.9]}}
 DECAY = {"finetune.optimiser.layer_decay": {"float": [0.5, 1]}}
 
@@ -53,24 +64,34 @@ def write(folder: Path, **changes: Any) -> Path:
     """A sweep file beside its experiment."""
     (folder / "row.yaml").write_text(yaml.safe_dump(ROW))
     file = folder / "tiny.yaml"
-    content = {key: value for key, value in (SWEEP | {"experiment": "row.yaml"} | changes).items() if value is not None}
+    content = {
+        key: value
+        for key, value in (SWEEP | {"experiment": "row.yaml"} | changes).items()
+        if value is not None
+    }
     file.write_text(yaml.safe_dump(content, sort_keys=False))
     return file
 
 
 def search_of(file: Path, results: Path, scale: str | None = None, **overrides: Any) -> Search:
     settings = {key.replace("__", "."): value for key, value in overrides.items()}
-    return make_search(file, scale, Store(results), precision=lambda: "fp32", overrides=settings, seeds=None)
+    return make_search(
+        file, scale, Store(results), precision=lambda: "fp32", overrides=settings, seeds=None
+    )
 
 
 def begun(folder: Path, **changes: Any) -> Trials:
     """A sweep of which nothing was drawn yet."""
-    trials = Trials(search_of(write(folder, **changes), folder / "results"), Store(folder / "results"))
+    trials = Trials(
+        search_of(write(folder, **changes), folder / "results"), Store(folder / "results")
+    )
     trials.begin()
     return trials
 
 
-def drawn(trials: Trials, value: Callable[[Taken], float] = lambda taken: 0.5) -> list[dict[str, Any]]:
+def drawn(
+    trials: Trials, value: Callable[[Taken], float] = lambda taken: 0.5
+) -> list[dict[str, Any]]:
     """Draw all trials, without computing any; their values."""
     found = []
     while True:
@@ -85,7 +106,9 @@ def drawn(trials: Trials, value: Callable[[Taken], float] = lambda taken: 0.5) -
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda path: path.stem)
-def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(file: Path, tmp_path: Path) -> None:
+def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(
+    file: Path, tmp_path: Path
+) -> None:
     assert len(file.read_text().splitlines()) <= 20
     assert f"python run.py sweeps/{file.name}" in file.read_text()
     for scale in ("smoke", "mini", "small"):
@@ -98,15 +121,30 @@ def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(f
     ("changes", "told"),
     [
         ({"objective": "general"}, "objective: general is read on test images"),
-        ({"objective": "test_avg"}, "is read on test images, and settings that were chosen by them"),
+        (
+            {"objective": "test_avg"},
+            "is read on test images, and settings that were chosen by them",
+        ),
         ({"objective": "validation_loss"}, "choose from validation_avg, validation_wavg"),
         ({"space": {}}, "space"),
-        ({"space": {"pretrain.mask.ratio": {"float": [0.9, 0.5]}}}, "give the lower end, then the higher one"),
-        ({"space": {"pretrain.mask.ratio": {"float": [0.5, 0.9], "int": [1, 2]}}}, "give one of float"),
-        ({"space": {"pretrain.mask.ratio": {"flaot": [0.5, 0.9]}}}, "unknown key; allowed: categorical, float, int, log"),
+        (
+            {"space": {"pretrain.mask.ratio": {"float": [0.9, 0.5]}}},
+            "give the lower end, then the higher one",
+        ),
+        (
+            {"space": {"pretrain.mask.ratio": {"float": [0.5, 0.9], "int": [1, 2]}}},
+            "give one of float",
+        ),
+        (
+            {"space": {"pretrain.mask.ratio": {"flaot": [0.5, 0.9]}}},
+            "unknown key; allowed: categorical, float, int, log",
+        ),
         ({"space": {"a.b": {"float": [0, 1], "log": True}}}, "begins above 0"),
         ({"space": {"a.b": {"float": [0, 1], "when": {"c": 1}}}}, "c is not searched above it"),
-        ({"space": {"a": {"categorical": [1]}, "b": {"float": [0, 1], "when": {"a": 2}}}}, "a is never 2"),
+        (
+            {"space": {"a": {"categorical": [1]}, "b": {"float": [0, 1], "when": {"a": 2}}}},
+            "a is never 2",
+        ),
         ({"sampler": {"kind": "grid"}}, "a grid needs a step"),
         ({"sampler": {"kind": "tep"}}, "'tep'"),
         ({"sampler": {"kind": "tpe", "n_trials": 3}}, "unknown key"),
@@ -115,19 +153,34 @@ def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(f
         ({"trials": 0}, "greater than 0"),
         ({"experiment": "nowhere.yaml"}, "nowhere.yaml: no such file"),
         ({"variant": "MIM"}, "variant: MIM: "),
-        ({"space": {"pretrain.mask.ratoi": {"float": [0.5, 0.9]}}}, "pretrain.mask.ratoi: unknown key; allowed: focus, kind"),
-        ({"space": {"pretrain.mask.ratio": {"float": [1.1, 1.9]}}}, "no end of it can be run"),
-        ({"space": {"pretrain.target.nothing": {"float": [1, 2], "relative": True}}}, "the base row has no number there"),
         (
-            {"space": {"pretrain.mask.ratio": {"float": [0.6, 1.4], "step": 0.2}}, "sampler": {"kind": "grid"}},
+            {"space": {"pretrain.mask.ratoi": {"float": [0.5, 0.9]}}},
+            "pretrain.mask.ratoi: unknown key; allowed: focus, kind",
+        ),
+        ({"space": {"pretrain.mask.ratio": {"float": [1.1, 1.9]}}}, "no end of it can be run"),
+        (
+            {"space": {"pretrain.target.nothing": {"float": [1, 2], "relative": True}}},
+            "the base row has no number there",
+        ),
+        (
+            {
+                "space": {"pretrain.mask.ratio": {"float": [0.6, 1.4], "step": 0.2}},
+                "sampler": {"kind": "grid"},
+            },
             "trials 4 is more than the grid's 2 points that can be run",
         ),
         ({"space": {"a": {"categorical": {}}}}, "give a list of choices"),
         ({"space": {"a": {"categorical": 0.7}}}, "give a list of choices"),
         ({"space": {"a": {"categorical": [{"kind": "random"}]}}}, "need names"),
         ({"space": {"a": {"categorical": [0.7, 0.7]}}}, "no choice may stand twice"),
-        ({"space": {"a": {"categorical": [1, 2]}, "b": {"float": [0, 1], "when": {"a": []}}}}, "is never met"),
-        ({"space": {"a": {"float": [0, 1]}, "b": {"float": [0, 1], "when": {"a": 0.5}}}}, "is a float, which next to never"),
+        (
+            {"space": {"a": {"categorical": [1, 2]}, "b": {"float": [0, 1], "when": {"a": []}}}},
+            "is never met",
+        ),
+        (
+            {"space": {"a": {"float": [0, 1]}, "b": {"float": [0, 1], "when": {"a": 0.5}}}},
+            "is a float, which next to never",
+        ),
         ({"space": {"a": {"float": ["0", "1"]}}}, "give two numbers"),
         ({"space": {"a": {"float": [0, 1], "step": 2}}}, "step 2 is larger than the range"),
         ({"space": {"a": {"int": [1, 10**12]}}}, "too large"),
@@ -135,25 +188,63 @@ def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(f
         ({"seeds": [0, 0]}, "none may stand twice"),
         ({"trials": True}, "trials"),
         ({"spaces": {}}, "unknown key; allowed: budget"),
-        ({"pruner": {"kind": "hyperband", "min_resource": 50, "max_resource": 25}}, "max_resource 25 is less"),
-        ({"pruner": {"kind": "halving", "min_resource": 80}}, "is after the last comparison"),
-        ({"space": {"finetune.validation.roots": {"categorical": {"a": ["rendered:validation"]}}}}, "is not for choosing"),
-        ({"space": {"finetune.data.roots": {"categorical": {"a": ["rendered:validation"]}}}}, "is not for choosing"),
-        ({"space": {"evaluate.labels": {"categorical": ["strict", "released"]}}}, "is not for choosing"),
         (
-            {"space": {"pretrain.mask.ratio": {"float": [0.5, 0.9]}}, "set": TINY | {"given.encoder": "scratch"}},
+            {"pruner": {"kind": "hyperband", "min_resource": 50, "max_resource": 25}},
+            "max_resource 25 is less",
+        ),
+        ({"pruner": {"kind": "halving", "min_resource": 80}}, "is after the last comparison"),
+        (
+            {
+                "space": {
+                    "finetune.validation.roots": {"categorical": {"a": ["rendered:validation"]}}
+                }
+            },
+            "is not for choosing",
+        ),
+        (
+            {"space": {"finetune.data.roots": {"categorical": {"a": ["rendered:validation"]}}}},
+            "is not for choosing",
+        ),
+        (
+            {"space": {"evaluate.labels": {"categorical": ["strict", "released"]}}},
+            "is not for choosing",
+        ),
+        (
+            {
+                "space": {"pretrain.mask.ratio": {"float": [0.5, 0.9]}},
+                "set": TINY | {"given.encoder": "scratch"},
+            },
             "nothing that is",
         ),
-        ({"space": {"pretrain.optimiser.final_lr": {"float": [0.1, 1], "log": True, "relative": True}}}, "row's 0.0"),
-        ({"set": TINY | {"finetune.validation": {"roots": ["rendered:train"]}}}, "rendered:train is trained on"),
-        ({"set": TINY | {"finetune.validation": None}}, "scale smoke has no validation set; name one"),
+        (
+            {
+                "space": {
+                    "pretrain.optimiser.final_lr": {
+                        "float": [0.1, 1],
+                        "log": True,
+                        "relative": True,
+                    }
+                }
+            },
+            "row's 0.0",
+        ),
+        (
+            {"set": TINY | {"finetune.validation": {"roots": ["rendered:train"]}}},
+            "rendered:train is trained on",
+        ),
+        (
+            {"set": TINY | {"finetune.validation": None}},
+            "scale smoke has no validation set; name one",
+        ),
         ({"set": TINY | {"given.recognizer": "file.pth"}}, "the base row trains nothing"),
     ],
 )
 def test_a_mistake_in_a_sweep_is_told_in_one_sentence(
     changes: dict[str, Any], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, err = call(capsys, write(tmp_path, **changes), "--results", tmp_path / "results", "--dry-run")
+    code, out, err = call(
+        capsys, write(tmp_path, **changes), "--results", tmp_path / "results", "--dry-run"
+    )
     assert (code, out) == (2, "")
     assert told in err.splitlines()[-1]
     assert err.splitlines()[-1].startswith("error: ")
@@ -167,23 +258,34 @@ def test_a_validation_set_that_is_a_test_set_is_refused(
     file = write(tmp_path, set=TINY | {"finetune.validation": {"roots": roots}})
     code, _, err = call(capsys, file, "--results", tmp_path / "results", "--dry-run")
     assert code == 2
-    assert f"finetune.validation: {roots[0].replace('general', 'rendered:general')} is the test set" in err
+    assert (
+        f"finetune.validation: {roots[0].replace('general', 'rendered:general')} is the test set"
+        in err
+    )
 
 
 def test_a_benchmark_that_the_row_does_not_read_is_no_validation_set_either(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = ("--results", tmp_path, "--precision", "fp32", "--scale", "paper")
-    code, _, err = call(capsys, "plan", SHIPPED[0], *where, "--set", "finetune.validation.roots=[svt]")
+    code, _, err = call(
+        capsys, "plan", SHIPPED[0], *where, "--set", "finetune.validation.roots=[svt]"
+    )
     assert code == 2
     assert "finetune.validation: svt is the test set svt: it is read on test images" in err
     subsets = {"general": {"roots": ["rendered:general"]}}
-    file = write(tmp_path, set=TINY | {"finetune.validation": {"roots": ["rendered:curve"]}, "evaluate.subsets": subsets})
+    file = write(
+        tmp_path,
+        set=TINY
+        | {"finetune.validation": {"roots": ["rendered:curve"]}, "evaluate.subsets": subsets},
+    )
     code, _, err = call(capsys, file, "--results", tmp_path, "--dry-run")
     assert (code, "rendered:curve is the test set" in err) == (2, True)
 
 
-def test_options_of_sweeps_and_of_experiments_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_of_sweeps_and_of_experiments_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file, row = write(tmp_path), tmp_path / "row.yaml"
     for arguments, told in (
         ((file, "--jobs", 2), "a sweep takes --workers"),
@@ -198,7 +300,9 @@ def test_options_of_sweeps_and_of_experiments_are_told_apart(tmp_path: Path, cap
         ((file, "--storage", "sqlite:////nowhere/at/all.db"), "unable to open database file"),
         ((file, "--storage", "oracle+none://x/y"), "--storage oracle+none://x/y"),
     ):
-        code, _, err = call(capsys, *arguments, "--scale", "smoke", "--results", tmp_path / "results")
+        code, _, err = call(
+            capsys, *arguments, "--scale", "smoke", "--results", tmp_path / "results"
+        )
         assert code == 2, err
         assert told in err.splitlines()[-1]
 
@@ -211,7 +315,11 @@ def test_one_worker_draws_the_same_trials_again_and_after_a_stop(kind: str, tmp_
     def value(taken: Taken) -> float:
         return 1 - (float(str(taken.values["pretrain.mask.ratio"])) - 0.7) ** 2
 
-    changes = {"sampler": {"kind": kind, "seed": 3} | ({} if kind == "random" else {"n_startup_trials": 3}), "trials": 7}
+    changes = {
+        "sampler": {"kind": kind, "seed": 3}
+        | ({} if kind == "random" else {"n_startup_trials": 3}),
+        "trials": 7,
+    }
     places = [tmp_path / name for name in ("first", "again", "stopped")]
     for place in places:
         place.mkdir()
@@ -219,12 +327,20 @@ def test_one_worker_draws_the_same_trials_again_and_after_a_stop(kind: str, tmp_
     assert first == again
     assert len(first) == len({json.dumps(one) for one in first}) == 7
     assert first[0] == {"pretrain.mask.ratio": 0.8}  # the recipe's own
-    parts = [values for trials in (2, 5, 7) for values in drawn(begun(places[2], **changes | {"trials": trials}), value)]
+    parts = [
+        values
+        for trials in (2, 5, 7)
+        for values in drawn(begun(places[2], **changes | {"trials": trials}), value)
+    ]
     assert parts == first
-    assert drawn(begun(places[2], **changes), value) == []  # the number is the total, not further ones
+    assert (
+        drawn(begun(places[2], **changes), value) == []
+    )  # the number is the total, not further ones
 
 
-def test_a_grid_is_walked_through_once_and_a_parameter_is_drawn_only_under_its_condition(tmp_path: Path) -> None:
+def test_a_grid_is_walked_through_once_and_a_parameter_is_drawn_only_under_its_condition(
+    tmp_path: Path,
+) -> None:
     grid = {
         "pretrain.mask.kind": {"categorical": ["random", "block"]},
         "pretrain.mask.ratio": {"float": [0.5, 0.7], "step": 0.1},
@@ -239,10 +355,14 @@ def test_a_grid_is_walked_through_once_and_a_parameter_is_drawn_only_under_its_c
     assert {values["pretrain.mask.kind"] for values in found} == {"random", "density"}
     for values in found:
         assert ("pretrain.mask.focus" in values) == (values["pretrain.mask.kind"] == "density")
-        assert active(trials.search.space["pretrain.mask.focus"], values) == ("pretrain.mask.focus" in values)
+        assert active(trials.search.space["pretrain.mask.focus"], values) == (
+            "pretrain.mask.focus" in values
+        )
 
 
-def test_named_choices_set_whole_sections_and_relative_ranges_are_multiples_of_the_recipe(tmp_path: Path) -> None:
+def test_named_choices_set_whole_sections_and_relative_ranges_are_multiples_of_the_recipe(
+    tmp_path: Path,
+) -> None:
     choices = {"none": None, "strong": {"strength": "strong"}}
     space = {
         "pretrain.guidance": {"categorical": choices},
@@ -251,7 +371,9 @@ def test_named_choices_set_whole_sections_and_relative_ranges_are_multiples_of_t
     row = {"pretrain.alignment": None, "pretrain.decoder.order": "SA-CA-FFN"}
     search = search_of(write(tmp_path, space=space, set=TINY | row), tmp_path)
     assert search.space["finetune.optimiser.base_lr"].real == (1e-4, 1e-2)
-    plan = search.plan("one", {"pretrain.guidance": "strong", "finetune.optimiser.base_lr": 2e-4}, Store(tmp_path))
+    plan = search.plan(
+        "one", {"pretrain.guidance": "strong", "finetune.optimiser.base_lr": 2e-4}, Store(tmp_path)
+    )
     configs = {run.stage: run.config for run in plan.runs.values()}
     assert configs["pretrain"].guidance.strength == "strong"  # type: ignore[union-attr]
     assert configs["finetune"].optimiser.base_lr == 2e-4  # type: ignore[union-attr]
@@ -264,27 +386,43 @@ def test_a_step_is_relative_too_and_conditions_may_hang_on_conditions(tmp_path: 
     search = search_of(write(tmp_path, space={"finetune.optimiser.base_lr": rate}), tmp_path)
     assert search.space["finetune.optimiser.base_lr"].grid() == [0.0005, 0.001, 0.0015, 0.002]
     space: dict[str, Any] = {"pretrain.mask.kind": {"categorical": ["random", "density"]}}
-    space["pretrain.mask.focus"] = {"categorical": [0.5, 2.0], "when": {"pretrain.mask.kind": "density"}}
+    space["pretrain.mask.focus"] = {
+        "categorical": [0.5, 2.0],
+        "when": {"pretrain.mask.kind": "density"},
+    }
     space["pretrain.mask.ratio"] = {"float": [0.5, 0.9], "when": {"pretrain.mask.focus": [2.0]}}
     found = drawn(begun(tmp_path, space=space, trials=12))
     assert {len(values) for values in found} == {1, 2, 3}
 
 
-def test_the_sweeps_own_settings_go_on_top_of_the_row_and_the_command_lines_on_top_of_both(tmp_path: Path) -> None:
-    file = write(tmp_path, set=TINY | {"pretrain.mask": {"kind": "block", "ratio": 0.55}}, space=DECAY)
+def test_the_sweeps_own_settings_go_on_top_of_the_row_and_the_command_lines_on_top_of_both(
+    tmp_path: Path,
+) -> None:
+    file = write(
+        tmp_path, set=TINY | {"pretrain.mask": {"kind": "block", "ratio": 0.55}}, space=DECAY
+    )
     row = ROW | {"variants": [{"name": "LMIM", "set": {"pretrain.mask.ratio": 0.7}}]}
     (tmp_path / "row.yaml").write_text(yaml.safe_dump(row))
 
     def ratio(**overrides: Any) -> float:
         plan = search_of(file, tmp_path, **overrides).plan("one", {}, Store(tmp_path))
-        return next(run.config.mask.ratio for run in plan.runs.values() if "trial" not in run.rows[0] and run.rows == ["one"])  # type: ignore[union-attr]
+        return next(
+            run.config.mask.ratio
+            for run in plan.runs.values()
+            if "trial" not in run.rows[0] and run.rows == ["one"]
+        )  # type: ignore[union-attr]
 
     assert ratio() == 0.55
     assert ratio(pretrain__mask__ratio=0.6) == 0.7  # the row defines it, and a note says so
-    assert any("does not reach" in note for note in search_of(file, tmp_path, pretrain__mask__ratio=0.6).notes)
+    assert any(
+        "does not reach" in note
+        for note in search_of(file, tmp_path, pretrain__mask__ratio=0.6).notes
+    )
 
 
-def test_more_trials_go_on_with_the_same_search_and_another_space_begins_another(tmp_path: Path) -> None:
+def test_more_trials_go_on_with_the_same_search_and_another_space_begins_another(
+    tmp_path: Path,
+) -> None:
     ids = {
         name: search_of(write(tmp_path, **changes), tmp_path).id
         for name, changes in {
@@ -308,8 +446,14 @@ def test_a_trial_that_no_run_can_have_fails_and_another_takes_its_place(tmp_path
     states = [trial.state for trial in trials.all()]
     assert states.count(TrialState.COMPLETE) == 6
     assert states.count(TrialState.FAIL) > 0
-    assert all("diagonal" in trials.state(one).message for one in trials.all() if one.state == TrialState.FAIL)
-    space["pretrain.mask.kind"] = {"categorical": ["random", *(f"kind {number}" for number in range(30))]}
+    assert all(
+        "diagonal" in trials.state(one).message
+        for one in trials.all()
+        if one.state == TrialState.FAIL
+    )
+    space["pretrain.mask.kind"] = {
+        "categorical": ["random", *(f"kind {number}" for number in range(30))]
+    }
     with pytest.raises(UserError, match="trials failed, so no more are drawn"):
         drawn(begun(tmp_path, space=space, trials=6))
 
@@ -317,9 +461,17 @@ def test_a_trial_that_no_run_can_have_fails_and_another_takes_its_place(tmp_path
 @pytest.mark.parametrize(
     ("key", "parameter", "left"),
     [
-        ("pretrain.mask.ratio", {"float": [0.5, 1.5]}, {"float": (0.5, 0.9843)}),  # 1 of 64 patches is left visible
+        (
+            "pretrain.mask.ratio",
+            {"float": [0.5, 1.5]},
+            {"float": (0.5, 0.9843)},
+        ),  # 1 of 64 patches is left visible
         ("pretrain.mask.ratio", {"float": [0.5, 1.3], "step": 0.2}, {"float": (0.5, 0.9)}),
-        ("finetune.optimiser.epochs", {"float": [0.25, 4]}, {"float": (0.5001, 4)}),  # which warm-up must be less than
+        (
+            "finetune.optimiser.epochs",
+            {"float": [0.25, 4]},
+            {"float": (0.5001, 4)},
+        ),  # which warm-up must be less than
         ("finetune.max_length", {"int": [0, 32]}, {"int": (2, 32)}),
     ],
 )
@@ -367,7 +519,9 @@ def count_with_killed_workers(trials: Trials) -> None:
     context = get_context("spawn")
 
     def start(number: int, pause: float) -> Any:
-        worker = context.Process(target=pretend, args=(trials.search, trials.store, trials.url, number, pause))
+        worker = context.Process(
+            target=pretend, args=(trials.search, trials.store, trials.url, number, pause)
+        )
         worker.start()
         return worker
 
@@ -383,17 +537,33 @@ def count_with_killed_workers(trials: Trials) -> None:
         worker.join(PATIENCE)
         assert worker.exitcode == 0
     found = trials.all()
-    assert [trial.state for trial in found if trial.state == TrialState.COMPLETE] == [TrialState.COMPLETE] * 12
-    assert all("killed while it was drawn" in trials.state(one).message for one in found if one.state == TrialState.FAIL)
-    assert len({one.params["pretrain.mask.ratio"] for one in found if one.state == TrialState.COMPLETE}) == 12
+    assert [trial.state for trial in found if trial.state == TrialState.COMPLETE] == [
+        TrialState.COMPLETE
+    ] * 12
+    assert all(
+        "killed while it was drawn" in trials.state(one).message
+        for one in found
+        if one.state == TrialState.FAIL
+    )
+    assert (
+        len(
+            {one.params["pretrain.mask.ratio"] for one in found if one.state == TrialState.COMPLETE}
+        )
+        == 12
+    )
 
 
 def test_the_total_is_exact_whatever_worker_is_killed(tmp_path: Path) -> None:
     count_with_killed_workers(begun(tmp_path, trials=12))
 
 
-def test_the_total_is_exact_on_sqlite_too_and_another_storage_is_not_mixed_in(tmp_path: Path) -> None:
-    search, url = search_of(write(tmp_path, trials=12), tmp_path / "results"), f"sqlite:///{tmp_path}/sweep.db"
+def test_the_total_is_exact_on_sqlite_too_and_another_storage_is_not_mixed_in(
+    tmp_path: Path,
+) -> None:
+    search, url = (
+        search_of(write(tmp_path, trials=12), tmp_path / "results"),
+        f"sqlite:///{tmp_path}/sweep.db",
+    )
     trials = Trials(search, Store(tmp_path / "results"), url)
     trials.begin()
     count_with_killed_workers(trials)
@@ -401,7 +571,9 @@ def test_the_total_is_exact_on_sqlite_too_and_another_storage_is_not_mixed_in(tm
         Trials(search, Store(tmp_path / "results")).check_storage()
 
 
-def test_a_trial_held_by_another_worker_is_left_alone_and_a_free_one_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_trial_held_by_another_worker_is_left_alone_and_a_free_one_is_gone_on_with(
+    tmp_path: Path,
+) -> None:
     trials = begun(tmp_path)
     other = Trials(trials.search, trials.store)
     with trials.take(0.0) as mine, other.take(0.0) as theirs:
@@ -417,7 +589,10 @@ def test_a_trial_held_by_another_worker_is_left_alone_and_a_free_one_is_gone_on_
 @pytest.mark.parametrize("kind", ["random", "grid"])
 def test_a_worker_that_is_killed_while_it_draws_changes_no_trial(kind: str, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"sampler": {"kind": kind}, "trials": 4}
-    changes["space"] = {"pretrain.mask.ratio": {"float": [0.6, 0.9], "step": 0.1}, **({} if kind == "grid" else DECAY)}
+    changes["space"] = {
+        "pretrain.mask.ratio": {"float": [0.6, 0.9], "step": 0.1},
+        **({} if kind == "grid" else DECAY),
+    }
     (tmp_path / "quiet").mkdir()
     undisturbed = drawn(begun(tmp_path / "quiet", **changes))
     trials = begun(tmp_path, **changes)
@@ -460,7 +635,9 @@ def test_a_trial_of_another_machine_is_gone_only_after_a_long_silence(tmp_path: 
             assert taken.number == number
 
 
-def test_a_journal_that_was_cut_in_the_middle_of_a_line_is_mended_and_a_damaged_one_is_told(tmp_path: Path) -> None:
+def test_a_journal_that_was_cut_in_the_middle_of_a_line_is_mended_and_a_damaged_one_is_told(
+    tmp_path: Path,
+) -> None:
     trials = begun(tmp_path)
     drawn(trials)
     journal = trials.folder / "journal.log"
@@ -513,7 +690,9 @@ def test_pruned_trials_stop_at_a_milestone_and_their_checkpoints_are_collected_a
     assert [sorted(one.intermediate_values) for one in found] == [[25, 50]] * 4
     assert kept == [True, True]  # until the sweep ended
     assert not list(trials.store.root.glob(f"runs/finetune-*/{CHECKPOINT}"))
-    assert len(list(trials.store.root.glob("runs/pretrain-*"))) == 2  # LMIM and its teacher: one pre-training for all trials
+    assert (
+        len(list(trials.store.root.glob("runs/pretrain-*"))) == 2
+    )  # LMIM and its teacher: one pre-training for all trials
     run = trials.store.run(found[1].user_attrs["recognizers"]["0"])
     assert run.state().name == "preempted"
     assert "pruned" in run.state().message
@@ -537,7 +716,9 @@ def test_a_verdict_is_kept_though_its_worker_dies_and_a_run_that_others_went_on_
         search_on(trials, alone, 0.0, threads=1, linger=True)
     monkeypatch.setattr(Trials, "finish", finish)
     run = trials.store.run(trials.all()[1].user_attrs["recognizers"]["0"])
-    run.set_state("preempted", message="stopped after step 11 of 16; its checkpoint is kept")  # by another command since
+    run.set_state(
+        "preempted", message="stopped after step 11 of 16; its checkpoint is kept"
+    )  # by another command since
     assert search_on(trials, alone, 0.0, threads=1, linger=True).ended == 1
     assert [one.state for one in trials.all()] == [TrialState.COMPLETE, TrialState.PRUNED]
     assert (run.folder / CHECKPOINT).exists()
@@ -569,7 +750,16 @@ def test_a_worker_waits_for_a_storage_that_is_away_between_two_trials(
 
     def away(self: Trials) -> list[optuna.trial.FrozenTrial]:
         calls.append(self)
-        if len(calls) in (1, 2, 5, 9, 14, 20, 27, 35):  # here and there, so that no step is met by it for ever
+        if len(calls) in (
+            1,
+            2,
+            5,
+            9,
+            14,
+            20,
+            27,
+            35,
+        ):  # here and there, so that no step is met by it for ever
             raise optuna.exceptions.StorageInternalError("server closed the connection")
         return read(self)
 
@@ -621,7 +811,10 @@ def test_a_run_that_fails_by_itself_fails_its_trial_and_one_that_can_be_mended_s
 
     def diverges(run: Any, *rest: Any) -> Any:
         calls.append(run.id)
-        if run.stage == "finetune" and len([one for one in calls if one.startswith("finetune")]) == 1:
+        if (
+            run.stage == "finetune"
+            and len([one for one in calls if one.startswith("finetune")]) == 1
+        ):
             raise NonFiniteLoss("loss is nan at step 3: training diverged")
         return run_stage(run, *rest)
 
@@ -644,9 +837,13 @@ def test_a_run_that_fails_by_itself_fails_its_trial_and_one_that_can_be_mended_s
     assert [one.state.name for one in more.all()] == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
 
 
-def test_a_trial_that_is_wrong_in_itself_stops_a_new_sweep_once_and_is_then_replaced(tmp_path: Path, alone: Machine) -> None:
+def test_a_trial_that_is_wrong_in_itself_stops_a_new_sweep_once_and_is_then_replaced(
+    tmp_path: Path, alone: Machine
+) -> None:
     space = {"finetune.max_length": {"categorical": [2, 16]}}  # labels have three letters at least
-    trials = begun(tmp_path, space=space, trials=2, recipe_first=False, sampler={"kind": "random", "seed": 4})
+    trials = begun(
+        tmp_path, space=space, trials=2, recipe_first=False, sampler={"kind": "random", "seed": 4}
+    )
     if drawn_first(trials) == 2:
         with pytest.raises(UserError, match="no usable label"):
             search_on(trials, alone, 0.0, threads=1, linger=True)
@@ -664,11 +861,22 @@ def drawn_first(trials: Trials) -> Any:
 
 
 def command(file: Path, results: Path, *options: object) -> list[str]:
-    return [sys.executable, "run.py", str(file), "--results", str(results), "--device", "cpu", *map(str, options)]
+    return [
+        sys.executable,
+        "run.py",
+        str(file),
+        "--results",
+        str(results),
+        "--device",
+        "cpu",
+        *map(str, options),
+    ]
 
 
 def children(pid: int) -> list[int]:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
+    ).stdout.split()
     return [int(one) for one in found]
 
 
@@ -677,9 +885,15 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep by two workers, one of which was killed in the middle of a trial; and the same command again."""
     folder = tmp_path_factory.mktemp("swept")
     file = write(folder, space=DECAY, seeds=[0, 1], trials=5)
-    with started(command(file, folder / "results", "--workers", 2), stderr=subprocess.DEVNULL) as process:
+    with started(
+        command(file, folder / "results", "--workers", 2), stderr=subprocess.DEVNULL
+    ) as process:
         wait_until(lambda: list(folder.glob("results/sweeps/*/trials/0002/state.json")), process)
-        workers = [pid for pid in children(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        workers = [
+            pid
+            for pid in children(process.pid)
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
         assert process.wait(PATIENCE) == 0
@@ -695,7 +909,10 @@ def test_a_killed_worker_loses_nothing(swept: Path, capsys: pytest.CaptureFixtur
     status = json.loads(out)
     assert (code, status["over"], status["counts"]) == (0, True, {"complete": 5})
     assert [one["number"] for one in status["trials"]] == list(range(5))
-    assert all(set(one["recognizers"]) == {"0", "1"} and one["value"] is not None for one in status["trials"])
+    assert all(
+        set(one["recognizers"]) == {"0", "1"} and one["value"] is not None
+        for one in status["trials"]
+    )
     assert len(list(results.glob("runs/pretrain-*"))) == 4  # two seeds, each with a teacher
     code, out, _ = call(capsys, "status", swept, "--results", results)
     assert out.count("complete") == 6
@@ -705,7 +922,9 @@ def test_a_report_states_the_best_trial_with_an_interval_and_writes_it_as_an_exp
     swept: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     results, written = swept.parent / "results", tmp_path / "best.yaml"
-    code, page, err = call(capsys, "sweep-report", swept, "--results", results, "--write-experiment", written)
+    code, page, err = call(
+        capsys, "sweep-report", swept, "--results", results, "--write-experiment", written
+    )
     assert code == 0, err
     (folder,) = (results / "sweeps").iterdir()
     assert (folder / "report.md").read_text() == page
@@ -718,30 +937,48 @@ def test_a_report_states_the_best_trial_with_an_interval_and_writes_it_as_an_exp
     content = yaml.safe_load(written.read_text())
     assert content["seeds"] == [2, 3, 4]  # none of which chose it
     assert len(written.read_text().splitlines()) <= 25
-    plan = make_plan([written], None, Store(results), precision=lambda: "fp32", overrides={}, seeds=None)
+    plan = make_plan(
+        [written], None, Store(results), precision=lambda: "fp32", overrides={}, seeds=None
+    )
     assert plan.scale == "smoke"
     chosen = json.loads((folder / "report.json").read_text())
     best = chosen["trials"][chosen["best"]]["values"]["finetune.optimiser.layer_decay"]
-    decays = {run.config.optimiser.layer_decay for run in plan.runs.values() if run.stage == "finetune"}  # type: ignore[union-attr]
+    decays = {
+        run.config.optimiser.layer_decay for run in plan.runs.values() if run.stage == "finetune"
+    }  # type: ignore[union-attr]
     assert best in decays
-    assert {run.config.optimiser.batch for run in plan.runs.values() if run.stage == "finetune"} == {32}  # type: ignore[union-attr]
-    code, _, err = call(capsys, "sweep-report", swept, "--results", results, "--write-experiment", written)
+    assert {
+        run.config.optimiser.batch for run in plan.runs.values() if run.stage == "finetune"
+    } == {32}  # type: ignore[union-attr]
+    code, _, err = call(
+        capsys, "sweep-report", swept, "--results", results, "--write-experiment", written
+    )
     assert (code, "there is a file already" in err) == (2, True)
 
 
 def stored(trials: Trials, number: int, correct: list[list[bool]]) -> None:
     """Give a trial's recognisers readings, and a record of them."""
-    for run, bits in zip(trials.all()[number].user_attrs["recognizers"].values(), correct, strict=True):
+    for run, bits in zip(
+        trials.all()[number].user_attrs["recognizers"].values(), correct, strict=True
+    ):
         place = trials.store.run(run)
         place.write_validation({"a": bits})
         for name in trials.all()[number].user_attrs["runs"]:
             metrics = {"validation_correct": sum(bits), "validation_images": len(bits)}
             data = {"validation": [{"root": "a", "fingerprint": "f", "images": len(bits)}]}
-            record = {"stage": "finetune", "metrics": metrics, "data": data, "code": {"commit": "c" * 40}, "seconds": 1.0}
+            record = {
+                "stage": "finetune",
+                "metrics": metrics,
+                "data": data,
+                "code": {"commit": "c" * 40},
+                "seconds": 1.0,
+            }
             trials.store.run(name).write_json("record.json", record)
 
 
-def test_a_report_pairs_the_best_trial_with_the_recipe_and_says_what_cannot_be_told_from_it(tmp_path: Path) -> None:
+def test_a_report_pairs_the_best_trial_with_the_recipe_and_says_what_cannot_be_told_from_it(
+    tmp_path: Path,
+) -> None:
     trials = begun(tmp_path, space={"pretrain.mask.ratio": {"float": [0.5, 0.9]}}, trials=3)
     with pytest.raises(UserError, match="no trial is complete yet"):
         make_report(trials)
@@ -774,7 +1011,9 @@ def test_a_report_tells_of_the_sweep_as_it_was_run_whatever_the_file_says_now(
         stored(trials, number, [[True, False], [True, True]])
     file = write(tmp_path, trials=2, direction="minimize", space=DECAY)
     out = tmp_path / "out.yaml"
-    code, page, err = call(capsys, "sweep-report", file, "--results", tmp_path / "results", "--write-experiment", out)
+    code, page, err = call(
+        capsys, "sweep-report", file, "--results", tmp_path / "results", "--write-experiment", out
+    )
     assert code == 0, err
     assert f"run as {trials.search.id}" in page
     assert "Trial 1: pretrain.mask.ratio=" in page
@@ -782,9 +1021,14 @@ def test_a_report_tells_of_the_sweep_as_it_was_run_whatever_the_file_says_now(
     assert yaml.safe_load(out.read_text())["seeds"] == [8, 9, 10]
 
 
-def test_settings_of_the_command_line_mean_the_same_in_the_written_experiment(tmp_path: Path) -> None:
+def test_settings_of_the_command_line_mean_the_same_in_the_written_experiment(
+    tmp_path: Path,
+) -> None:
     file = write(tmp_path, space=DECAY, trials=1, set=TINY | {"length.finetune": 2})
-    for overrides, inside in (({"finetune__optimiser__batch": 16}, True), ({"finetune__optimiser__epochs": 3}, False)):
+    for overrides, inside in (
+        ({"finetune__optimiser__batch": 16}, True),
+        ({"finetune__optimiser__epochs": 3}, False),
+    ):
         store = Store(tmp_path / f"results {inside}")
         search = search_of(file, store.root, **overrides)
         trials = Trials(search, store)
@@ -808,7 +1052,10 @@ def test_slices_name_the_parameter_that_they_show() -> None:
         trial.suggest_float("b.kind", 0, 1)
         trial.suggest_float("a.lr", 100, 200)
         study.tell(trial, value)
-    shown = {axes.get_xlabel(): axes.get_xlim() for axes in figures.slices(study, ["b.kind", "a.lr"], "%")}
+    shown = {
+        axes.get_xlabel(): axes.get_xlim()
+        for axes in figures.slices(study, ["b.kind", "a.lr"], "%")
+    }
     assert shown.keys() == {"b.kind", "a.lr"}
     assert shown["a.lr"][0] > 50
     assert shown["b.kind"][1] < 50
@@ -821,23 +1068,48 @@ def test_slices_name_the_parameter_that_they_show() -> None:
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of our own, of Debian's package; its address."""
     if not os.environ.get("LMIM_POSTGRESQL") or os.getuid() != 0:
-        pytest.skip("LMIM_POSTGRESQL is not set: as root on Debian, it lets this test start a PostgreSQL server")
+        pytest.skip(
+            "LMIM_POSTGRESQL is not set: as root on Debian, it lets this test start a PostgreSQL server"
+        )
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not programs:
-        installed = subprocess.run(["apt-get", "install", "-y", "-qq", "postgresql"], capture_output=True, text=True)
+        installed = subprocess.run(
+            ["apt-get", "install", "-y", "-qq", "postgresql"], capture_output=True, text=True
+        )
         programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
         if not programs:
-            pytest.skip(f"PostgreSQL cannot be installed here: {installed.stderr.strip().splitlines()[-1:]}")
-    folder = Path(subprocess.run(["mktemp", "-d", "/tmp/lmim-pg.XXXXXX"], capture_output=True, text=True).stdout.strip())
+            pytest.skip(
+                f"PostgreSQL cannot be installed here: {installed.stderr.strip().splitlines()[-1:]}"
+            )
+    folder = Path(
+        subprocess.run(
+            ["mktemp", "-d", "/tmp/lmim-pg.XXXXXX"], capture_output=True, text=True
+        ).stdout.strip()
+    )
     shutil.chown(folder, "postgres")
 
     def server(*arguments: str) -> None:
         quoted = " ".join(f"'{one}'" for one in arguments)
-        subprocess.run(["su", "postgres", "-s", "/bin/sh", "-c", quoted], check=True, stdout=subprocess.DEVNULL, cwd="/")
+        subprocess.run(
+            ["su", "postgres", "-s", "/bin/sh", "-c", quoted],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+        )
 
     server(str(programs[-1] / "initdb"), "-D", f"{folder}/data", "-A", "trust", "-U", "postgres")
     options = f"-k {folder} -c listen_addresses= -c fsync=off"
-    server(str(programs[-1] / "pg_ctl"), "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", options, "start")
+    server(
+        str(programs[-1] / "pg_ctl"),
+        "-D",
+        f"{folder}/data",
+        "-w",
+        "-l",
+        f"{folder}/log",
+        "-o",
+        options,
+        "start",
+    )
     try:
         yield f"postgresql://postgres@/postgres?host={folder}"
     finally:
@@ -852,11 +1124,15 @@ def test_the_total_is_exact_on_postgresql_too(postgresql: str, tmp_path: Path) -
     count_with_killed_workers(trials)
 
 
-def test_a_sweep_is_run_and_reported_on_postgresql(postgresql: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_is_run_and_reported_on_postgresql(
+    postgresql: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file, results = write(tmp_path, space=DECAY, trials=3), tmp_path / "results"
     done = run_command(command(file, results, "--workers", 2, "--storage", postgresql))
     assert done.returncode == 0
-    code, page, err = call(capsys, "sweep-report", file, "--results", results, "--storage", postgresql)
+    code, page, err = call(
+        capsys, "sweep-report", file, "--results", results, "--storage", postgresql
+    )
     assert code == 0, err
     assert "3 complete, of 3" in page
 
@@ -866,11 +1142,19 @@ def test_a_sweep_file_is_no_experiment_and_the_other_way_about(tmp_path: Path) -
         read_sweep(REPOSITORY / "experiments" / "ablation_mask.yaml")
 
 
-def test_the_published_sweep_is_told_again_from_its_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_published_sweep_is_told_again_from_its_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(REPOSITORY / "results" / "published" / "mini", tmp_path / "mini")
     (folder,) = (tmp_path / "mini" / "sweeps").iterdir()
     before = json.loads((folder / "report.json").read_text())
-    code, page, err = call(capsys, "sweep-report", REPOSITORY / "sweeps" / "mask_ratio.yaml", "--results", tmp_path / "mini")
+    code, page, err = call(
+        capsys,
+        "sweep-report",
+        REPOSITORY / "sweeps" / "mask_ratio.yaml",
+        "--results",
+        tmp_path / "mini",
+    )
     assert code == 0, err
     after = json.loads((folder / "report.json").read_text())
     assert before | {"note": ""} == after | {"note": ""}

@@ -50,14 +50,21 @@ STAGES: dict[str, Any] = {
         **TRAINING,
     ),
     "seqclr": ContrastivePretrain(contrast=Contrast(projection=16), **TRAINING),
-    "recognizer": Finetune(decoder=TextDecoder(width=32, layers=1, heads=2, dropout=0.1), max_length=9, **TRAINING),
+    "recognizer": Finetune(
+        decoder=TextDecoder(width=32, layers=1, heads=2, dropout=0.1), max_length=9, **TRAINING
+    ),
 }
 
 
 def run_stages(rank: int, size: int, root: str, folder: Path) -> None:
     """All stages on a data set with broken images; the leader leaves what came out."""
     torch.set_num_threads(1)
-    variables = {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29000 + os.getppid() % 20000}
+    variables = {
+        "RANK": rank,
+        "WORLD_SIZE": size,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": 29000 + os.getppid() % 20000,
+    }
     os.environ.update({name: str(value) for name, value in variables.items()})
     images = WordImages([root])
     with join_team(torch.device("cpu")) as team:
@@ -70,12 +77,16 @@ def run_stages(rank: int, size: int, root: str, folder: Path) -> None:
                 metrics[name] = pretrain(config, images, None, folder / name, machine)
         team.gather("the leader has written the recogniser")
         whole = Evaluate(subsets={"mine": Data(roots=(root,))}, batch=8, precision="fp32")
-        counts, readings = evaluate(whole, {"mine": images}, folder / "recognizer" / "model.safetensors", machine)
+        counts, readings = evaluate(
+            whole, {"mine": images}, folder / "recognizer" / "model.safetensors", machine
+        )
         if team.leads:
             rows = [[row.index, row.label, row.readable] for row in readings["mine"]]
             for stage in metrics.values():
                 del stage["train_seconds"]
-            (folder / "told.json").write_text(json.dumps({"metrics": metrics, "counts": counts, "rows": rows}))
+            (folder / "told.json").write_text(
+                json.dumps({"metrics": metrics, "counts": counts, "rows": rows})
+            )
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +111,17 @@ def test_losses_of_two_processes_are_those_of_one(outcomes: dict[int, Path], sta
     losses = [[line["loss"] for line in lines if "loss" in line] for lines in (one, two)]
     assert len(losses[0]) == 3, "steps 0, 10 and 19 of 20"
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    weights = [safetensors_io.load(folder / stage / "model.safetensors")[0] for folder in outcomes.values()]
+    weights = [
+        safetensors_io.load(folder / stage / "model.safetensors")[0] for folder in outcomes.values()
+    ]
     for name, tensor in weights[0].items():
         theirs = weights[1][name]
-        if name.endswith(("in_proj_bias", "qkv.bias")):  # a bias of keys changes no softmax: its gradient is rounding alone
-            tensor, theirs = (torch.cat([one.chunk(3)[0], one.chunk(3)[2]]) for one in (tensor, theirs))
+        if name.endswith(
+            ("in_proj_bias", "qkv.bias")
+        ):  # a bias of keys changes no softmax: its gradient is rounding alone
+            tensor, theirs = (
+                torch.cat([one.chunk(3)[0], one.chunk(3)[2]]) for one in (tensor, theirs)
+            )
         torch.testing.assert_close(theirs, tensor, atol=2e-4, rtol=1e-3)
 
 
@@ -134,21 +151,36 @@ def stop_while_reading(rank: int, size: int, port: int, root: str, model: Path, 
 
 
 def test_processes_stop_reading_together(outcomes: dict[int, Path], tmp_path: Path) -> None:
-    root, model = str(outcomes[1].parent / "words"), outcomes[1] / "recognizer" / "model.safetensors"
-    multiprocessing.spawn(stop_while_reading, (2, 29000 + os.getpid() % 20000, root, model, tmp_path), 2, join=True)
-    assert [path.read_text()[:27] for path in sorted(tmp_path.iterdir())] == ["stopped while reading mine;"] * 2
+    root, model = (
+        str(outcomes[1].parent / "words"),
+        outcomes[1] / "recognizer" / "model.safetensors",
+    )
+    multiprocessing.spawn(
+        stop_while_reading, (2, 29000 + os.getpid() % 20000, root, model, tmp_path), 2, join=True
+    )
+    assert [path.read_text()[:27] for path in sorted(tmp_path.iterdir())] == [
+        "stopped while reading mine;"
+    ] * 2
 
 
-def test_processes_that_read_images_leave_signals_to_the_one_they_serve(outcomes: dict[int, Path]) -> None:
+def test_processes_that_read_images_leave_signals_to_the_one_they_serve(
+    outcomes: dict[int, Path],
+) -> None:
     """A scheduler sends them to all processes of a job."""
     images = WordImages([str(outcomes[1].parent / "words")])
-    parts = iter(load_batches(images, (32, 128), [[number] for number in range(40)], labelled=True, workers=1))
+    parts = iter(
+        load_batches(
+            images, (32, 128), [[number] for number in range(40)], labelled=True, workers=1
+        )
+    )
     seen = [next(parts).indices]
     for number in (signal.SIGTERM, signal.SIGUSR2):
         for child in multiprocessing.active_children():
             assert child.pid is not None
             os.kill(child.pid, number)
-    assert seen + [part.indices for part in parts] == [[number] if number not in (20, 21) else [] for number in range(40)]
+    assert seen + [part.indices for part in parts] == [
+        [number] if number not in (20, 21) else [] for number in range(40)
+    ]
 
 
 def test_dropout_draws_the_same_for_an_image_however_its_batch_is_divided() -> None:
@@ -174,5 +206,7 @@ def test_shares_are_whole_chunks_that_cover_the_batch() -> None:
         shares = [Team(rank, size).share(batch) for rank in range(size)]
         assert [place for share in shares for place in range(batch)[share]] == list(range(batch))
         assert all(share.start % chunk_size(batch) == 0 for share in shares)
-    with pytest.raises(UserError, match="a batch of 64 images can be divided among 16 processes, not 17"):
+    with pytest.raises(
+        UserError, match="a batch of 64 images can be divided among 16 processes, not 17"
+    ):
         Team(0, 17).share(64)

@@ -50,9 +50,13 @@ def batches(start: int, stop: int) -> Iterator[Batch]:
         yield Batch(images, list(range(8)), [""] * 8, [], list(range(8)), 8)
 
 
-def start(folder: Path, machine: Machine, task: LineTask | None = None, config: Optimiser = OPTIMISER) -> Training:
+def start(
+    folder: Path, machine: Machine, task: LineTask | None = None, config: Optimiser = OPTIMISER
+) -> Training:
     stage = Finetune(encoder=Encoder(), decoder=TextDecoder(), **(STAGE | {"optimiser": config}))
-    return Training(task or LineTask(), stage, [Selection(0, 40, np.empty(0, dtype=int))], folder, machine)
+    return Training(
+        task or LineTask(), stage, [Selection(0, 40, np.empty(0, dtype=int))], folder, machine
+    )
 
 
 def train(folder: Path, machine: Machine, config: Optimiser = OPTIMISER) -> Training:
@@ -62,7 +66,9 @@ def train(folder: Path, machine: Machine, config: Optimiser = OPTIMISER) -> Trai
 
 
 def weights(training: Training) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in training.task.model.parameters()])
+    return torch.cat(
+        [parameter.detach().flatten() for parameter in training.task.model.parameters()]
+    )
 
 
 def test_peak_learning_rates_of_the_paper() -> None:
@@ -81,18 +87,25 @@ def test_the_schedule_warms_up_from_zero_and_ends_at_its_final_rate() -> None:
 
 
 def test_layer_decay_is_the_released_one() -> None:
-    scales = {name: layer_scale(name, 12, 0.75) for name in ("encoder.patch_embed.weight", "encoder.cls_token")}
+    scales = {
+        name: layer_scale(name, 12, 0.75)
+        for name in ("encoder.patch_embed.weight", "encoder.cls_token")
+    }
     assert set(scales.values()) == {0.75**13}
     assert layer_scale("encoder.blocks.0.attn.qkv.weight", 12, 0.75) == 0.75**12
     assert layer_scale("encoder.blocks.11.norm1.bias", 12, 0.75) == 0.75
-    assert {layer_scale(name, 12, 0.75) for name in ("encoder.norm.weight", "bridge.0.weight", "layers.3.norms.0.bias")} == {
-        1.0
-    }
+    assert {
+        layer_scale(name, 12, 0.75)
+        for name in ("encoder.norm.weight", "bridge.0.weight", "layers.3.norms.0.bias")
+    } == {1.0}
 
 
 def test_biases_and_norms_do_not_decay() -> None:
     groups = parameter_groups(nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3)), OPTIMISER, 1)
-    assert {(len(group["params"]), group["weight_decay"]) for group in groups} == {(1, 0.05), (3, 0.0)}
+    assert {(len(group["params"]), group["weight_decay"]) for group in groups} == {
+        (1, 0.05),
+        (3, 0.0),
+    }
 
 
 def test_steps_leave_out_a_last_smaller_batch() -> None:
@@ -118,7 +131,9 @@ def test_resumed_run_equals_uninterrupted_run(tmp_path: Path, machine: Machine) 
     assert logs[0] == logs[1]
 
 
-def test_metrics_are_json_lines_with_losses_rate_and_images(tmp_path: Path, machine: Machine) -> None:
+def test_metrics_are_json_lines_with_losses_rate_and_images(
+    tmp_path: Path, machine: Machine
+) -> None:
     train(tmp_path, machine)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     first = next(line for line in lines if line["step"] == 10 and "loss" in line)
@@ -129,14 +144,20 @@ def test_metrics_are_json_lines_with_losses_rate_and_images(tmp_path: Path, mach
 
 
 def test_clipping_bounds_the_step(tmp_path: Path, machine: Machine) -> None:
-    clipped = train(tmp_path / "a", machine, OPTIMISER.model_copy(update={"clip": 1e-9, "weight_decay": 0.0}))
+    clipped = train(
+        tmp_path / "a", machine, OPTIMISER.model_copy(update={"clip": 1e-9, "weight_decay": 0.0})
+    )
     free = train(tmp_path / "b", machine, OPTIMISER.model_copy(update={"weight_decay": 0.0}))
     assert not torch.equal(weights(clipped), weights(free))
 
 
-def test_a_non_finite_loss_stops_before_it_spoils_the_weights(tmp_path: Path, machine: Machine) -> None:
+def test_a_non_finite_loss_stops_before_it_spoils_the_weights(
+    tmp_path: Path, machine: Machine
+) -> None:
     training = start(tmp_path, machine, LineTask(blow_up_at=5))
-    with pytest.raises(NonFiniteLoss, match="loss is nan at step 5: training diverged; lower the learning rate"):
+    with pytest.raises(
+        NonFiniteLoss, match="loss is nan at step 5: training diverged; lower the learning rate"
+    ):
         training.run(batches(0, 20))
     assert torch.isfinite(weights(training)).all()
 
@@ -162,7 +183,9 @@ def test_a_checkpoint_of_other_code_is_refused(tmp_path: Path, machine: Machine)
     start(tmp_path, machine).save()
     task = LineTask()
     task.model = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 1))
-    with pytest.raises(UserError, match="does not fit this model; another version of the code wrote it; delete it"):
+    with pytest.raises(
+        UserError, match="does not fit this model; another version of the code wrote it; delete it"
+    ):
         start(tmp_path, machine, task)
 
 
@@ -172,23 +195,33 @@ def test_an_encoder_made_with_another_position_table_is_refused(tmp_path: Path) 
 
     path = tmp_path / "model.safetensors"
     released, grid = (
-        nn.ModuleDict({"encoder": VisionTransformer(Encoder(width=16, depth=1, heads=2, positions=kind))})
+        nn.ModuleDict(
+            {"encoder": VisionTransformer(Encoder(width=16, depth=1, heads=2, positions=kind))}
+        )
         for kind in ("released", "grid")
     )
     save(path, artefact(released), {})
     load_into(released["encoder"], load(path)[0], "encoder.", path)
-    with pytest.raises(UserError, match=r"encoder\.positions is another table; set encoder\.positions"):
+    with pytest.raises(
+        UserError, match=r"encoder\.positions is another table; set encoder\.positions"
+    ):
         load_into(grid["encoder"], load(path)[0], "encoder.", path)
 
 
 def test_checkpoints_of_another_shape_are_refused_with_the_first_offender(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    save(path, {"encoder.0.weight": torch.zeros(3, 3), "encoder.0.bias": torch.zeros(3)}, {"stage": "pretrain"})
+    save(
+        path,
+        {"encoder.0.weight": torch.zeros(3, 3), "encoder.0.bias": torch.zeros(3)},
+        {"stage": "pretrain"},
+    )
     found = load(path)[0]
     load_into(nn.Sequential(nn.Linear(3, 3)), found, "encoder.", path)
     with pytest.raises(UserError, match=r"encoder\.0\.weight has shape \[3, 3\], not \[5, 3\]"):
         load_into(nn.Sequential(nn.Linear(3, 5)), found, "encoder.", path)
-    with pytest.raises(UserError, match=r"2 of 4 weights matched \(first missing: encoder\.1\.weight\)"):
+    with pytest.raises(
+        UserError, match=r"2 of 4 weights matched \(first missing: encoder\.1\.weight\)"
+    ):
         load_into(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), found, "encoder.", path)
     with pytest.raises(UserError, match=r"encoder\.0\.bias has no place in this model"):
         load_into(nn.Sequential(nn.Linear(3, 3, bias=False)), found, "encoder.", path)

@@ -13,7 +13,19 @@ import pytest
 from conftest import call
 from test_sweeps import begun, drawn
 
-from experiments.cli.watch import BLOCKS, LAST, POLL_SECONDS, Curve, RunsWatch, View, fit, over, pace, sparkline, work_left
+from experiments.cli.watch import (
+    BLOCKS,
+    LAST,
+    POLL_SECONDS,
+    Curve,
+    RunsWatch,
+    View,
+    fit,
+    over,
+    pace,
+    sparkline,
+    work_left,
+)
 from experiments.planning.planner import make_plan
 from experiments.running.local import duration
 from experiments.slurm import scheduler as slurm
@@ -29,7 +41,10 @@ RUNNING = State("running", done=50, total=200, unit="steps", images_per_second=3
 def runs(tmp_path: Path) -> RunsWatch:
     """Table 1 at smoke scale, where nothing has begun."""
     store = Store(tmp_path)
-    return RunsWatch(make_plan([TABLE1], "smoke", store, precision=lambda: "fp32", overrides={}, seeds=None), store)
+    return RunsWatch(
+        make_plan([TABLE1], "smoke", store, precision=lambda: "fp32", overrides={}, seeds=None),
+        store,
+    )
 
 
 def is_at(watch: RunsWatch, place: int, state: State, log: str = "") -> str:
@@ -47,7 +62,11 @@ def shown(watch: RunsWatch, width: int = 80, height: int | None = 24) -> list[st
 
 
 def files(folder: Path) -> dict[Path, tuple[int, bytes]]:
-    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_a_curve_goes_from_the_lowest_to_the_highest_in_no_more_blocks_than_asked_for() -> None:
@@ -61,16 +80,33 @@ def test_a_curve_goes_from_the_lowest_to_the_highest_in_no_more_blocks_than_aske
 def test_a_log_tells_by_its_whole_lines_alone(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     assert Curve.of(path) == Curve()
-    good = ['{"step": 0, "loss": 4.5, "images": 64}', '{"step": 7, "validation_correct": 3, "validation_avg": 0.25}']
-    bad = ['"step": 0, "loss": 9.0}', "[1]", "7", '{"loss": "low"}', '{"loss": NaN}', "", '{"step": 9, "loss": 3', "\xff"]
-    path.write_text("\n".join([bad[0], good[0], *bad[1:6], good[1], '{"step": 8, "loss": 2.5}', *bad[6:]]), encoding="latin-1")
+    good = [
+        '{"step": 0, "loss": 4.5, "images": 64}',
+        '{"step": 7, "validation_correct": 3, "validation_avg": 0.25}',
+    ]
+    bad = [
+        '"step": 0, "loss": 9.0}',
+        "[1]",
+        "7",
+        '{"loss": "low"}',
+        '{"loss": NaN}',
+        "",
+        '{"step": 9, "loss": 3',
+        "\xff",
+    ]
+    path.write_text(
+        "\n".join([bad[0], good[0], *bad[1:6], good[1], '{"step": 8, "loss": 2.5}', *bad[6:]]),
+        encoding="latin-1",
+    )
     assert Curve.of(path) == Curve((4.5, 2.5), 0.25)
     assert Curve.of(path).text().split() == ["█▁", "2.5", "25.0", "%", "read"]
     path.write_text('{"step": 0, "loss": 1.0}\n' * (3 * LAST))
     assert len(Curve.of(path).losses) == LAST
 
 
-def test_a_log_is_read_again_only_when_it_has_changed(runs: RunsWatch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_is_read_again_only_when_it_has_changed(
+    runs: RunsWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = is_at(runs, 0, State("complete"), '{"step": 0, "loss": 4.5}\n')
     read: list[Path] = []
 
@@ -87,8 +123,17 @@ def test_a_log_is_read_again_only_when_it_has_changed(runs: RunsWatch, monkeypat
     assert len(read) == 2
 
 
-def test_running_runs_come_first_then_failed_waiting_and_the_latest_complete_ones(runs: RunsWatch) -> None:
-    names: tuple[StateName, ...] = ("complete", "complete", "preempted", "failed", "planned", "running")
+def test_running_runs_come_first_then_failed_waiting_and_the_latest_complete_ones(
+    runs: RunsWatch,
+) -> None:
+    names: tuple[StateName, ...] = (
+        "complete",
+        "complete",
+        "preempted",
+        "failed",
+        "planned",
+        "running",
+    )
     ids = [is_at(runs, place, State(name, updated=place)) for place, name in enumerate(names)]
     with runs.store.run(ids[5]).lock():
         lines = shown(runs)
@@ -98,12 +143,24 @@ def test_running_runs_come_first_then_failed_waiting_and_the_latest_complete_one
 
 @pytest.mark.parametrize("width", [60, 80, 140])
 def test_a_running_run_shows_all_its_numbers_at_every_width(runs: RunsWatch, width: int) -> None:
-    run = is_at(runs, 2, RUNNING, '{"step": 0, "loss": 4.5}\n{"step": 10, "loss": 2.25}\n{"step": 10, "validation_avg": 0.5}\n')
+    run = is_at(
+        runs,
+        2,
+        RUNNING,
+        '{"step": 0, "loss": 4.5}\n{"step": 10, "loss": 2.25}\n{"step": 10, "validation_avg": 0.5}\n',
+    )
     with runs.store.run(run).lock():
         lines = shown(runs, width)
     entry = " ".join(lines[: 1 + (width < 140)])
     assert (run if width == 140 else f"{run[:13]} ") in entry
-    for part in ("running", "no guidance", "█▁", "2.25", "50.0 % read", "50/200 steps, 340 images/s, 00:30 left"):
+    for part in (
+        "running",
+        "no guidance",
+        "█▁",
+        "2.25",
+        "50.0 % read",
+        "50/200 steps, 340 images/s, 00:30 left",
+    ):
         assert part in entry
     assert width < 80 or max(map(len, lines)) <= width
     assert lines[-1].startswith("1 running, 9 planned; 340 images/s; about ")
@@ -118,7 +175,9 @@ def test_a_screen_is_never_overfull_and_tells_what_it_has_no_room_for(height: in
             asked.append(number)
             yield ("running", f"{number}\n  at work") if number < 5 else ("complete", str(number))
 
-    *lines, hidden, most, rest = fit(View({"running": 5, "complete": 1995}, blocks(), "total " * 20, over=False), 80, height)
+    *lines, hidden, most, rest = fit(
+        View({"running": 5, "complete": 1995}, blocks(), "total " * 20, over=False), 80, height
+    )
     assert len(lines) + 3 < height
     assert f"{most.plain} {rest.plain}" == " ".join(["total"] * 20)
     left = sum(int(word.replace(",", "")) for word in hidden.plain.split() if word[0].isdigit())
@@ -126,7 +185,9 @@ def test_a_screen_is_never_overfull_and_tells_what_it_has_no_room_for(height: in
     assert len(asked) <= height  # of the others no log is read
 
 
-def test_a_watch_is_over_when_every_run_is_complete_or_failed_or_lacks_one_that_failed(runs: RunsWatch) -> None:
+def test_a_watch_is_over_when_every_run_is_complete_or_failed_or_lacks_one_that_failed(
+    runs: RunsWatch,
+) -> None:
     planned = runs.plan.runs.values()
     states = {run.id: State("complete") for run in planned}
     first, last = next(iter(planned)), list(planned)[-1]
@@ -142,19 +203,38 @@ def test_a_watch_is_over_when_every_run_is_complete_or_failed_or_lacks_one_that_
 
 def test_time_left_is_all_work_at_the_pace_of_the_trainings_that_run() -> None:
     work = {"a": 10.0, "b": 20.0, "c": 40.0, "d": 80.0}
-    states = {"a": State("complete"), "b": replace(RUNNING, done=100), "c": State("planned"), "d": State("failed")}
+    states = {
+        "a": State("complete"),
+        "b": replace(RUNNING, done=100),
+        "c": State("planned"),
+        "d": State("failed"),
+    }
     assert work_left(states, work) == 50
     assert pace(states, work) == pytest.approx(10 / 30)
     reading = {"b": replace(RUNNING, unit="images"), "c": State("running")}
     assert work_left(reading, work) == 60
     assert pace(reading, work) == 0
-    assert [duration(seconds) for seconds in (0, 187.9, 3787, 183787)] == ["00:00", "03:07", "01:03:07", "51:03:07"]
+    assert [duration(seconds) for seconds in (0, 187.9, 3787, 183787)] == [
+        "00:00",
+        "03:07",
+        "01:03:07",
+        "51:03:07",
+    ]
 
 
 def test_without_a_terminal_all_is_printed_once_and_no_file_is_made_or_changed(
     runs: RunsWatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ("watch", TABLE1, "--scale", "smoke", "--device", "cpu", "--results", runs.store.root)
+    arguments = (
+        "watch",
+        TABLE1,
+        "--scale",
+        "smoke",
+        "--device",
+        "cpu",
+        "--results",
+        runs.store.root,
+    )
     code, out, err = call(capsys, *arguments)
     assert (code, err, len(out.splitlines()), list(runs.store.root.iterdir())) == (0, "", 11, [])
     long = "the reason\nis " + "long " * 40
@@ -167,15 +247,21 @@ def test_without_a_terminal_all_is_printed_once_and_no_file_is_made_or_changed(
     assert files(runs.store.root) == before
 
 
-def test_a_damaged_state_is_one_sentence(runs: RunsWatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_state_is_one_sentence(
+    runs: RunsWatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = is_at(runs, 0, State("complete"))
     (runs.store.run(run).folder / "state.json").write_text("{")
-    code, out, err = call(capsys, "watch", TABLE1, "--scale", "smoke", "--device", "cpu", "--results", runs.store.root)
+    code, out, err = call(
+        capsys, "watch", TABLE1, "--scale", "smoke", "--device", "cpu", "--results", runs.store.root
+    )
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert "state.json: not a state file of this suite; delete it and run again" in err
 
 
-def test_slurm_is_asked_no_more_often_than_said(runs: RunsWatch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_is_asked_no_more_often_than_said(
+    runs: RunsWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
 
     def answer(*command: str) -> str:
@@ -189,7 +275,17 @@ def test_slurm_is_asked_no_more_often_than_said(runs: RunsWatch, monkeypatch: py
         runs.scheduler.asked -= seconds
         lines = shown(runs, 140)
         assert len(asked) == questions
-        assert lines[0].split() == ["queued", run, "teacher", "of", "no", "guidance", "job", "7,", "Priority"]
+        assert lines[0].split() == [
+            "queued",
+            run,
+            "teacher",
+            "of",
+            "no",
+            "guidance",
+            "job",
+            "7,",
+            "Priority",
+        ]
         assert lines[-1] == "1 queued, 9 planned; source: state files and squeue"
 
 
@@ -201,7 +297,10 @@ def test_of_a_sweep_the_trials_are_shown_as_status_tells_them(tmp_path: Path) ->
     for width in (40, 1000):
         lines = [line.plain for line in fit(view(description, width), width, None)]
         assert max(map(len, lines)) <= width
-        told = [*(trial_text(one) for one in reversed(description["trials"])), sum_text(description)]
+        told = [
+            *(trial_text(one) for one in reversed(description["trials"])),
+            sum_text(description),
+        ]
         assert "".join("".join(lines).split()) == "".join("".join(told).split())
         assert width < 1000 or lines == told
     assert view(description, 80).over == description["over"]
@@ -215,7 +314,9 @@ def test_in_a_terminal_the_last_view_stays_and_the_command_ends_by_itself(
 
     for place in range(len(runs.plan.runs)):
         is_at(runs, place, State("running" if place == 9 else "complete", updated=place))
-    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: is_at(runs, 9, State("complete", updated=9)))
+    clock = SimpleNamespace(
+        monotonic=time.monotonic, sleep=lambda seconds: is_at(runs, 9, State("complete", updated=9))
+    )
     monkeypatch.setattr(watch, "time", clock)
     monkeypatch.setenv("COLUMNS", str(size[0]))
     monkeypatch.setenv("LINES", str(size[1]))

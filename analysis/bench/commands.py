@@ -42,23 +42,41 @@ def add_bench(commands: Any) -> None:
     whole = sum(WHAT.values())
     what = f"{', '.join(WHAT)} (default: all of them, about {whole:.0f} minutes on two cores)"
     parser.add_argument("what", nargs="*", metavar="WHAT", help=what)
-    parser.add_argument("--quick", action="store_true", help="tiny models, few turns: a check that everything works")
-    parser.add_argument("--data", metavar="ROOT", help="an LMDB of word images (default: 512 rendered photographs)")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny models, few turns: a check that everything works"
+    )
+    parser.add_argument(
+        "--data", metavar="ROOT", help="an LMDB of word images (default: 512 rendered photographs)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where pictures go (DIR/bench)")
-    parser.add_argument("--json", action="store_true", help="everything, each repetition's seconds too")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="where pictures go (DIR/bench)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="everything, each repetition's seconds too"
+    )
 
 
 def bench_command(arguments: argparse.Namespace) -> int:
     if unknown := [name for name in arguments.what if name not in WHAT]:
-        raise UserError(f"bench {unknown[0]}: there is no such measurement; choose from {', '.join(WHAT)}")
+        raise UserError(
+            f"bench {unknown[0]}: there is no such measurement; choose from {', '.join(WHAT)}"
+        )
     from analysis.bench.limits import left_out
     from analysis.bench.work import Work, rendered_words
     from experiments.cli.data import present_roots
     from experiments.planning.device import find_device
 
     device, quick = find_device(arguments.device), arguments.quick
-    data = rendered_words(32 if quick else 512) if arguments.data is None else present_roots(arguments.data)[0]
+    data = (
+        rendered_words(32 if quick else 512)
+        if arguments.data is None
+        else present_roots(arguments.data)[0]
+    )
     work = Work(data, device, quick)
     found: list[Row] = []
     names = arguments.what or list(WHAT)
@@ -71,7 +89,12 @@ def bench_command(arguments: argparse.Namespace) -> int:
         print(f"stopped; what was measured before {name} follows", file=sys.stderr)
         code = 130
     measured = [row.to_json() for row in found]
-    report = {"machine": machine(device), "work": work.name, "left_out": left_out(device), "measured": measured}
+    report = {
+        "machine": machine(device),
+        "work": work.name,
+        "left_out": left_out(device),
+        "measured": measured,
+    }
     print(json.dumps(report, indent=1, ensure_ascii=False) if arguments.json else text_of(report))
     return code
 
@@ -113,13 +136,21 @@ def machine(device: str) -> dict[str, Any]:
 def text_of(report: dict[str, Any]) -> str:
     """The report as Markdown: a table for each thing that was measured."""
     where = report["machine"]
-    lines = [f"{where['processor']}, {where['cores']} cores, {where['accelerator'] or 'no accelerator'}; {where['when']}"]
+    lines = [
+        f"{where['processor']}, {where['cores']} cores, {where['accelerator'] or 'no accelerator'}; {where['when']}"
+    ]
     lines += report["left_out"]
     what = None
     for row in report["measured"]:
         if row["what"] != what:
             what = row["what"]
-            lines += ["", f"### {what}", "", "| case | path | median | least to most | memory | ratios |", "|" + 6 * "---|"]
+            lines += [
+                "",
+                f"### {what}",
+                "",
+                "| case | path | median | least to most | memory | ratios |",
+                "|" + 6 * "---|",
+            ]
         lines.append(f"| {' | '.join(cells(row))} |")
     return "\n".join(lines)
 
@@ -128,13 +159,31 @@ def cells(row: dict[str, Any]) -> list[str]:
     """A row's cells."""
     seconds = sorted(row["seconds"])
     unit = row["unit"]
-    rates = [f"{row['count'] / second:,.3g}" for second in (seconds[-1], seconds[0])] if len(seconds) > 1 else []
-    median = f"{row['rate']:,.3g} {unit}/s" if row["rate"] >= 1 else f"{row['count'] / row['rate']:.3g} s"
+    rates = (
+        [f"{row['count'] / second:,.3g}" for second in (seconds[-1], seconds[0])]
+        if len(seconds) > 1
+        else []
+    )
+    median = (
+        f"{row['rate']:,.3g} {unit}/s"
+        if row["rate"] >= 1
+        else f"{row['count'] / row['rate']:.3g} s"
+    )
     if row["unit"] in ("starts", "epochs", "turns"):
-        median, rates = f"{1 / row['rate']:.2f} s", [f"{seconds[0]:.2f} s", f"{seconds[-1]:.2f} s"] if rates else []
+        median, rates = (
+            f"{1 / row['rate']:.2f} s",
+            [f"{seconds[0]:.2f} s", f"{seconds[-1]:.2f} s"] if rates else [],
+        )
     memory = "" if row["memory_mb"] is None else f"{row['memory_mb']:,.0f} MB"
     ratios = "; ".join(ratio_text(name, value) for name, value in row["ratios"].items())
-    return [row["case"], row["path"], median, " to ".join(rates), memory, "; ".join(filter(None, [ratios, row["note"]]))]
+    return [
+        row["case"],
+        row["path"],
+        median,
+        " to ".join(rates),
+        memory,
+        "; ".join(filter(None, [ratios, row["note"]])),
+    ]
 
 
 def ratio_text(name: str, value: float) -> str:

@@ -44,7 +44,11 @@ def _on_one_core(work: Work) -> list[Row]:
         for batch in load_batches(images, size, batches, labelled=False, workers=0):
             unit = to_unit(batch.images, torch.device("cpu"))
             normalise(unit)
-            normalise(guidance_view(unit, draw_view(STRENGTHS["medium"], len(unit), size, generator=random)))
+            normalise(
+                guidance_view(
+                    unit, draw_view(STRENGTHS["medium"], len(unit), size, generator=random)
+                )
+            )
 
     def clean_only() -> None:
         for batch in load_batches(images, size, batches, labelled=False, workers=0):
@@ -68,10 +72,19 @@ def _on_one_core(work: Work) -> list[Row]:
     seconds = take_turns(paths | {"limit: JPEG decoding": decode_only}, work.repetitions)
     sides = [picture.size for file in files if (picture := decode(file)) is not None]
     width, height = np.mean(sides, axis=0)
-    found = rows("input", f"one core, images of {width:.0f} x {height:.0f} on average", "images", count, seconds, "plain")
+    found = rows(
+        "input",
+        f"one core, images of {width:.0f} x {height:.0f} on average",
+        "images",
+        count,
+        seconds,
+        "plain",
+    )
     for row in found:
         if row.path.startswith("ours"):
-            row.ratios["of JPEG decoding's rate"] = times_as_fast(row.seconds, seconds["limit: JPEG decoding"])
+            row.ratios["of JPEG decoding's rate"] = times_as_fast(
+                row.seconds, seconds["limit: JPEG decoding"]
+            )
     return found
 
 
@@ -87,7 +100,9 @@ def measure_index(work: Work) -> list[Row]:
         case = f"{count:,} images"
         found.append(Row("index", case, "start of an epoch", "epochs", 1, [start]))
         ratios = {"x the smallest": found[1].seconds[0] / seconds} if found[1:] else {}
-        found.append(Row("index", case, "reading, one core", "images", shown, [seconds], ratios, memory))
+        found.append(
+            Row("index", case, "reading, one core", "images", shown, [seconds], ratios, memory)
+        )
     return found
 
 
@@ -98,7 +113,11 @@ def _write_index(folder: Path, count: int) -> None:
     with new_lmdb(folder) as environment:
         for start in range(0, count, 1 << 20):
             with environment.begin(write=True) as transaction:
-                put_samples(transaction, start + 1, [(stream.getvalue(), None)] * min(1 << 20, count - start))
+                put_samples(
+                    transaction,
+                    start + 1,
+                    [(stream.getvalue(), None)] * min(1 << 20, count - start),
+                )
         with environment.begin(write=True) as transaction:
             put_count(transaction, count)
 

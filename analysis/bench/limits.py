@@ -12,7 +12,9 @@ from analysis.bench.work import Work
 from core.config import Precision
 
 SIDE = {"cpu": 2048, "cuda": 8192}
-SMALL_SIDE = 256  # of the products that show whether bf16 is native: milliseconds, also where it is not
+SMALL_SIDE = (
+    256  # of the products that show whether bf16 is native: milliseconds, also where it is not
+)
 
 
 @cache
@@ -22,7 +24,11 @@ def precisions(device: str) -> tuple[Precision, ...]:
     A processor without bf16 instructions computes bf16 products ten to a hundred times slower than fp32 ones."""
     if device.startswith("cuda"):
         return ("fp32", "bf16") if torch.cuda.is_bf16_supported() else ("fp32",)
-    return ("fp32", "bf16") if _small_product(torch.bfloat16) < 2 * _small_product(torch.float32) else ("fp32",)
+    return (
+        ("fp32", "bf16")
+        if _small_product(torch.bfloat16) < 2 * _small_product(torch.float32)
+        else ("fp32",)
+    )
 
 
 def _small_product(kind: torch.dtype) -> float:
@@ -40,7 +46,9 @@ def left_out(device: str) -> list[str]:
     """What the hardware does not do natively and is therefore not measured, a sentence each."""
     if "bf16" in precisions(device):
         return []
-    return [f"bf16 is left out: this {'GPU' if device != 'cpu' else 'processor'} does not multiply bf16 natively"]
+    return [
+        f"bf16 is left out: this {'GPU' if device != 'cpu' else 'processor'} does not multiply bf16 natively"
+    ]
 
 
 def product(device: str, precision: Precision) -> tuple[Callable[[], Tensor], float]:
@@ -57,8 +65,19 @@ def measure_limits(work: Work) -> list[Row]:
     for precision in precisions(work.device):
         path, operations = product(work.device, precision)
         seconds = take_turns({"product": path}, work.repetitions, work.device)["product"]
-        found.append(Row("limits", f"matrix product, {precision}", "limit", "GFLOP", operations / 1e9, seconds))
+        found.append(
+            Row(
+                "limits",
+                f"matrix product, {precision}",
+                "limit",
+                "GFLOP",
+                operations / 1e9,
+                seconds,
+            )
+        )
     source = torch.zeros(1 << 26, dtype=torch.uint8, device=work.device)
     target = torch.empty_like(source)
-    seconds = take_turns({"copy": lambda: target.copy_(source)}, work.repetitions, work.device)["copy"]
+    seconds = take_turns({"copy": lambda: target.copy_(source)}, work.repetitions, work.device)[
+        "copy"
+    ]
     return [*found, Row("limits", "memory copy", "limit", "GB read", len(source) / 1e9, seconds)]

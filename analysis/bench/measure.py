@@ -35,10 +35,15 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """For the file of results."""
-        return asdict(self) | {"rate": self.rate, "seconds": [round(value, 6) for value in self.seconds]}
+        return asdict(self) | {
+            "rate": self.rate,
+            "seconds": [round(value, 6) for value in self.seconds],
+        }
 
 
-def take_turns(paths: Mapping[str, Callable[[], object]], repetitions: int, device: str = "cpu") -> dict[str, list[float]]:
+def take_turns(
+    paths: Mapping[str, Callable[[], object]], repetitions: int, device: str = "cpu"
+) -> dict[str, list[float]]:
     """Seconds of each path in each turn. One more turn comes first and is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in paths}
     for turn in range(repetitions + 1):
@@ -57,15 +62,27 @@ def times_as_fast(ours: Sequence[float], other: Sequence[float]) -> float:
     return median(b / a for a, b in zip(ours, other, strict=True))
 
 
-def share_of(limit: Sequence[float], limit_operations: float, ours: Sequence[float], our_operations: float) -> float:
+def share_of(
+    limit: Sequence[float], limit_operations: float, ours: Sequence[float], our_operations: float
+) -> float:
     """The rate of operations, as a share of the limit's in the same turns."""
     return times_as_fast(ours, limit) * our_operations / limit_operations
 
 
-def rows(what: str, case: str, unit: str, count: float, seconds: Mapping[str, list[float]], against: str) -> list[Row]:
+def rows(
+    what: str, case: str, unit: str, count: float, seconds: Mapping[str, list[float]], against: str
+) -> list[Row]:
     """A row for each path, with its ratio to the path `against`."""
     return [
-        Row(what, case, name, unit, count, own, {f"x {against}": times_as_fast(own, seconds[against])})
+        Row(
+            what,
+            case,
+            name,
+            unit,
+            count,
+            own,
+            {f"x {against}": times_as_fast(own, seconds[against])},
+        )
         for name, own in seconds.items()
     ]
 
@@ -91,5 +108,9 @@ def _peak(path: Callable[..., Callable[[], object]], arguments: tuple[Any, ...])
 
 def _most_held() -> float:
     """MB that this process held at its highest. (The system's other count, ru_maxrss, begins with that of the parent.)"""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    (line,) = (
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
     return int(line.split()[1]) / 1024

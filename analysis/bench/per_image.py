@@ -88,7 +88,11 @@ def _picture(values: np.ndarray) -> Picture:
 def _cut(picture: Picture, left: float, top: float, right: float, bottom: float) -> Picture:
     """Cut shares away and stretch the rest to the size it had."""
     width, height = picture.size
-    return picture.resize(picture.size, BILINEAR, box=(left * width, top * height, (1 - right) * width, (1 - bottom) * height))
+    return picture.resize(
+        picture.size,
+        BILINEAR,
+        box=(left * width, top * height, (1 - right) * width, (1 - bottom) * height),
+    )
 
 
 def _sharpen(picture: Picture, alpha: float, lightness: float) -> Picture:
@@ -103,7 +107,9 @@ def _sharpen(picture: Picture, alpha: float, lightness: float) -> Picture:
 def _piecewise(picture: Picture, shifts: np.ndarray) -> Picture:
     """Each cell of the grid is two triangles, and each triangle has its own affine map."""
     width, height = picture.size
-    row, column = np.meshgrid(np.linspace(0, GRID - 1, height), np.linspace(0, GRID - 1, width), indexing="ij")
+    row, column = np.meshgrid(
+        np.linspace(0, GRID - 1, height), np.linspace(0, GRID - 1, width), indexing="ij"
+    )
     i, j = (np.minimum(along.astype(int), GRID - 2) for along in (row, column))
     v, u = row - i, column - j
     moved = (
@@ -114,7 +120,11 @@ def _piecewise(picture: Picture, shifts: np.ndarray) -> Picture:
     )  # (2, H, W): x, y
     places = np.indices((height, width)) + moved[::-1] * np.array([height, width])[:, None, None]
     colours = np.moveaxis(np.asarray(picture), -1, 0)
-    return Image.fromarray(np.stack([ndimage.map_coordinates(one, places, order=1, mode="nearest") for one in colours], -1))
+    return Image.fromarray(
+        np.stack(
+            [ndimage.map_coordinates(one, places, order=1, mode="nearest") for one in colours], -1
+        )
+    )
 
 
 def _perspective(picture: Picture, inward: np.ndarray) -> Picture:
@@ -125,7 +135,9 @@ def _perspective(picture: Picture, inward: np.ndarray) -> Picture:
 
 
 def _rotate(picture: Picture, angle: float) -> Picture:
-    return Image.fromarray(ndimage.rotate(np.asarray(picture), -angle, reshape=True, order=1, mode="nearest"))
+    return Image.fromarray(
+        ndimage.rotate(np.asarray(picture), -angle, reshape=True, order=1, mode="nearest")
+    )
 
 
 def _blur(picture: Picture, sigma: float) -> Picture:
@@ -134,26 +146,36 @@ def _blur(picture: Picture, sigma: float) -> Picture:
 
 OPERATIONS: dict[str, Callable[[Picture, Drawn], Picture]] = {
     "crop": lambda picture, drawn: _cut(picture, 0, drawn["crop"][0], 0, drawn["crop"][1]),
-    "crop_sides": lambda picture, drawn: _cut(picture, drawn["crop_sides"][0], 0, drawn["crop_sides"][1], 0),
+    "crop_sides": lambda picture, drawn: _cut(
+        picture, drawn["crop_sides"][0], 0, drawn["crop_sides"][1], 0
+    ),
     "rotate": lambda picture, drawn: _rotate(picture, drawn["angle"]),
     "perspective": lambda picture, drawn: _perspective(picture, drawn["inward"]),
     "piecewise": lambda picture, drawn: _piecewise(picture, drawn["shifts"]),
     "blur": lambda picture, drawn: _blur(picture, drawn["sigma"]),
     "sharpen": lambda picture, drawn: _sharpen(picture, drawn["alpha"], drawn["lightness"]),
-    "contrast": lambda picture, drawn: _picture(127.5 + drawn["contrast"] * (_values(picture) - 127.5)),
-    "solarise": lambda picture, drawn: ImageOps.solarize(picture, math.ceil(255 * drawn["threshold"])),
+    "contrast": lambda picture, drawn: _picture(
+        127.5 + drawn["contrast"] * (_values(picture) - 127.5)
+    ),
+    "solarise": lambda picture, drawn: ImageOps.solarize(
+        picture, math.ceil(255 * drawn["threshold"])
+    ),
     "grey": lambda picture, drawn: ImageEnhance.Color(picture).enhance(1 - drawn["grey"]),
 }
 JITTER: dict[str, Callable[[Picture, Drawn], Picture]] = {
     "saturation": lambda picture, drawn: functional.adjust_saturation(picture, drawn["saturation"]),
     "hue": lambda picture, drawn: functional.adjust_hue(picture, drawn["hue"]),
-    "jitter_contrast": lambda picture, drawn: functional.adjust_contrast(picture, drawn["jitter_contrast"]),
+    "jitter_contrast": lambda picture, drawn: functional.adjust_contrast(
+        picture, drawn["jitter_contrast"]
+    ),
     "brightness": lambda picture, drawn: functional.adjust_brightness(picture, drawn["brightness"]),
 }
 FIXED = (*OPERATIONS, *JITTER)  # the order of `core/views/guidance.py`
 
 
-def apply_one(picture: Picture, drawn: Drawn, size: tuple[int, int], order: Sequence[str] = FIXED) -> Tensor:
+def apply_one(
+    picture: Picture, drawn: Drawn, size: tuple[int, int], order: Sequence[str] = FIXED
+) -> Tensor:
     """(3, H, W) in [0, 1] of (height, width) `size`: what was drawn, at the picture's own size, in the given order."""
     for name in order:
         if drawn["chosen"].get(name):
@@ -167,7 +189,9 @@ def apply_one(picture: Picture, drawn: Drawn, size: tuple[int, int], order: Sequ
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255
 
 
-def per_image_view(picture: Picture, size: tuple[int, int], generator: np.random.Generator) -> Tensor:
+def per_image_view(
+    picture: Picture, size: tuple[int, int], generator: np.random.Generator
+) -> Tensor:
     """(3, H, W) in [0, 1] of (height, width) `size`: a guidance view of one image."""
     drawn = draw_one(generator)
     order = [*generator.permutation(list(OPERATIONS)), *generator.permutation(list(JITTER))]

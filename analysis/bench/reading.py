@@ -35,7 +35,11 @@ def plain_read(model: Recognizer, images: Tensor) -> Tensor:
         tokens = torch.full((len(images), 1), model.charset.begin, device=images.device)
         for length in range(1, model.config.max_length + 1):
             text = model.embedding(tokens) + model.positions[:, :length]
-            mask = torch.ones(length, length, dtype=torch.bool, device=images.device).tril().expand(len(images), 1, -1, -1)
+            mask = (
+                torch.ones(length, length, dtype=torch.bool, device=images.device)
+                .tril()
+                .expand(len(images), 1, -1, -1)
+            )
             for layer in model._stack():
                 text = layer(text, layer.cross_attention.keys_values(image), None, mask)
             tokens = torch.cat([tokens, model.classify(model.norm(text))[:, -1:].argmax(-1)], dim=1)
@@ -50,7 +54,9 @@ def _within(way: Callable[[], object], device: torch.device, precision: Precisio
 def measure_reading(work: Work) -> list[Row]:
     """Images/s of each way to read; of the encoder alone; and of the matrix product's rate."""
     model = make_reader(work)
-    images = torch.rand(4 if work.quick else BATCH, 3, *work.encoder.image).to(work.device) * 2 - 1  # whatever they show
+    images = (
+        torch.rand(4 if work.quick else BATCH, 3, *work.encoder.image).to(work.device) * 2 - 1
+    )  # whatever they show
     device = torch.device(work.device)
 
     @torch.inference_mode()
@@ -65,21 +71,33 @@ def measure_reading(work: Work) -> list[Row]:
             "greedy": lambda: model.read(images),
             f"beam search, width {BEAMS}": lambda: model.search(images, BEAMS),
         }
-        paths |= {f"{name}, {precision}": partial(_within, way, device, precision) for name, way in ways.items()}
+        paths |= {
+            f"{name}, {precision}": partial(_within, way, device, precision)
+            for name, way in ways.items()
+        }
     fastest = native[-1]
     limit, operations = product(work.device, fastest)
     seconds = take_turns(paths | {"limit": limit}, 2 if work.quick else 3, work.device)
     found = rows(
-        "reading", f"{work.name}, batch {len(images)}", "images", len(images), {name: seconds[name] for name in paths}, "plain"
+        "reading",
+        f"{work.name}, batch {len(images)}",
+        "images",
+        len(images),
+        {name: seconds[name] for name in paths},
+        "plain",
     )
     whole = cost(work.finetune(1, "fp32"))[1] / 3 * len(images)
     for row in found:
         within = row.path.rpartition(", ")[2]
         if row.path.startswith("greedy"):
-            row.ratios["of the encoder's speed"] = times_as_fast(row.seconds, seconds[f"encoder alone, {within}"])
+            row.ratios["of the encoder's speed"] = times_as_fast(
+                row.seconds, seconds[f"encoder alone, {within}"]
+            )
         if row.path == f"greedy, {fastest}":
             share = share_of(seconds["limit"], operations, row.seconds, whole)
             row.ratios[f"of the {fastest} matrix product's rate"] = share
         if row.path.startswith("beam"):
-            row.ratios["times greedy's cost"] = times_as_fast(seconds[f"greedy, {within}"], row.seconds)
+            row.ratios["times greedy's cost"] = times_as_fast(
+                seconds[f"greedy, {within}"], row.seconds
+            )
     return found

@@ -10,7 +10,13 @@ from results.provenance import REPOSITORY
 COMMANDS = {
     "python alone": ["-c", "pass"],
     "run.py --help": ["run.py", "--help"],
-    "run.py plan, Table 1, scale paper": ["run.py", "plan", "experiments/ablation_alignment.yaml", "--scale", "paper"],
+    "run.py plan, Table 1, scale paper": [
+        "run.py",
+        "plan",
+        "experiments/ablation_alignment.yaml",
+        "--scale",
+        "paper",
+    ],
     "import torch alone": ["-c", "import torch"],
 }
 
@@ -19,10 +25,22 @@ def measure_start(work: Work) -> list[Row]:
     """Seconds of each command, in turns."""
 
     def run(arguments: list[str]) -> None:
-        subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, check=True)
+        subprocess.run(
+            [sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, check=True
+        )
 
-    paths = {name: (lambda arguments=arguments: run(arguments)) for name, arguments in COMMANDS.items()}
+    paths = {
+        name: (lambda arguments=arguments: run(arguments)) for name, arguments in COMMANDS.items()
+    }
     seconds = take_turns(paths, work.repetitions)
     return [
-        Row("start", name, "ours" if "run.py" in name else "for comparison", "starts", 1, seconds[name]) for name in COMMANDS
+        Row(
+            "start",
+            name,
+            "ours" if "run.py" in name else "for comparison",
+            "starts",
+            1,
+            seconds[name],
+        )
+        for name in COMMANDS
     ]

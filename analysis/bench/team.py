@@ -19,8 +19,13 @@ from core.runtime.distributed import join_team, synchronised
 from core.runtime.seeds import generator
 from core.training.loop import autocast
 
-GPU_RATE = 0.4 * 989e12  # operations a second: 40 % of an H100's dense bf16 rate, as its data sheet has it
-LINKS = {8: 450e9, 64: 50e9}  # bytes a second and direction: NVLink inside a node, one 400 Gbit/s port a GPU between nodes
+GPU_RATE = (
+    0.4 * 989e12
+)  # operations a second: 40 % of an H100's dense bf16 rate, as its data sheet has it
+LINKS = {
+    8: 450e9,
+    64: 50e9,
+}  # bytes a second and direction: NVLink inside a node, one 400 Gbit/s port a GPU between nodes
 
 
 def measure_team(work: Work) -> list[Row]:
@@ -30,14 +35,19 @@ def measure_team(work: Work) -> list[Row]:
         port = free.getsockname()[1]
     with TemporaryDirectory() as folder:
         context = get_context("spawn")
-        members = [context.Process(target=_member, args=(rank, port, work, folder)) for rank in range(2)]
+        members = [
+            context.Process(target=_member, args=(rank, port, work, folder)) for rank in range(2)
+        ]
         for member in members:
             member.start()
         for member in members:
             member.join()
         seconds = torch.load(Path(folder) / "seconds.pt", weights_only=True)
     batch = work.batches[0]
-    share = median(1 - alone / both for alone, both in zip(seconds["no exchange"], seconds["exchange"], strict=True))
+    share = median(
+        1 - alone / both
+        for alone, both in zip(seconds["no exchange"], seconds["exchange"], strict=True)
+    )
     shares = {"share of time in communication": share}
     case = f"{work.name}, 2 processes of 1 thread, {batch // 2} images each"
     found = [
@@ -48,13 +58,17 @@ def measure_team(work: Work) -> list[Row]:
 
 
 def _member(rank: int, port: int, work: Work, folder: str) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2"
+    )
     torch.set_num_threads(1)
     torch.manual_seed(0)
     batch, device = max(1, work.batches[0] // 2), torch.device("cpu")
     precision = precisions(work.device)[-1]
     config = work.pretrain(batch, precision)
-    visible = random_mask(batch, config.encoder.patches, config.mask.ratio, generator=generator("team"))
+    visible = random_mask(
+        batch, config.encoder.patches, config.mask.ratio, generator=generator("team")
+    )
     images = torch.rand(batch, 3, *config.encoder.image)
     with join_team(device) as team:
         network = team.distribute(LMIM(config).train())
@@ -63,7 +77,9 @@ def _member(rank: int, port: int, work: Work, folder: str) -> None:
             with synchronised(network, exchanged), autocast(device, precision):
                 network(images, images, visible).loss.backward()
 
-        seconds = take_turns({"exchange": lambda: step(True), "no exchange": lambda: step(False)}, work.repetitions)
+        seconds = take_turns(
+            {"exchange": lambda: step(True), "no exchange": lambda: step(False)}, work.repetitions
+        )
         if team.leads:
             torch.save(seconds, Path(folder) / "seconds.pt")
 
@@ -76,4 +92,6 @@ def estimate(work: Work, gpus: int) -> Row:
     note = "estimate: nothing of it was measured; DistributedDataParallel hides part of the exchange behind the backward pass"
     shares = {"share of time in communication, at most": exchange / (compute + exchange)}
     case = f"{work.name}, {gpus} GPUs, on paper"
-    return Row("team", case, "estimate", "images", 64 * gpus, [compute + exchange], shares, note=note)
+    return Row(
+        "team", case, "estimate", "images", 64 * gpus, [compute + exchange], shares, note=note
+    )

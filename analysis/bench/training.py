@@ -37,7 +37,9 @@ RATE = 1e-4
 
 
 def config_of(work: Work, stage: str, batch: int, precision: Precision) -> Pretrain | Finetune:
-    return work.pretrain(batch, precision) if stage == "pretrain" else work.finetune(batch, precision)
+    return (
+        work.pretrain(batch, precision) if stage == "pretrain" else work.finetune(batch, precision)
+    )
 
 
 def our_training(config: Pretrain | Finetune, work: Work) -> Training:
@@ -56,7 +58,10 @@ def our_training(config: Pretrain | Finetune, work: Work) -> Training:
 
 def our_step(work: Work, stage: str, batch: int, precision: Precision) -> Callable[[], object]:
     """One step: draws, views, both branches, backward pass, optimiser."""
-    training, images = our_training(config_of(work, stage, batch, precision), work), work.batch(batch)
+    training, images = (
+        our_training(config_of(work, stage, batch, precision), work),
+        work.batch(batch),
+    )
 
     def step() -> None:
         training.update(images, batch, RATE)
@@ -91,9 +96,14 @@ def plain_pretraining(model: LMIM, batch: Batch, config: Pretrain) -> Tensor:
     """LMIM's loss, each guidance view made by itself."""
     random, source = torch.Generator().manual_seed(0), np.random.default_rng(0)
     size, device = config.encoder.image, model.decoder.mask_token.device
-    views = [per_image_view(Image.fromarray(one.permute(1, 2, 0).numpy()), size, source) for one in batch.images]
+    views = [
+        per_image_view(Image.fromarray(one.permute(1, 2, 0).numpy()), size, source)
+        for one in batch.images
+    ]
     places = torch.tensor(batch.places)
-    visible = draw_visible(config.mask, config.encoder, batch.images, places, batch.size, generator=random)
+    visible = draw_visible(
+        config.mask, config.encoder, batch.images, places, batch.size, generator=random
+    )
     images = normalise(to_unit(batch.images, device))
     return model(images, normalise(torch.stack(views).to(device)), visible.to(device)).loss
 
@@ -101,9 +111,14 @@ def plain_pretraining(model: LMIM, batch: Batch, config: Pretrain) -> Tensor:
 def plain_reading_loss(model: Recognizer, batch: Batch) -> Tensor:
     """The recogniser's loss, each image augmented by itself."""
     device, place = model.classify.weight.device, torch.zeros(1, dtype=torch.long)
-    tokens, lengths = (one.to(device) for one in model.charset.encode(batch.labels, model.config.max_length))
+    tokens, lengths = (
+        one.to(device) for one in model.charset.encode(batch.labels, model.config.max_length)
+    )
     images = to_unit(batch.images, device)
-    augmented = [augment(image[None], place, 1, generator=generator(number)) for number, image in enumerate(images)]
+    augmented = [
+        augment(image[None], place, 1, generator=generator(number))
+        for number, image in enumerate(images)
+    ]
     return reading_loss(model(normalise(torch.cat(augmented)), tokens, lengths), tokens, lengths)
 
 
@@ -116,15 +131,27 @@ def measure_steps(work: Work, stage: str) -> list[Row]:
 def _steps_of(work: Work, stage: str, batch: int) -> list[Row]:
     native = precisions(work.device)
     makers = {"plain": partial(plain_step, work, stage, batch)}
-    makers |= {f"ours, {precision}": partial(our_step, work, stage, batch, precision) for precision in native}
+    makers |= {
+        f"ours, {precision}": partial(our_step, work, stage, batch, precision)
+        for precision in native
+    }
     # first, and each in a process of its own, while this one holds nothing
-    memory = {name: peak_memory(maker) for name, maker in makers.items()} if work.device == "cpu" else {}
+    memory = (
+        {name: peak_memory(maker) for name, maker in makers.items()} if work.device == "cpu" else {}
+    )
     products = {precision: product(work.device, precision) for precision in native}
     limits = {f"limit, {precision}": path for precision, (path, _) in products.items()}
     paths = {name: maker() for name, maker in makers.items()}
     seconds = take_turns(paths | limits, _turns(work, batch), work.device)
     operations = cost(config_of(work, stage, batch, "fp32"))[1] * batch
-    found = rows(stage, f"{work.name}, batch {batch}", "images", batch, {name: seconds[name] for name in paths}, "plain")
+    found = rows(
+        stage,
+        f"{work.name}, batch {batch}",
+        "images",
+        batch,
+        {name: seconds[name] for name in paths},
+        "plain",
+    )
     for row in found:
         precision: Precision = "bf16" if row.path.endswith("bf16") else "fp32"
         limit = seconds[f"limit, {precision}"]
@@ -147,7 +174,9 @@ def measure_feeding(work: Work) -> list[Row]:
     steps = 3 if work.device == "cpu" else 30
     training = our_training(config, work)
     machine, size, order = training.machine, config.encoder.image, training.order()
-    read = load_batches(work.images(), size, order, labelled=False, workers=machine.readers, pinned=machine.pinned)
+    read = load_batches(
+        work.images(), size, order, labelled=False, workers=machine.readers, pinned=machine.pinned
+    )
     parts = iter(read)
     waited, spent = [], []
     for step in range(steps + 1):
@@ -162,12 +191,26 @@ def measure_feeding(work: Work) -> list[Row]:
             spent.append(time.perf_counter() - started)
     share = sum(waited) / sum(spent)
     case = f"{work.name}, batch {batch}, {machine.readers} readers"
-    return [Row("feeding", case, f"ours, {precision}", "images", batch, spent, {"share of time waiting for data": share})]
+    return [
+        Row(
+            "feeding",
+            case,
+            f"ours, {precision}",
+            "images",
+            batch,
+            spent,
+            {"share of time waiting for data": share},
+        )
+    ]
 
 
 KINDS = {  # of PyTorch's operators, by name; in place and backward ones are the same kind
     "matrix products": ("mm", "addmm"),
-    "attention: products": ("bmm", "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention"),
+    "attention: products": (
+        "bmm",
+        "_scaled_dot_product_flash_attention_for_cpu",
+        "_scaled_dot_product_flash_attention",
+    ),
     "attention: softmax": ("_softmax", "_softmax_backward_data"),
     "dropout's random numbers": ("random", "ge", "bernoulli"),
     "copies and changes of type": ("copy", "cat", "clone", "index", "fill"),
@@ -191,12 +234,17 @@ def measure_profile(work: Work) -> list[Row]:
     step = our_step(work, "pretrain", batch, precision)
     step()
     on_gpu = work.device != "cpu"
-    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as found:
+    with profile(
+        activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    ) as found:
         step()
     clock = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     spent = {event.key: getattr(event, clock) / 1e6 for event in found.key_averages()}
     whole = sum(spent.values())
-    kinds = {kind: sum(spent[key] for key in spent if _plain_name(key) in names) for kind, names in KINDS.items()}
+    kinds = {
+        kind: sum(spent[key] for key in spent if _plain_name(key) in names)
+        for kind, names in KINDS.items()
+    }
     kinds["all else"] = whole - sum(kinds.values())
     case = f"pre-training, {work.name}, batch {batch}, {precision}"
     return [
@@ -215,13 +263,21 @@ def measure_agreement(work: Work) -> list[Row]:
             continue
         if can_compile(work.device) or not compiled:
             started = time.perf_counter()
-            ratios = {"largest relative difference of a loss from fp32's": agreement(small, 16, 50, precision, compiled)}
+            ratios = {
+                "largest relative difference of a loss from fp32's": agreement(
+                    small, 16, 50, precision, compiled
+                )
+            }
             name = f"{'compiled' if compiled else 'as it is'}, {precision}"
-            found.append(Row("agreement", case, name, "runs", 1, [time.perf_counter() - started], ratios))
+            found.append(
+                Row("agreement", case, name, "runs", 1, [time.perf_counter() - started], ratios)
+            )
     return found
 
 
-def agreement(work: Work, batch: int, steps: int, precision: Precision, compiled: bool = False) -> float:
+def agreement(
+    work: Work, batch: int, steps: int, precision: Precision, compiled: bool = False
+) -> float:
     """The largest relative difference of the loss from fp32's, over so many steps from the same seed."""
     losses: list[list[float]] = []
     kinds: tuple[Precision, ...] = ("fp32", precision)

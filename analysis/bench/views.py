@@ -26,10 +26,14 @@ EACH = 4  # views of a word, made either way
 def show_views(work: Work, path: Path) -> list[Row]:
     """Draw the grid of the first eight images; nothing is measured."""
     images = work.images()
-    pictures = [picture for number in range(8) if (picture := decode(images.raw(number) or b"")) is not None]
+    pictures = [
+        picture for number in range(8) if (picture := decode(images.raw(number) or b"")) is not None
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     view_grid(pictures, 0, path)
-    print(f"{path}: guidance views made in a batch beside those made image by image", file=sys.stderr)
+    print(
+        f"{path}: guidance views made in a batch beside those made image by image", file=sys.stderr
+    )
     return []
 
 
@@ -38,9 +42,18 @@ def view_grid(images: list[Image.Image], seed: int, path: Path) -> None:
     """A row for each word: the word as the model gets it, views made in a batch, views made image by image."""
     clean = torch.stack([resize(image, SIZE) for image in images]) / 255
     numbers, random = generator(seed, "views"), np.random.default_rng(seed)
-    batched = [guidance_view(clean, draw_view(STRENGTHS["medium"], len(images), SIZE, generator=numbers)) for _ in range(EACH)]
-    one_by_one = [torch.stack([per_image_view(image, SIZE, random) for image in images]) for _ in range(EACH)]
-    groups = {"clean": [clean], "batched, at model size": batched, "image by image, at source size": one_by_one}
+    batched = [
+        guidance_view(clean, draw_view(STRENGTHS["medium"], len(images), SIZE, generator=numbers))
+        for _ in range(EACH)
+    ]
+    one_by_one = [
+        torch.stack([per_image_view(image, SIZE, random) for image in images]) for _ in range(EACH)
+    ]
+    groups = {
+        "clean": [clean],
+        "batched, at model size": batched,
+        "image by image, at source size": one_by_one,
+    }
     shares = [len(columns) for columns in groups.values()]
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.015, wspace=0.03, hspace=0.03)
     figure = Figure(figsize=(PAGE, PAGE / sum(shares) / 3.7 * len(images) + 0.2), layout=layout)

@@ -93,7 +93,9 @@ class Work:
         numbers = [number % len(images) for number in range(size)]
         (batch,) = load_batches(images, self.encoder.image, [numbers], labelled=True, workers=0)
         if batch.unreadable:
-            raise UserError(f"{self.data}: image {batch.unreadable[0] + 1} cannot be decoded; name other data with --data")
+            raise UserError(
+                f"{self.data}: image {batch.unreadable[0] + 1} cannot be decoded; name other data with --data"
+            )
         return replace(batch, labels=[(label or "word")[:20] for label in batch.labels])
 
 

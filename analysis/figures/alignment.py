@@ -34,7 +34,10 @@ def features(encoder: VisionTransformer, first: Words, second: Words) -> dict[st
     if first.labels != second.labels:
         raise ValueError("the two looks are not of the same words")
     both = [encoder(words.inputs) for words in (first, second)]
-    made: dict[str, list[Tensor]] = {KINDS[0]: [one[:, 0] for one in both], KINDS[1]: [one[:, 1:].mean(1) for one in both]}
+    made: dict[str, list[Tensor]] = {
+        KINDS[0]: [one[:, 0] for one in both],
+        KINDS[1]: [one[:, 1:].mean(1) for one in both],
+    }
     return {kind: Looks(*(one.double().numpy() for one in pair)) for kind, pair in made.items()}
 
 
@@ -48,7 +51,9 @@ def looks(models: Sequence[Pretrained], first: Words, second: Words) -> dict[str
 
 def singular_values(values: np.ndarray) -> np.ndarray:
     """Of features (B, D) less their mean, largest first, as shares of the whole features' norm: 0 where all words are alike."""
-    return np.linalg.svd(values - values.mean(0), compute_uv=False) / max(np.linalg.norm(values), 1e-12)
+    return np.linalg.svd(values - values.mean(0), compute_uv=False) / max(
+        np.linalg.norm(values), 1e-12
+    )
 
 
 def effective_rank(values: np.ndarray) -> float:
@@ -84,7 +89,9 @@ def recall(pair: Looks, among: int) -> Estimate:
     first, second = pair.first - pair.first.mean(0), pair.second - pair.second.mean(0)
     similarity = unit(first) @ unit(second).T
     own = np.diag(similarity)[:, None]
-    ranks = (similarity > own).sum(1) + ((similarity == own).sum(1) - 1) / 2  # ties count half: equal features find nothing
+    ranks = (similarity > own).sum(1) + (
+        (similarity == own).sum(1) - 1
+    ) / 2  # ties count half: equal features find nothing
     return wilson(int((ranks < among).sum()), len(ranks))
 
 
@@ -116,9 +123,14 @@ def measure(found: Mapping[str, Mapping[str, Looks]]) -> pd.DataFrame:
 
 def shown(measured: pd.DataFrame) -> pd.DataFrame:
     """`measure` for people: rounded, with intervals of recalls (over words)."""
-    recalls = {f"{name} (%)": measured[name].map(lambda one: one.told(times=100)) for name in ("recall@1", "recall@5")}
+    recalls = {
+        f"{name} (%)": measured[name].map(lambda one: one.told(times=100))
+        for name in ("recall@1", "recall@5")
+    }
     numbers = measured.drop(columns=["recall@1", "recall@5"])
-    return numbers.map(lambda value: f"{value:.3g}" if isinstance(value, float) else value).assign(**recalls)
+    return numbers.map(lambda value: f"{value:.3g}" if isinstance(value, float) else value).assign(
+        **recalls
+    )
 
 
 @styled()
@@ -129,10 +141,24 @@ def recall_figure(measured: pd.DataFrame, words: int) -> Axes:
     for number, (kind, lines) in enumerate(measured.groupby("features", sort=False)):
         places = np.array([names.index(name) for name in lines["row"]]) + 0.16 * (number - 0.5)
         found = list(lines["recall@1"])
-        values = 100 * np.array([[one.value, one.value - one.low, one.high - one.value] for one in found]).T
-        axes.errorbar(values[0], places, xerr=values[1:], fmt="osD"[number % 3], color=COLOURS[number], label=str(kind))
+        values = (
+            100
+            * np.array([[one.value, one.value - one.low, one.high - one.value] for one in found]).T
+        )
+        axes.errorbar(
+            values[0],
+            places,
+            xerr=values[1:],
+            fmt="osD"[number % 3],
+            color=COLOURS[number],
+            label=str(kind),
+        )
     axes.axvline(100 / words, color=GREY, linestyle="--", linewidth=0.8, label="chance")
-    axes.set(yticks=range(len(names)), yticklabels=[plain(name, 20) for name in names], xlabel="recall@1 (%)")
+    axes.set(
+        yticks=range(len(names)),
+        yticklabels=[plain(name, 20) for name in names],
+        xlabel="recall@1 (%)",
+    )
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     legend_below(axes, 3)
@@ -144,7 +170,9 @@ def spectrum_figure(found: Mapping[str, Mapping[str, Looks]]) -> Axes:
     """Singular values of [cls] over words, row by row: a low curve is a collapse to one point, a steep one to a few."""
     axes: Axes = grid(1, 1, COLUMN, 2.3)[0, 0]
     rows = {name: kinds[KINDS[0]] for name, kinds in found.items() if KINDS[0] in kinds}
-    for number, (colour, (name, pair)) in enumerate(zip(palette(len(rows)), rows.items(), strict=True)):
+    for number, (colour, (name, pair)) in enumerate(
+        zip(palette(len(rows)), rows.items(), strict=True)
+    ):
         values = singular_values(pair.first)
         style = "-" if number < len(COLOURS) else "--"
         axes.plot(np.arange(1, len(values) + 1), values, style, color=colour, label=plain(name))

@@ -36,7 +36,9 @@ MEASURES = {
 
 
 @torch.inference_mode()
-def each_block(encoder: VisionTransformer, inputs: Tensor, measure: Callable[[Tensor], Kept]) -> list[Kept]:
+def each_block(
+    encoder: VisionTransformer, inputs: Tensor, measure: Callable[[Tensor], Kept]
+) -> list[Kept]:
     """What is measured of every block's attention weights (B, H, 1 + N, 1 + N), in one pass over images (B, 3, h, w).
 
     Images are in [-1, 1], all patches visible; rows of weights are queries and sum to 1. Weights are let go once measured."""
@@ -46,7 +48,9 @@ def each_block(encoder: VisionTransformer, inputs: Tensor, measure: Callable[[Te
             layer: Any = block.attn
             stack.callback(setattr, layer, "fused_attn", layer.fused_attn)
             layer.fused_attn = False  # the fused operator does not make the weights
-            hook = layer.attn_drop.register_forward_hook(lambda module, arguments, weights: kept.append(measure(weights)))
+            hook = layer.attn_drop.register_forward_hook(
+                lambda module, arguments, weights: kept.append(measure(weights))
+            )
             stack.callback(hook.remove)
         encoder(inputs)
     return kept
@@ -75,7 +79,11 @@ def overlap(spans: np.ndarray, config: Encoder) -> np.ndarray:
 def centres(config: Encoder) -> np.ndarray:
     """Middle of each patch: (N, 2) pixels, x and y."""
     rows, columns = config.grid
-    y, x = np.meshgrid((np.arange(rows) + 0.5) * config.patch[0], (np.arange(columns) + 0.5) * config.patch[1], indexing="ij")
+    y, x = np.meshgrid(
+        (np.arange(rows) + 0.5) * config.patch[0],
+        (np.arange(columns) + 0.5) * config.patch[1],
+        indexing="ij",
+    )
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
@@ -114,7 +122,9 @@ def localities(maps: Iterable[np.ndarray], words: Words, config: Encoder) -> pd.
     Raises ValueError if characters' places are not known."""
     if words.spans is None:
         raise ValueError("where characters lie is known of drawn words only")
-    return pd.DataFrame([locality(one, spans, config) for one, spans in zip(maps, words.spans, strict=False)])
+    return pd.DataFrame(
+        [locality(one, spans, config) for one, spans in zip(maps, words.spans, strict=False)]
+    )
 
 
 def mean_maps(encoder: VisionTransformer, words: Words) -> np.ndarray:
@@ -140,7 +150,10 @@ def head_distances(encoder: VisionTransformer, words: Words) -> pd.DataFrame:
 def compare(models: Sequence[Pretrained], words: Words) -> pd.DataFrame:
     """Mean of each measure of the last block with its 95 % interval over words, as text: of every model, and for each size of
     patches of an encoder that was never trained, of attention that chooses nothing, and of attention to the own patch alone."""
-    measured = {model.name: localities(mean_maps(model.encoder, words), words, model.config.encoder) for model in models}
+    measured = {
+        model.name: localities(mean_maps(model.encoder, words), words, model.config.encoder)
+        for model in models
+    }
     configs = list(dict.fromkeys(model.config.encoder for model in models))
     for config in configs:
         where = f", patch {config.patch[0]} x {config.patch[1]}" if len(configs) > 1 else ""
@@ -166,13 +179,18 @@ def query_patches(spans: np.ndarray, config: Encoder, count: int) -> list[int]:
     return [row * config.grid[1] + int(column) for column in dict.fromkeys(columns.tolist())]
 
 
-def draw_map(axes: Axes, image: Tensor, weights: np.ndarray, config: Encoder, query: int | None = None) -> None:
+def draw_map(
+    axes: Axes, image: Tensor, weights: np.ndarray, config: Encoder, query: int | None = None
+) -> None:
     """Attention to patches (N,) as the tint of a grey image (3, h, w) uint8: the bluer, the more, from 0 to the map's own
     maximum; the query in a red box."""
     height, width = config.image
     share = weights.reshape(config.grid) / (weights.max() or 1.0)
     tint = colormaps["Blues"](0.8 * np.kron(share, np.ones(config.patch)))[..., :3]
-    axes.imshow(tint * (0.15 + 0.85 * image.float().mean(0).numpy()[..., None] / 255), extent=(0, width, height, 0))
+    axes.imshow(
+        tint * (0.15 + 0.85 * image.float().mean(0).numpy()[..., None] / 255),
+        extent=(0, width, height, 0),
+    )
     if query is not None:
         y, x = divmod(query, config.grid[1])
         box = (x * config.patch[1] + 0.5, y * config.patch[0] + 0.5)
@@ -182,7 +200,9 @@ def draw_map(axes: Axes, image: Tensor, weights: np.ndarray, config: Encoder, qu
 
 
 @styled()
-def by_method(models: Sequence[Pretrained], words: Words, number: int, count: int = 3) -> np.ndarray:
+def by_method(
+    models: Sequence[Pretrained], words: Words, number: int, count: int = 3
+) -> np.ndarray:
     """Figure 3: one word's attention, mean over heads, from a few query patches (across) under each method (down)."""
     assert words.spans is not None
     spans = words.spans[number]
@@ -213,7 +233,9 @@ def by_head(models: Sequence[Pretrained], words: Words, number: int) -> np.ndarr
         for place, one in zip(row, [weights.mean(0), *weights], strict=False):
             draw_map(place, words.images[number], one, config, query)
         row[0].set_ylabel(plain(model.name, NAME), rotation=0, ha="right", va="center", fontsize=7)
-    for place, title in zip(axes[0], ["mean", "head 1", *map(str, range(2, heads + 1))], strict=True):
+    for place, title in zip(
+        axes[0], ["mean", "head 1", *map(str, range(2, heads + 1))], strict=True
+    ):
         place.set_title(title, fontsize=7)
     return axes
 
@@ -222,9 +244,20 @@ def by_head(models: Sequence[Pretrained], words: Words, number: int) -> np.ndarr
 def distance_figure(models: Sequence[Pretrained], words: Words) -> Axes:
     """Attention distance of every head (points) by block, under each method; dashed: attention that chooses nothing."""
     axes: Axes = grid(1, 1, COLUMN, 2.3)[0, 0]
-    frame = pd.concat([head_distances(model.encoder, words).assign(row=plain(model.name)) for model in models])
+    frame = pd.concat(
+        [head_distances(model.encoder, words).assign(row=plain(model.name)) for model in models]
+    )
     colours = palette(len(models))
-    seaborn.stripplot(frame, x="block", y="distance", hue="row", palette=colours, dodge=True, jitter=False, ax=axes)
+    seaborn.stripplot(
+        frame,
+        x="block",
+        y="distance",
+        hue="row",
+        palette=colours,
+        dodge=True,
+        jitter=False,
+        ax=axes,
+    )
     evens = {_apart(model.config.encoder).mean() for model in models}
     for even in evens:
         axes.axhline(even, color=GREY, linestyle="--", linewidth=0.8, label="even attention")

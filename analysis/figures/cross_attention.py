@@ -27,7 +27,9 @@ def cross_attention(recognizer: Recognizer, inputs: Tensor) -> tuple[Tensor, Ten
 
     def catch(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         queries, keys = parts_of([module._split(module.query(arguments[0])), arguments[1]])  # type: ignore[operator]
-        caught.append((queries @ keys.transpose(-2, -1) / keys.shape[-1] ** 0.5).softmax(-1)[:, :, 0])
+        caught.append(
+            (queries @ keys.transpose(-2, -1) / keys.shape[-1] ** 0.5).softmax(-1)[:, :, 0]
+        )
 
     layer = recognizer.layers[-1].cross_attention
     assert isinstance(layer, Attention)
@@ -43,8 +45,12 @@ def cross_attention(recognizer: Recognizer, inputs: Tensor) -> tuple[Tensor, Ten
 def by_character(readers: Mapping[str, Recognizer], words: Words, number: int) -> np.ndarray:
     """What each recogniser (across) looks at while it writes each character (down), the first ten of a reading; its last layer,
     mean over heads."""
-    read = {name: cross_attention(reader, words[[number]].inputs) for name, reader in readers.items()}
-    texts = {name: readers[name].charset.decode(tokens[0].tolist()) for name, (tokens, _) in read.items()}
+    read = {
+        name: cross_attention(reader, words[[number]].inputs) for name, reader in readers.items()
+    }
+    texts = {
+        name: readers[name].charset.decode(tokens[0].tolist()) for name, (tokens, _) in read.items()
+    }
     rows = min(MOST, max(1, *(len(text) for text in texts.values())))
     axes = grid(rows, len(readers), min(PAGE, COLUMN / 2 * max(2, len(readers))), 0.5 + 0.36 * rows)
     for column, (name, (_, weights)) in enumerate(read.items()):
@@ -53,8 +59,15 @@ def by_character(readers: Mapping[str, Recognizer], words: Words, number: int) -
             bare(axes[step, column])
             if step < len(texts[name]):
                 config = readers[name].encoder.config
-                draw_map(axes[step, column], words.images[number], weights[0, step].mean(0)[1:].numpy(), config)
-                axes[step, column].set_ylabel(plain(texts[name][step]), rotation=0, ha="right", va="center")
+                draw_map(
+                    axes[step, column],
+                    words.images[number],
+                    weights[0, step].mean(0)[1:].numpy(),
+                    config,
+                )
+                axes[step, column].set_ylabel(
+                    plain(texts[name][step]), rotation=0, ha="right", va="center"
+                )
     return axes
 
 
@@ -71,7 +84,9 @@ def reading_localities(recognizer: Recognizer, words: Words) -> pd.DataFrame:
             continue
         to_patches = as_shares(weights[word, : len(spans), :, 1:].mean(1).numpy())
         inside = (to_patches * overlap(spans, config)).sum(1).mean()
-        lines.append({"character": 100 * inside, "off": np.abs(to_patches @ x - spans.mean(1)).mean()})
+        lines.append(
+            {"character": 100 * inside, "off": np.abs(to_patches @ x - spans.mean(1)).mean()}
+        )
     return pd.DataFrame(lines, columns=["character", "off"])
 
 
@@ -82,5 +97,12 @@ def compare_readers(readers: Mapping[str, Recognizer], words: Words) -> pd.DataF
         frame = reading_localities(reader, words)
         told = {column: mean_value(frame[column]).told() if len(frame) else "–" for column in frame}
         inside, off = told["character"], told["off"]
-        lines.append({"row": name, "words": len(frame), "on the character written (%)": inside, "off its middle (pixels)": off})
+        lines.append(
+            {
+                "row": name,
+                "words": len(frame),
+                "on the character written (%)": inside,
+                "off its middle (pixels)": off,
+            }
+        )
     return pd.DataFrame(lines)

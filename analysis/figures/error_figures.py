@@ -11,7 +11,18 @@ from PIL.Image import Image
 
 from analysis.figures.predictions import COLUMNS, Pictured, evenly, picture_grid
 from analysis.figures.recognition_errors import GROUPS, KINDS, Errors, commonest, only_by
-from analysis.style import COLOURS, COLUMN, RIGHT, WRONG, grid, legend_below, monospace, palette, plain, styled
+from analysis.style import (
+    COLOURS,
+    COLUMN,
+    RIGHT,
+    WRONG,
+    grid,
+    legend_below,
+    monospace,
+    palette,
+    plain,
+    styled,
+)
 from core.runtime.errors import UserError
 
 
@@ -31,11 +42,24 @@ def accuracy_figure(shares: pd.DataFrame) -> Axes:
     axes: Axes = grid(1, 1, COLUMN, high + 0.14 * len(rows))[0, 0]
     for number, (colour, row) in enumerate(zip(palette(len(rows)), rows, strict=True)):
         own = shares[shares["row"] == row]
-        places = np.array([groups.index(group) for group in own[by]]) + 0.7 * ((number + 0.5) / len(rows) - 0.5)
+        places = np.array([groups.index(group) for group in own[by]]) + 0.7 * (
+            (number + 0.5) / len(rows) - 0.5
+        )
         values = own["accuracy"].to_numpy()
         ends = np.abs(own[["low", "high"]].to_numpy().T - values)
-        where: Any = {"x": values, "y": places, "xerr": ends} if down else {"x": places, "y": values, "yerr": ends}
-        axes.errorbar(**where, fmt="osD^v<>"[number % 7], color=colour, label=plain(str(row)), elinewidth=1, markersize=3.5)
+        where: Any = (
+            {"x": values, "y": places, "xerr": ends}
+            if down
+            else {"x": places, "y": values, "yerr": ends}
+        )
+        axes.errorbar(
+            **where,
+            fmt="osD^v<>"[number % 7],
+            color=colour,
+            label=plain(str(row)),
+            elinewidth=1,
+            markersize=3.5,
+        )
     images = shares.groupby(by, observed=True)["images"].max()
     if down:
         axes.set(xlabel="accuracy (%)", ylabel=GROUPS[by], yticks=range(len(groups)))
@@ -44,7 +68,13 @@ def accuracy_figure(shares: pd.DataFrame) -> Axes:
         axes.set_xlim(0, 100)
         axes.grid(axis="x", color="0.9", linewidth=0.6)
     else:
-        axes.set(xlabel=GROUPS[by], ylabel="accuracy (%)", xticks=range(len(groups)), xticklabels=groups, ylim=(0, 100))
+        axes.set(
+            xlabel=GROUPS[by],
+            ylabel="accuracy (%)",
+            xticks=range(len(groups)),
+            xticklabels=groups,
+            ylim=(0, 100),
+        )
         axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     legend_below(axes, 1)
@@ -58,9 +88,18 @@ def confusion_figure(found: pd.DataFrame, most: int = 12) -> Axes:
     if wide.empty:
         raise UserError("no reading is wrong, so no characters are confused")
     rows = list(wide.columns[1:])
-    axes: Axes = grid(1, 1, COLUMN, 0.6 + len(wide) * (0.08 + 0.07 * len(rows)) + 0.14 * len(rows))[0, 0]
-    long = wide[rows].rename_axis(index="confusion").reset_index().melt("confusion", var_name="row", value_name="times")
-    seaborn.barplot(long, x="times", y="confusion", hue="row", palette=palette(len(rows)), ax=axes, legend=False)
+    axes: Axes = grid(1, 1, COLUMN, 0.6 + len(wide) * (0.08 + 0.07 * len(rows)) + 0.14 * len(rows))[
+        0, 0
+    ]
+    long = (
+        wide[rows]
+        .rename_axis(index="confusion")
+        .reset_index()
+        .melt("confusion", var_name="row", value_name="times")
+    )
+    seaborn.barplot(
+        long, x="times", y="confusion", hue="row", palette=palette(len(rows)), ax=axes, legend=False
+    )
     for bars, row in zip(axes.containers, rows, strict=True):
         bars.set_label(plain(row))
     axes.set(xlabel="times in wrong readings", ylabel="label → reading")
@@ -78,17 +117,33 @@ def kinds_figure(found: pd.DataFrame) -> Axes:
     for name, colour in zip(KINDS, COLOURS, strict=False):
         share = found[name].fillna(0).to_numpy()
         if share.any():
-            axes.barh(range(len(found)), share, 0.62, left=left, color=colour, edgecolor="white", linewidth=0.5, label=name)
+            axes.barh(
+                range(len(found)),
+                share,
+                0.62,
+                left=left,
+                color=colour,
+                edgecolor="white",
+                linewidth=0.5,
+                label=name,
+            )
         left += share
     names = [plain(str(name), 16) for name in found.index]
-    axes.set(xlabel="share of wrong readings (%)", xlim=(0, 100), yticks=range(len(found)), yticklabels=names)
+    axes.set(
+        xlabel="share of wrong readings (%)",
+        xlim=(0, 100),
+        yticks=range(len(found)),
+        yticklabels=names,
+    )
     axes.invert_yaxis()
     if left.any():
         legend_below(axes, 2)
     return axes
 
 
-def only_figure(errors: Errors, reader: str, other: str, images: Mapping[str, Pictures]) -> list[Axes]:
+def only_figure(
+    errors: Errors, reader: str, other: str, images: Mapping[str, Pictures]
+) -> list[Axes]:
     """Images that `reader` (above, blue) reads and `other` (below, vermilion) does not: a row of each subset, evenly chosen.
 
     Raises UserError where there are none, or no picture is to be had."""
@@ -109,4 +164,6 @@ def only_figure(errors: Errors, reader: str, other: str, images: Mapping[str, Pi
 
 def _pictured(one: Mapping[Any, Any], images: Pictures | None) -> Pictured:
     picture = None if images is None else images[int(one["index"])]
-    return Pictured(picture, (one["by_reader"] or "(nothing)", RIGHT), (one["by_other"] or "(nothing)", WRONG))
+    return Pictured(
+        picture, (one["by_reader"] or "(nothing)", RIGHT), (one["by_other"] or "(nothing)", WRONG)
+    )

@@ -40,7 +40,9 @@ class Pretrained:
         """SeqCLR; MIM, which has one branch and pixels to reconstruct; else LMIM, with whatever its row changes."""
         if isinstance(self.config, ContrastivePretrain):
             return "SeqCLR"
-        return "MIM" if self.config.guidance is None and self.config.target.kind == "pixel" else "LMIM"
+        return (
+            "MIM" if self.config.guidance is None and self.config.target.kind == "pixel" else "LMIM"
+        )
 
     def named(self, more: str) -> "Pretrained":
         """The same with a name that says more."""
@@ -97,11 +99,19 @@ def _stored(name: str, run: str, seed: int, store: Store) -> Pretrained:
         config, teacher = kind.model_validate(record["config"]), record["inputs"].get("teacher")
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         path = store.run(run).folder / "record.json"
-        raise UserError(f"{path}: not a record of this suite; delete the folder and run again") from error
-    files = {"weights": store.weights(run)} | ({"teacher": store.weights(teacher)} if teacher else {})
+        raise UserError(
+            f"{path}: not a record of this suite; delete the folder and run again"
+        ) from error
+    files = {"weights": store.weights(run)} | (
+        {"teacher": store.weights(teacher)} if teacher else {}
+    )
     for role, path in files.items():
         if not path.is_file():
-            what = "has no weights here" if role == "weights" else f"its teacher's weights are not here ({path.parent.name})"
+            what = (
+                "has no weights here"
+                if role == "weights"
+                else f"its teacher's weights are not here ({path.parent.name})"
+            )
             raise UserError(f"{run}: {what}; run its experiment for them")
         check_encoder(path, config.encoder, own_table=role == "teacher")
     return Pretrained(name, run, seed, config, files["weights"], files.get("teacher"))
@@ -114,7 +124,9 @@ def stored_record(store: Store, run: str) -> dict:
     return store.run(run).record()
 
 
-def recognizers(rows: Sequence[Row], store: Store, seed: int) -> tuple[dict[str, tuple[str, Recognizer]], list[str]]:
+def recognizers(
+    rows: Sequence[Row], store: Store, seed: int
+) -> tuple[dict[str, tuple[str, Recognizer]], list[str]]:
     """Row -> (fine-tuning run, its recogniser in evaluation mode) at one seed; and why others are not there."""
     found: dict[str, tuple[str, Recognizer]] = {}
     lacking: list[str] = []
@@ -124,7 +136,10 @@ def recognizers(rows: Sequence[Row], store: Store, seed: int) -> tuple[dict[str,
                 stored_record(store, run)
                 if not store.weights(run).is_file():
                     raise UserError(f"{run}: has no weights here; run its experiment for them")
-                found[row.name] = run, load_recognizer(store.weights(run), CPU).eval().requires_grad_(False)
+                found[row.name] = (
+                    run,
+                    load_recognizer(store.weights(run), CPU).eval().requires_grad_(False),
+                )
             except UserError as error:
                 lacking.append(f"{row.name}: {error}")
     return found, lacking

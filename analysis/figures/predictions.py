@@ -42,17 +42,24 @@ def evenly(items: Sequence[Item], most: int) -> list[Item]:
 def choose(readings: Sequence[Reading], protocol: Protocol, most: int) -> list[Reading]:
     """At most `most` readings, evenly spaced through the subset: as many right ones as wrong ones, right ones first."""
     right = [is_correct(reading, protocol) for reading in readings]
-    parts = ([one for one, known in zip(readings, right, strict=True) if known is wanted] for wanted in (True, False))
+    parts = (
+        [one for one, known in zip(readings, right, strict=True) if known is wanted]
+        for wanted in (True, False)
+    )
     return [one for part in parts for one in evenly(part, most // 2)]
 
 
 @styled()
-def picture_grid(words: Sequence[Pictured | None], title: str, sides: Sequence[str] = ()) -> list[Axes]:
+def picture_grid(
+    words: Sequence[Pictured | None], title: str, sides: Sequence[str] = ()
+) -> list[Axes]:
     """Pictures, so many to a row as fit on a page, with what is said of each. None leaves a place empty.
 
     sides: what stands to the left of each row."""
     rows = max(math.ceil(len(words) / COLUMNS), 1)
-    lines = [[_lines(word) for word in words[COLUMNS * row :][:COLUMNS] if word] for row in range(rows)]
+    lines = [
+        [_lines(word) for word in words[COLUMNS * row :][:COLUMNS] if word] for row in range(rows)
+    ]
     height = sum(0.42 + 0.115 * max(row, default=1) for row in lines) + 0.35
     axes = list(grid(rows, COLUMNS, PAGE, height).flat)
     for number, place in enumerate(axes):
@@ -65,7 +72,15 @@ def picture_grid(words: Sequence[Pictured | None], title: str, sides: Sequence[s
         if word.picture is not None:
             place.imshow(word.picture.resize((128, 32)))
         else:
-            place.text(0.5, 0.5, "no picture", ha="center", va="center", color=GREY, transform=place.transAxes)
+            place.text(
+                0.5,
+                0.5,
+                "no picture",
+                ha="center",
+                va="center",
+                color=GREY,
+                transform=place.transAxes,
+            )
         place.set_title(_wrapped(word.above[0]), color=word.above[1], pad=2, parse_math=False)
         place.set_xlabel(_wrapped(word.below[0]), color=word.below[1], labelpad=2, parse_math=False)
     figure_of(axes).suptitle(plain(title), fontsize=8)
@@ -80,7 +95,9 @@ def _lines(word: Pictured) -> int:
     return sum(len(_wrapped(text).split("\n")) for text, _ in (word.above, word.below) if text)
 
 
-def word_grid(images: WordImages, readings: Sequence[Reading], protocol: Protocol, title: str) -> Sequence[Axes]:
+def word_grid(
+    images: WordImages, readings: Sequence[Reading], protocol: Protocol, title: str
+) -> Sequence[Axes]:
     """Images with what was read above what the label says; blue where it is right, vermilion where it is wrong."""
     words = []
     for reading in readings:
@@ -88,7 +105,9 @@ def word_grid(images: WordImages, readings: Sequence[Reading], protocol: Protoco
         right = is_correct(reading, protocol)
         told = reading.prediction or "(nothing)"
         text = told if right and told == reading.label else f"{told}\n[{reading.label}]"
-        words.append(Pictured(None if raw is None else decode(raw), (text, RIGHT if right else WRONG)))
+        words.append(
+            Pictured(None if raw is None else decode(raw), (text, RIGHT if right else WRONG))
+        )
     return picture_grid(words, title)
 
 
@@ -99,17 +118,19 @@ def run_grids(store: Store, run_id: str, most: int) -> dict[str, Figure]:
     if record["stage"] != "evaluate":
         raise UserError(f"{run_id}: a {record['stage']} run reads nothing; name an evaluate run")
     if record["metrics"].get("labels", "strict") != "strict":
-        raise UserError(f"{run_id}: under policy released a row may stand for another image; name a run under strict")
+        raise UserError(
+            f"{run_id}: under policy released a row may stand for another image; name a run under strict"
+        )
     protocol = PROTOCOLS[record["metrics"]["protocol"]]
     subsets: Subsets = read_predictions(run.folder / "predictions.csv")
     grids = {}
     for name, readings in subsets.items():
         images = WordImages([root["path"] for root in record["data"][name]])
         correct = sum(is_correct(reading, protocol) for reading in readings)
-        title = (
-            f"{name}: {correct:,} of {len(readings):,} right ({protocol.name}); read, and [label] where it differs; {run_id}"
+        title = f"{name}: {correct:,} of {len(readings):,} right ({protocol.name}); read, and [label] where it differs; {run_id}"
+        grids[name] = figure_of(
+            word_grid(images, choose(readings, protocol, most), protocol, title)
         )
-        grids[name] = figure_of(word_grid(images, choose(readings, protocol, most), protocol, title))
     return grids
 
 

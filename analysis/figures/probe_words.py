@@ -19,7 +19,9 @@ from core.synthetic.fonts import faces, font
 from core.training.predict import find_images
 from core.views.guidance import draw_view, guidance_view, strength_of
 
-VOCABULARY = Rendered(train=1, validation=1, vocabulary=3000, letters=(3, 6))  # where words are taken from
+VOCABULARY = Rendered(
+    train=1, validation=1, vocabulary=3000, letters=(3, 6)
+)  # where words are taken from
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,20 @@ class Words:
 
     def __getitem__(self, numbers: Sequence[int]) -> "Words":
         spans = None if self.spans is None else tuple(self.spans[number] for number in numbers)
-        return Words(self.images[list(numbers)], tuple(self.labels[number] for number in numbers), spans, self.source)
+        return Words(
+            self.images[list(numbers)],
+            tuple(self.labels[number] for number in numbers),
+            spans,
+            self.source,
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def some_words(count: int, training: Rendered | None = None, without: Sequence[str] = ()) -> tuple[str, ...]:
+def some_words(
+    count: int, training: Rendered | None = None, without: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Frequent English words of 3 to 6 letters, evenly chosen and the same ones at every call; none of `without`, and none that
     the rendered `training` data draw, where these are known.
 
@@ -53,9 +62,15 @@ def some_words(count: int, training: Rendered | None = None, without: Sequence[s
     seen, _, unseen = synthetic.vocabulary(training or VOCABULARY)
     frequent = [word for part in synthetic.vocabulary(VOCABULARY)[::2] for word in part]
     drawn = {*seen, *without}
-    fitting = [word for word in dict.fromkeys([*unseen, *frequent]) if word not in drawn and low <= len(word) <= high]
+    fitting = [
+        word
+        for word in dict.fromkeys([*unseen, *frequent])
+        if word not in drawn and low <= len(word) <= high
+    ]
     if count > len(fitting):
-        raise UserError(f"{count} words were asked for that training does not draw; there are {len(fitting)}")
+        raise UserError(
+            f"{count} words were asked for that training does not draw; there are {len(fitting)}"
+        )
     return tuple(fitting[:: len(fitting) // count][:count])
 
 
@@ -83,9 +98,19 @@ def draw_words(texts: Sequence[str], size: tuple[int, int], *, look: int = 0) ->
 def guided(words: Words, strength: str | float, seed: int = 0) -> Words:
     """The same words as guidance views of a strength (core/views/guidance.py), drawn from `seed`."""
     height, width = words.images.shape[2:]
-    view = draw_view(strength_of(strength), len(words), (height, width), generator=generator(seed, "analysis", "look"))
+    view = draw_view(
+        strength_of(strength),
+        len(words),
+        (height, width),
+        generator=generator(seed, "analysis", "look"),
+    )
     views = guidance_view(to_unit(words.images, torch.device("cpu")), view)
-    return Words((views * 255).round().to(torch.uint8), words.labels, None, f"guidance views ({strength}) of {words.source}")
+    return Words(
+        (views * 255).round().to(torch.uint8),
+        words.labels,
+        None,
+        f"guidance views ({strength}) of {words.source}",
+    )
 
 
 def read_words(source: str | Sequence[str], size: tuple[int, int], most: int) -> Words:
@@ -94,12 +119,18 @@ def read_words(source: str | Sequence[str], size: tuple[int, int], most: int) ->
     Raises UserError where there is nothing to read; an image that cannot be decoded is left out."""
     if isinstance(source, str) and (Path(source) / "data.mdb").is_file():
         roots = WordImages([source])
-        numbers = np.unique(np.linspace(0, len(roots) - 1, min(len(roots), most), dtype=int)).tolist()
+        numbers = np.unique(
+            np.linspace(0, len(roots) - 1, min(len(roots), most), dtype=int)
+        ).tolist()
         found = [(roots.image(number, size), roots.label(number) or "") for number in numbers]
     else:
-        paths = find_images([Path(name) for name in ([source] if isinstance(source, str) else source)])[:most]
+        paths = find_images(
+            [Path(name) for name in ([source] if isinstance(source, str) else source)]
+        )[:most]
         pictures = [(decode(path.read_bytes()), path.stem) for path in paths]
-        found = [(None if picture is None else resize(picture, size), name) for picture, name in pictures]
+        found = [
+            (None if picture is None else resize(picture, size), name) for picture, name in pictures
+        ]
     whole = [(image, label) for image, label in found if image is not None]
     if not whole:
         raise UserError(f"{source}: none of these images can be decoded")

@@ -45,7 +45,9 @@ class Reconstruction:
 
 
 @torch.inference_mode()
-def reconstruct(model: Pretrained, words: Words, seed: int = 0, *, guided_by: str = "own") -> Reconstruction:
+def reconstruct(
+    model: Pretrained, words: Words, seed: int = 0, *, guided_by: str = "own"
+) -> Reconstruction:
     """Reconstruct words as in pre-training, with the model's own mask and strength of guidance, drawn from `seed`.
 
     guided_by: the guidance view is of the word itself (`own`), or of the word before it in the batch (`other`), which tells how
@@ -55,23 +57,37 @@ def reconstruct(model: Pretrained, words: Words, seed: int = 0, *, guided_by: st
     unit, count = to_unit(words.images, CPU), len(words)
     places = torch.arange(count)
     visible = draw_visible(
-        config.mask, config.encoder, words.images, places, count, generator=generator(seed, "analysis", "mask")
+        config.mask,
+        config.encoder,
+        words.images,
+        places,
+        count,
+        generator=generator(seed, "analysis", "mask"),
     )
     view = None
     if config.guidance is not None:
         drawn = draw_view(
-            strength_of(config.guidance.strength), count, config.encoder.image, generator=generator(seed, "analysis", "view")
+            strength_of(config.guidance.strength),
+            count,
+            config.encoder.image,
+            generator=generator(seed, "analysis", "view"),
         )
         view = guidance_view(unit.roll(1, 0) if guided_by == "other" else unit, drawn)
     output = lmim(words.inputs, None if view is None else view * 2 - 1, visible)
-    return Reconstruction(hidden_patches(visible, config.encoder.patches), view, output.target, output.prediction)
+    return Reconstruction(
+        hidden_patches(visible, config.encoder.patches), view, output.target, output.prediction
+    )
 
 
 def as_pictures(patches: Tensor, config: Encoder) -> np.ndarray:
     """Patches' values in (colour, row, column) order, (B, N, P), as pictures (B, h, w, 3)."""
     (rows, columns), (height, width) = config.grid, config.patch
     cells = patches.reshape(len(patches), rows, columns, 3, height, width)
-    return cells.permute(0, 1, 4, 2, 5, 3).reshape(len(patches), rows * height, columns * width, 3).numpy()
+    return (
+        cells.permute(0, 1, 4, 2, 5, 3)
+        .reshape(len(patches), rows * height, columns * width, 3)
+        .numpy()
+    )
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,9 @@ class Lens:
     components: Tensor  # (D, 3)
     low: Tensor  # (3,) of the fitted words' components
     high: Tensor  # (3,)
-    read_out: Tensor | None  # (D + 1, P), to pixels in [0, 1]; None where the target is the pixels themselves
+    read_out: (
+        Tensor | None
+    )  # (D + 1, P), to pixels in [0, 1]; None where the target is the pixels themselves
 
     def colours(self, values: Tensor) -> np.ndarray:
         """(B, N, D) -> (B, rows, columns, 3) in [0, 1]."""
@@ -131,11 +149,26 @@ def explained(lens: Lens, reconstruction: Reconstruction, words: Words) -> float
     return 1 - float(((pixels - shown) ** 2).sum() / ((pixels - pixels.mean(0)) ** 2).sum())
 
 
-COLUMNS = ("image", "hidden", "guidance view", "error", "target", "prediction", "target, read out", "prediction, read out")
+COLUMNS = (
+    "image",
+    "hidden",
+    "guidance view",
+    "error",
+    "target",
+    "prediction",
+    "target, read out",
+    "prediction, read out",
+)
 
 
 @styled()
-def panel(models: Sequence[Pretrained], lenses: Mapping[str, Lens], words: Words, number: int, seed: int = 0) -> np.ndarray:
+def panel(
+    models: Sequence[Pretrained],
+    lenses: Mapping[str, Lens],
+    words: Words,
+    number: int,
+    seed: int = 0,
+) -> np.ndarray:
     """One word under each model, in two bands of four columns: the image, what is hidden, the guidance view and each hidden
     patch's squared error (black: none; white: that of the mean target at its place); target and prediction as colours and as
     pixels. Returns axes (models, 8). lenses: by run."""
@@ -147,9 +180,24 @@ def panel(models: Sequence[Pretrained], lenses: Mapping[str, Lens], words: Words
         for place, shown in zip(row, [image, *_pictures(made, lens, words, number)], strict=True):
             bare(place)
             extent = (0, image.shape[1], image.shape[0], 0)
-            place.imshow(np.ones_like(image) if shown is None else shown, cmap="gray", vmin=0, vmax=1, extent=extent)
+            place.imshow(
+                np.ones_like(image) if shown is None else shown,
+                cmap="gray",
+                vmin=0,
+                vmax=1,
+                extent=extent,
+            )
             if shown is None:
-                place.text(0.5, 0.5, "none", ha="center", va="center", transform=place.transAxes, color=GREY, fontsize=7)
+                place.text(
+                    0.5,
+                    0.5,
+                    "none",
+                    ha="center",
+                    va="center",
+                    transform=place.transAxes,
+                    color=GREY,
+                    fontsize=7,
+                )
         for place in row[[0, 4]]:
             place.set_ylabel(plain(model.name, 22), rotation=0, ha="right", va="center", fontsize=6)
     for place, title in zip(axes[0], COLUMNS, strict=True):
@@ -157,10 +205,14 @@ def panel(models: Sequence[Pretrained], lenses: Mapping[str, Lens], words: Words
     return axes
 
 
-def _pictures(made: Reconstruction, lens: Lens, words: Words, number: int) -> list[np.ndarray | None]:
+def _pictures(
+    made: Reconstruction, lens: Lens, words: Words, number: int
+) -> list[np.ndarray | None]:
     """Of one word: all columns but the first. Visible patches show the truth in predictions, as nothing was predicted there."""
     config, one = lens.config, slice(number, number + 1)
-    cover = np.kron(made.hidden[number].reshape(config.grid).numpy(), np.ones(config.patch))[..., None]
+    cover = np.kron(made.hidden[number].reshape(config.grid).numpy(), np.ones(config.patch))[
+        ..., None
+    ]
     image = words.images[number].permute(1, 2, 0).numpy() / 255
     prediction = torch.where(made.hidden[..., None], made.prediction, made.target)[one]
     error = (made.prediction - made.target)[number].square().mean(-1) * made.hidden[number]
@@ -176,24 +228,37 @@ def _pictures(made: Reconstruction, lens: Lens, words: Words, number: int) -> li
     ]
 
 
-LOSSES = ("own view, or none (%)", "another word's view (%)", "lost by the wrong view", "read-out of the target: R²")
+LOSSES = (
+    "own view, or none (%)",
+    "another word's view (%)",
+    "lost by the wrong view",
+    "read-out of the target: R²",
+)
 
 
-def losses(models: Sequence[Pretrained], lenses: Mapping[str, Lens], words: Words, seed: int = 0) -> pd.DataFrame:
+def losses(
+    models: Sequence[Pretrained], lenses: Mapping[str, Lens], words: Words, seed: int = 0
+) -> pd.DataFrame:
     """How well each model reconstructs words it has not seen, over hidden patches, relative to predicting the mean target at
     each place of the lens's words (100 %): with the word's own guidance view, with another word's, and the paired difference.
     Intervals cover words. The column on the read-out is `explained`. lenses: by run."""
     lines: dict[str, dict[str, str]] = {}
     for model in models:
         lens, own = lenses[model.run], reconstruct(model, words, seed)
-        plain_errors = Reconstruction(own.hidden, None, own.target, lens.at.expand_as(own.target)).errors.mean()
+        plain_errors = Reconstruction(
+            own.hidden, None, own.target, lens.at.expand_as(own.target)
+        ).errors.mean()
         line = {LOSSES[0]: mean_value(100 * own.errors / plain_errors).told()}
         if own.view is not None:
             other = reconstruct(model, words, seed, guided_by="other")
             line[LOSSES[1]] = mean_value(100 * other.errors / plain_errors).told()
-            line[LOSSES[2]] = mean_value(100 * (other.errors - own.errors) / plain_errors).told(sign="+")
+            line[LOSSES[2]] = mean_value(100 * (other.errors - own.errors) / plain_errors).told(
+                sign="+"
+            )
         pixels = lens.read_out is None
-        lines[model.name] = line | {LOSSES[3]: "1, by definition" if pixels else f"{explained(lens, own, words):.2f}"}
+        lines[model.name] = line | {
+            LOSSES[3]: "1, by definition" if pixels else f"{explained(lens, own, words):.2f}"
+        }
     frame = pd.DataFrame.from_dict(lines, orient="index", columns=list(LOSSES))
     return frame.fillna("–").rename_axis("row").reset_index()
 
@@ -202,5 +267,7 @@ def that_reconstruct(models: Sequence[Pretrained]) -> list[Pretrained]:
     """The models that reconstruct something. Raises UserError if none does."""
     found = [model for model in models if isinstance(model.config, Pretrain)]
     if not found:
-        raise UserError("none of these rows reconstructs anything whose weights are here; choose others")
+        raise UserError(
+            "none of these rows reconstructs anything whose weights are here; choose others"
+        )
     return found

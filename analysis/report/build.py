@@ -26,7 +26,14 @@ from results.store import Store
 HERE = Path(__file__).resolve().parent
 NOTEBOOK_FOLDER = HERE.parent
 PUBLISHED = provenance.REPOSITORY / "results/published/mini"
-NOTEBOOKS = ("tables", "reconstructions", "attention", "alignment", "errors", "sweeps")  # in the report's order
+NOTEBOOKS = (
+    "tables",
+    "reconstructions",
+    "attention",
+    "alignment",
+    "errors",
+    "sweeps",
+)  # in the report's order
 RUN = re.compile(r"\b(?:pretrain|finetune|evaluate)-[0-9a-f]{12}\b")
 SECONDS = 600  # for one cell, before it is given up
 
@@ -43,16 +50,25 @@ class Section:
 
 
 def execute(
-    name: str, parameters: Mapping[str, Any], threads: int = 1, on_cell: Callable[[], None] = lambda: None
+    name: str,
+    parameters: Mapping[str, Any],
+    threads: int = 1,
+    on_cell: Callable[[], None] = lambda: None,
 ) -> tuple[nbformat.NotebookNode, str, bool]:
     """Run a notebook of this folder with parameters of its own; (notebook with its outputs, problem, whether it is broken).
 
     It ends at its first error. A UserError is the notebook's answer, a sentence; anything else a fault."""
     notebook = nbformat.read(NOTEBOOK_FOLDER / f"{name}.ipynb", as_version=4)
-    place = next(number for number, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ()))
+    place = next(
+        number
+        for number, cell in enumerate(notebook.cells)
+        if "parameters" in cell.metadata.get("tags", ())
+    )
     known = {line.partition("=")[0].strip() for line in notebook.cells[place].source.splitlines()}
     lines = [f"{key} = {value!r}" for key, value in parameters.items() if key in known]
-    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell("\n".join(lines), metadata={"tags": ["injected"]}))
+    notebook.cells.insert(
+        place + 1, nbformat.v4.new_code_cell("\n".join(lines), metadata={"tags": ["injected"]})
+    )
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
     client = NotebookClient(
         notebook,
@@ -66,11 +82,19 @@ def execute(
         client.execute(env=environment)
     except CellExecutionError as error:
         told = error.evalue.strip() or error.ename
-        return notebook, told if error.ename == "UserError" else f"{error.ename}: {told}", error.ename != "UserError"
+        return (
+            notebook,
+            told if error.ename == "UserError" else f"{error.ename}: {told}",
+            error.ename != "UserError",
+        )
     except (CellTimeoutError, DeadKernelError) as error:
         slow = f"a cell took more than {SECONDS} seconds"
         died = "its kernel died, for want of memory perhaps"
-        return notebook, f"{name}.ipynb: {slow if isinstance(error, CellTimeoutError) else died}", True
+        return (
+            notebook,
+            f"{name}.ipynb: {slow if isinstance(error, CellTimeoutError) else died}",
+            True,
+        )
     return notebook, "", False
 
 
@@ -105,12 +129,17 @@ def _output(output: Mapping[str, Any]) -> str:
     if "text/html" in data:
         return f'<div class="output">{data["text/html"]}</div>'
     if "text/markdown" in data:
-        return _prose(html.escape(data["text/markdown"], quote=False))  # it may hold names of a user's rows
+        return _prose(
+            html.escape(data["text/markdown"], quote=False)
+        )  # it may hold names of a user's rows
     return f"<pre>{html.escape(data.get('text/plain', ''))}</pre>"
 
 
 def make_sections(
-    parameters: Mapping[str, Mapping[str, Any]], jobs: int, threads: int, on_cell: Callable[[], None] = lambda: None
+    parameters: Mapping[str, Mapping[str, Any]],
+    jobs: int,
+    threads: int,
+    on_cell: Callable[[], None] = lambda: None,
 ) -> list[Section]:
     """The report's sections from notebooks run side by side. parameters: notebook -> its own."""
 
@@ -123,7 +152,9 @@ def make_sections(
             return [future.result() for future in waiting]
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in psutil.Process().children(recursive=True):  # the kernels: their notebooks then end at once
+            for child in psutil.Process().children(
+                recursive=True
+            ):  # the kernels: their notebooks then end at once
                 child.kill()
             raise
 
@@ -142,17 +173,22 @@ def ledger_of(text: str, store: Store, page: Path) -> list[dict[str, str]]:
         try:
             record = store.run(run).record()
             code = record["code"]
-            fingerprints = {root["fingerprint"] for roots in record["data"].values() for root in roots}
+            fingerprints = {
+                root["fingerprint"] for roots in record["data"].values() for root in roots
+            }
             lines.append(
                 {
                     "run": run,
                     "stage": record["stage"],
                     "seed": str(record["seed"] if record.get("seed") is not None else ""),
-                    "commit": (code["commit"] or "unknown")[:10] + (" + changes" if code["clean"] is False else ""),
+                    "commit": (code["commit"] or "unknown")[:10]
+                    + (" + changes" if code["clean"] is False else ""),
                     "data": ", ".join(sorted({name.partition("/")[0] for name in fingerprints})),
                     "ended": record["ended"],
                     "minutes": f"{record['seconds'] / 60:.1f}",
-                    "record": Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix(),
+                    "record": Path(
+                        os.path.relpath(path.resolve(), page.resolve().parent)
+                    ).as_posix(),
                 }
             )
         except (UserError, KeyError, TypeError):
@@ -164,17 +200,24 @@ def linked(text: str, known: set[str]) -> str:
     """Runs that are named in a page's text, as links to their line in its list of runs; nothing inside of tags is touched."""
     parts = re.split(r"(<[^>]*>)", text)
     return "".join(
-        part if part.startswith("<") else RUN.sub(lambda m: f'<a href="#{m[0]}">{m[0]}</a>' if m[0] in known else m[0], part)
+        part
+        if part.startswith("<")
+        else RUN.sub(lambda m: f'<a href="#{m[0]}">{m[0]}</a>' if m[0] in known else m[0], part)
         for part in parts
     )
 
 
-def make_page(sections: Sequence[Section], store: Store, about: Mapping[str, str], page: Path) -> str:
+def make_page(
+    sections: Sequence[Section], store: Store, about: Mapping[str, str], page: Path
+) -> str:
     """The report as HTML. about: what it says of itself, line by line."""
     runs = ledger_of("\n".join(one.body for one in sections), store, page)
     known = {line["run"] for line in runs}
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=select_autoescape(["html"]))
-    shown = [Section(one.name, one.title, linked(one.body, known), one.problem, one.broken) for one in sections]
+    shown = [
+        Section(one.name, one.title, linked(one.body, known), one.problem, one.broken)
+        for one in sections
+    ]
     return environment.get_template("page.html").render(sections=shown, runs=runs, about=about)
 
 
@@ -213,7 +256,8 @@ def write_report(
     about = {
         "title": "LMIM, re-run and checked: report",
         "results": provenance.told_path(store.root.resolve()),
-        "files": ", ".join(path.stem for path in (*files, *sweeps)) or "all that are recorded there",
+        "files": ", ".join(path.stem for path in (*files, *sweeps))
+        or "all that are recorded there",
         "made": f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, at commit {str(code['commit'] or 'unknown')[:10]}"
         + (" with uncommitted changes" if code["clean"] is False else ""),
     }
@@ -230,7 +274,13 @@ def parameters_of(
         return provenance.told_path(path.resolve())
 
     common = {"RESULTS": whole(results), "SCALE": scale, "OUT": whole(figures)}
-    of_files, of_sweeps = ({"FILES": [whole(path) for path in paths] or None} for paths in (files, sweeps))
+    of_files, of_sweeps = (
+        {"FILES": [whole(path) for path in paths] or None} for paths in (files, sweeps)
+    )
     of_files |= {"TABLES": None} if files else {}
-    wanted = [name for name in NOTEBOOKS if not (files or sweeps) or (sweeps if name == "sweeps" else files)]
+    wanted = [
+        name
+        for name in NOTEBOOKS
+        if not (files or sweeps) or (sweeps if name == "sweeps" else files)
+    ]
     return {name: common | (of_sweeps if name == "sweeps" else of_files) for name in wanted}

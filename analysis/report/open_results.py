@@ -52,7 +52,11 @@ def telling() -> Iterator[None]:
 def recorded_tables_of(results: Path) -> list[tuple[str, str]]:
     """(experiment, scale) of every table that a results folder holds, of the suite's recipe as it stands."""
     pattern = re.compile(r"(?P<name>[^.]+)\.(?P<scale>[^.]+)\.json")
-    tables = [match for path in sorted((results / "tables").glob("*.json")) if (match := pattern.fullmatch(path.name))]
+    tables = [
+        match
+        for path in sorted((results / "tables").glob("*.json"))
+        if (match := pattern.fullmatch(path.name))
+    ]
     return [(match["name"], match["scale"]) for match in tables]
 
 
@@ -67,7 +71,9 @@ def recorded_files(results: Path, scale: str | None) -> tuple[list[Path], str]:
         return files, chosen
     others = sorted({one for _, one in tables})
     told = f"; there are tables of {', '.join(others)}" if others else ""
-    changed = "; tables made with --set are left out" if any(results.glob("tables/*.set-*.json")) else ""
+    changed = (
+        "; tables made with --set are left out" if any(results.glob("tables/*.set-*.json")) else ""
+    )
     lacks = f"holds no table of scale {chosen}{told}{changed}"
     raise UserError(f"{told_path(results)}: {lacks}; run an experiment first, or name its FILE")
 
@@ -78,7 +84,9 @@ def recorded_scale(results: Path, names: Sequence[str]) -> str | None:
     Raises UserError if there are several to choose from."""
     scales = sorted({scale for name, scale in recorded_tables_of(results) if name in names})
     if len(scales) > 1:
-        raise UserError(f"{told_path(results)}: holds tables of the scales {', '.join(scales)}; choose one with --scale")
+        raise UserError(
+            f"{told_path(results)}: holds tables of the scales {', '.join(scales)}; choose one with --scale"
+        )
     return scales[0] if scales else None
 
 
@@ -104,7 +112,10 @@ class Opened:
             known |= {model.run: model for model in models if model.run not in known}
             self.missing += [text for text in lacking if text not in self.missing]
         names = [model.name for model in known.values()]
-        return [model if names.count(model.name) == 1 else model.named(tables[model.run]) for model in known.values()]
+        return [
+            model if names.count(model.name) == 1 else model.named(tables[model.run])
+            for model in known.values()
+        ]
 
     def by_table(self, seed: int = 0) -> list[tuple[Table, list[Pretrained]]]:
         """Tables with the pre-trained models of their rows, of those that have some."""
@@ -131,7 +142,9 @@ class Opened:
             lacks = f"no weights of any pre-training of seed {seed}; {'; '.join(self.missing[:1])}"
             raise UserError(f"{told_path(self.store.root)}: {lacks}")
         absent = [method for method in METHODS if method not in {model.method for model in best}]
-        self.missing[:] = [f"{method}: no row beside these has its weights here" for method in absent]
+        self.missing[:] = [
+            f"{method}: no row beside these has its weights here" for method in absent
+        ]
         return best
 
     def aligned(self, seed: int = 0) -> list[Pretrained]:
@@ -170,19 +183,35 @@ class Opened:
     def about_words(self) -> str:
         """What `words` are to the models, for people."""
         drawn = "words that their training data never draw"
-        return drawn if self._rendered() else "frequent words, of which their training data may hold any"
+        return (
+            drawn
+            if self._rendered()
+            else "frequent words, of which their training data may hold any"
+        )
 
     def _rendered(self) -> Rendered | None:
         """The rendered English words that all training of the plan reads; None where it reads anything else."""
         runs = [run for run in self.plan.runs.values() if run.stage != "evaluate"]
-        roots = {root.rendered for run in runs for role, found in run.data.items() if role != "validation" for root in found}
-        return next(iter(roots)) if len(roots) == 1 and all(one and one.language == "en" for one in roots) else None
+        roots = {
+            root.rendered
+            for run in runs
+            for role, found in run.data.items()
+            if role != "validation"
+            for root in found
+        }
+        return (
+            next(iter(roots))
+            if len(roots) == 1 and all(one and one.language == "en" for one in roots)
+            else None
+        )
 
     def told_missing(self) -> Html:
         """What was asked for and is not there; nothing where all is."""
         lines = "".join(f"<li>{escape(text)}</li>" for text in self.missing)
         told = f"{len(self.missing)} models are not here, and so not shown"
-        return Html(f"<details><summary>{told}</summary><ul>{lines}</ul></details>" if self.missing else "")
+        return Html(
+            f"<details><summary>{told}</summary><ul>{lines}</ul></details>" if self.missing else ""
+        )
 
     def images(self, run: str) -> "dict[str, Images]":
         """Subset -> the images that an evaluation read, where these files' plan names them; also of one that this machine would
@@ -190,7 +219,12 @@ class Opened:
         if run in self.plan.runs:
             return {name: Images(roots) for name, roots in self.plan.runs[run].data.items()}
         read = read_record(self.store.run(run), StoredEvaluation).data
-        planned = (roots for one in self.plan.runs.values() if one.stage == "evaluate" for roots in one.data.values())
+        planned = (
+            roots
+            for one in self.plan.runs.values()
+            if one.stage == "evaluate"
+            for roots in one.data.values()
+        )
         known = {tuple(root.fingerprint for root in roots): roots for roots in planned}
         named = {name: tuple(root.fingerprint for root in roots) for name, roots in read.items()}
         return {name: Images(known[prints]) for name, prints in named.items() if prints in known}
@@ -225,7 +259,12 @@ def paper_files() -> list[Path]:
 
 
 def open_results(
-    results: str | Path, files: Sequence[str | Path] | None, scale: str | None, out: str | Path, *, paper: bool = False
+    results: str | Path,
+    files: Sequence[str | Path] | None,
+    scale: str | None,
+    out: str | Path,
+    *,
+    paper: bool = False,
 ) -> Opened:
     """The tables of some experiment files as a results folder has them, with every seed that is recorded; `out` takes figures.
 
@@ -240,7 +279,14 @@ def open_results(
 
     def plan(seeds: dict[str, list[int]] | None) -> Plan:
         precision = automatic_precision("auto", "local")
-        return make_plan([found(file) for file in files], scale, store, precision=precision, overrides={}, seeds=seeds)
+        return make_plan(
+            [found(file) for file in files],
+            scale,
+            store,
+            precision=precision,
+            overrides={},
+            seeds=seeds,
+        )
 
     made, tables = recorded_tables(plan, store)
     return Opened(made, tables, store, Album(found(out), made.scale))

@@ -35,7 +35,9 @@ def draw(trials: Trials) -> dict[str, str]:
             figure = figure_of(drawn)
             top = max(one.get_position().y1 for one in figure.axes)
             title = f"{trials.folder.name}, {told}, {complete} complete trials"
-            figure.suptitle(title, fontsize=8, y=top + 0.1 / figure.get_figheight(), verticalalignment="bottom")
+            figure.suptitle(
+                title, fontsize=8, y=top + 0.1 / figure.get_figheight(), verticalalignment="bottom"
+            )
             with styled(), atomic_path(trials.folder / f"{name}.png") as temporary:
                 figure.savefig(temporary, format="png", bbox_inches="tight")
     return found
@@ -73,7 +75,9 @@ def _drawn(make: Callable[[], Drawn]) -> Drawn:
 
 
 def _complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    return [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    return [
+        trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE
+    ]
 
 
 def short(key: str, keys: Sequence[str]) -> str:
@@ -93,14 +97,28 @@ def in_percent(trial: optuna.trial.FrozenTrial) -> float:
 def history(study: optuna.Study, label: str) -> Drawn:
     """Values by trial, the best so far, and where pruned trials stopped."""
     axes = drawing.plot_optimization_history(study, target=in_percent, target_name=label)
-    pruned = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.PRUNED]
+    pruned = [
+        trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.PRUNED
+    ]
     values = [100 * trial.intermediate_values[max(trial.intermediate_values)] for trial in pruned]
-    axes.scatter([trial.number for trial in pruned], values, marker="x", color=GREY, label="pruned, as it stood")
+    axes.scatter(
+        [trial.number for trial in pruned],
+        values,
+        marker="x",
+        color=GREY,
+        label="pruned, as it stood",
+    )
     sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
     complete = _complete(study)
     axes.collections[0].set_color(BLUE)
     best = sign * np.maximum.accumulate([sign * in_percent(trial) for trial in complete])
-    axes.step([trial.number for trial in complete], best, where="post", color=VERMILION, label="best so far")
+    axes.step(
+        [trial.number for trial in complete],
+        best,
+        where="post",
+        color=VERMILION,
+        label="best so far",
+    )
     axes.set(title="", xlabel="trial")
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncol=2)
@@ -112,32 +130,47 @@ def slices(study: optuna.Study, keys: Sequence[str], label: str) -> Drawn:
     axes = _flat(drawing.plot_slice(study, params=list(keys), target=in_percent, target_name=label))
     for one in axes:
         one.set(xlabel=short(one.get_xlabel(), keys), title="")
-        if isinstance(one.xaxis.get_major_formatter(), StrCategoryFormatter):  # choices, which Optuna quotes
-            one.set_xticks(one.get_xticks(), [text.get_text().strip("'") for text in one.get_xticklabels()])
+        if isinstance(
+            one.xaxis.get_major_formatter(), StrCategoryFormatter
+        ):  # choices, which Optuna quotes
+            one.set_xticks(
+                one.get_xticks(), [text.get_text().strip("'") for text in one.get_xticklabels()]
+            )
     figure_of(axes).axes[-1].set_ylabel("trial")
     return _sized(axes, min(PAGE, 0.8 + 1.8 * len(keys)), 2.3)
 
 
 def contours(study: optuna.Study, keys: Sequence[str], label: str) -> Drawn:
     """Values between the trials, interpolated, by each pair of parameters."""
-    grid = np.atleast_2d(np.asarray(drawing.plot_contour(study, params=list(keys), target_name=label)))
+    grid = np.atleast_2d(
+        np.asarray(drawing.plot_contour(study, params=list(keys), target_name=label))
+    )
     axes, names = _flat(grid), {key: short(key, keys) for key in keys}
     for one in axes:
-        one.set(xlabel=names.get(one.get_xlabel(), one.get_xlabel()), ylabel=names.get(one.get_ylabel(), one.get_ylabel()))
+        one.set(
+            xlabel=names.get(one.get_xlabel(), one.get_xlabel()),
+            ylabel=names.get(one.get_ylabel(), one.get_ylabel()),
+        )
         one.set_title("")
         for points in (found for found in one.collections if isinstance(found, PathCollection)):
             points.set(sizes=[9], linewidths=0.5, edgecolors="white")
         if len(axes) > 1:
             one.label_outer()
-    scale = axes[0].figure.axes[-1]  # of the colours; given in shares, or Optuna would make the best ones pale
+    scale = axes[0].figure.axes[
+        -1
+    ]  # of the colours; given in shares, or Optuna would make the best ones pale
     scale.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, symbol=""))
     return _sized(axes, min(PAGE, 1.4 + 2.0 * grid.shape[1]), 0.5 + 1.9 * grid.shape[0])
 
 
 def importances(study: optuna.Study, keys: Sequence[str]) -> Drawn:
     """How much each parameter has to do with being among the better trials (PED-ANOVA; Watanabe et al., 2023)."""
-    axes = drawing.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), params=list(keys))
-    axes.set_yticks(axes.get_yticks(), [short(text.get_text(), keys) for text in axes.get_yticklabels()])
+    axes = drawing.plot_param_importances(
+        study, evaluator=PedAnovaImportanceEvaluator(), params=list(keys)
+    )
+    axes.set_yticks(
+        axes.get_yticks(), [short(text.get_text(), keys) for text in axes.get_yticklabels()]
+    )
     axes.set_title("", loc="left")
     axes.set(ylabel="", xlabel="importance (PED-ANOVA)")
     for bar in axes.patches:
@@ -150,7 +183,11 @@ def importances(study: optuna.Study, keys: Sequence[str]) -> Drawn:
 
 
 def _flat(axes: Any) -> list[Axes]:
-    return [one for one in np.atleast_1d(np.asarray(axes, dtype=object)).ravel() if isinstance(one, Axes)]
+    return [
+        one
+        for one in np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
+        if isinstance(one, Axes)
+    ]
 
 
 def _sized(axes: Sequence[Axes], width: float, height: float) -> Sequence[Axes]:

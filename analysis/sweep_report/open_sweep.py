@@ -51,17 +51,36 @@ class OpenedSweep:
         keys, maximized = list(self.trials.search.space), self.report["direction"] == "maximize"
         objective = f"{self.report['objective']} (%)"
         lines = [
-            {"trial": one["number"], "state": one["state"], objective: None if one["value"] is None else 100 * one["value"]}
+            {
+                "trial": one["number"],
+                "state": one["state"],
+                objective: None if one["value"] is None else 100 * one["value"],
+            }
             | {short(key, keys): one["values"].get(key) for key in keys}
             | {"detail": one["detail"], "recogniser": " ".join(one["recognizers"].values())}
             for one in self.report["trials"]
         ]
-        frame = pd.DataFrame(lines).set_index("trial").sort_values(objective, ascending=not maximized, kind="stable")
+        frame = (
+            pd.DataFrame(lines)
+            .set_index("trial")
+            .sort_values(objective, ascending=not maximized, kind="stable")
+        )
         formats: Any = {objective: "{:.1f}"}
-        formats |= {name: "{:.4g}" for name in frame.columns[2:-2] if pd.api.types.is_float_dtype(frame[name])}
-        styler = frame.style.set_uuid(self.name).format(formats, na_rep="–", escape="html").format_index(escape="html", axis=1)
+        formats |= {
+            name: "{:.4g}"
+            for name in frame.columns[2:-2]
+            if pd.api.types.is_float_dtype(frame[name])
+        }
+        styler = (
+            frame.style.set_uuid(self.name)
+            .format(formats, na_rep="–", escape="html")
+            .format_index(escape="html", axis=1)
+        )
         best = self.report["best"]
-        return styler.apply(lambda line: ["background-color:#e3f0f9" if line.name == best else ""] * len(line), axis=1)
+        return styler.apply(
+            lambda line: ["background-color:#e3f0f9" if line.name == best else ""] * len(line),
+            axis=1,
+        )
 
     def show(self, name: str, caption: str, out: str | Path) -> Picture:
         """A picture, kept in folder `out`, with its caption, which ends with scale, seeds and the best trial's runs.
@@ -73,7 +92,13 @@ class OpenedSweep:
         best, complete = self.report["best"], self.report["counts"].get("complete", 0)
         told = f"Sweep {self.report['id']}, {complete} complete trials: {caption} The runs are those of the best trial, {best}."
         album = Album(found(out), self.report["scale"])
-        return album.show(drawn, f"sweep_{self.name}_{name}", told, self.report["trace"]["runs"], self.report["seeds"])
+        return album.show(
+            drawn,
+            f"sweep_{self.name}_{name}",
+            told,
+            self.report["trace"]["runs"],
+            self.report["seeds"],
+        )
 
 
 def open_sweep(file: str | Path, scale: str | None, results: str | Path) -> OpenedSweep:
@@ -89,18 +114,34 @@ def open_sweep(file: str | Path, scale: str | None, results: str | Path) -> Open
 def recorded_sweeps(results: str | Path, scale: str | None) -> list[tuple[Path, str]]:
     """The files of the suite's sweeps that a results folder holds trials of, each with its scale."""
     pattern = re.compile(r"(?P<name>.+)\.(?P<scale>[^.]+)-[0-9a-f]{8}")
-    folders = (path.parent.name for path in sorted((found(results) / "sweeps").glob("*/sweep.json")))
-    named = [(found(f"sweeps/{one['name']}.yaml"), one["scale"]) for name in folders if (one := pattern.fullmatch(name))]
-    return [(file, its) for file, its in dict.fromkeys(named) if file.is_file() and scale in (None, its)]
+    folders = (
+        path.parent.name for path in sorted((found(results) / "sweeps").glob("*/sweep.json"))
+    )
+    named = [
+        (found(f"sweeps/{one['name']}.yaml"), one["scale"])
+        for name in folders
+        if (one := pattern.fullmatch(name))
+    ]
+    return [
+        (file, its) for file, its in dict.fromkeys(named) if file.is_file() and scale in (None, its)
+    ]
 
 
 def open_sweeps(
     files: Sequence[str | Path] | None, scale: str | None, results: str | Path
 ) -> tuple[list[OpenedSweep], list[str]]:
     """Those of some sweeps that a results folder holds (None: all that it holds), and a sentence on each of the others."""
-    chosen = recorded_sweeps(results, scale) if files is None else [(Path(file), scale) for file in files]
+    chosen = (
+        recorded_sweeps(results, scale)
+        if files is None
+        else [(Path(file), scale) for file in files]
+    )
     lacking = (
-        [] if chosen else [f"{told_path(found(results))}: holds no sweep; `python run.py sweeps/mask_ratio.yaml` makes one."]
+        []
+        if chosen
+        else [
+            f"{told_path(found(results))}: holds no sweep; `python run.py sweeps/mask_ratio.yaml` makes one."
+        ]
     )
     opened = []
     for file, its in chosen:

@@ -33,21 +33,33 @@ def find_trials(trials: Trials) -> tuple[Trials, str]:
     search, folder = trials.search, trials.folder.parent
     if trials.begun():
         return Trials(Search.restored(trials.kept()), trials.store, trials.url), ""
-    others = sorted(path.parent for path in folder.glob(f"{search.name}.{search.scale}-*/sweep.json"))
+    others = sorted(
+        path.parent for path in folder.glob(f"{search.name}.{search.scale}-*/sweep.json")
+    )
     if len(others) != 1:
-        there = f"there are {', '.join(path.name for path in others)}" if others else "`run.py` on the same file begins it"
+        there = (
+            f"there are {', '.join(path.name for path in others)}"
+            if others
+            else "`run.py` on the same file begins it"
+        )
         raise UserError(f"{trials.folder}: this sweep has not been run; {there}")
     found = Trials(replace(search, id=others[0].name), trials.store, trials.url)
     found = Trials(Search.restored(found.kept()), trials.store, trials.url)
     found.check_storage()
-    return found, f"run as {others[0].name}: with other data or settings than those of this file here ({search.id})"
+    return (
+        found,
+        f"run as {others[0].name}: with other data or settings than those of this file here ({search.id})",
+    )
 
 
 def readings(one: Described, store: Store) -> list[np.ndarray] | None:
     """Of a complete trial, for each validation root: (seeds, images) right or not. None where older code kept no readings."""
     of_seeds = [store.run(run).validation() for run in one["recognizers"].values()]
     kept = [found for found in of_seeds if found]
-    if len(kept) < len(of_seeds) or len({tuple((name, len(bits)) for name, bits in found.items()) for found in kept}) != 1:
+    if (
+        len(kept) < len(of_seeds)
+        or len({tuple((name, len(bits)) for name, bits in found.items()) for found in kept}) != 1
+    ):
         return None
     return [np.stack([found[name] for found in kept]) for name in kept[0]]
 
@@ -56,20 +68,28 @@ def estimate_of(one: Described, objective: str, store: Store) -> Estimate | None
     """The objective of a complete trial with its interval, in [0, 1]."""
     if (right := readings(one, store)) is not None:
         return bootstrap(right, _weights(right, objective), paired=False)[0]
-    counts = [read_record(store.run(run), StoredValidation).metrics for run in one["recognizers"].values()]
+    counts = [
+        read_record(store.run(run), StoredValidation).metrics for run in one["recognizers"].values()
+    ]
     if len(counts) > 1:
         return None
     return mean_accuracy([counts[0].validation_correct], [counts[0].validation_images])
 
 
 def _weights(subsets: Sequence[np.ndarray], objective: str) -> np.ndarray:
-    return average_weights([bits.shape[1] for bits in subsets], pooled=objective == "validation_wavg")
+    return average_weights(
+        [bits.shape[1] for bits in subsets], pooled=objective == "validation_wavg"
+    )
 
 
 def difference(one: Described, other: Described, objective: str, store: Store) -> Estimate | None:
     """How much more one trial reads than another, in [-1, 1], paired image by image; None without both trials' readings."""
     mine, theirs = readings(one, store), readings(other, store)
-    if mine is None or theirs is None or [bits.shape for bits in mine] != [bits.shape for bits in theirs]:
+    if (
+        mine is None
+        or theirs is None
+        or [bits.shape for bits in mine] != [bits.shape for bits in theirs]
+    ):
         return None
     apart = [first.astype(float) - second for first, second in zip(mine, theirs, strict=True)]
     return bootstrap(apart, _weights(apart, objective), paired=True)[0]
@@ -81,14 +101,25 @@ def make_report(trials: Trials) -> dict[str, Any]:
     description = describe(trials)
     best = best_trial(description["trials"], description["direction"])
     if best is None:
-        raise UserError(f"{trials.folder}: no trial is complete yet; the sweep's own command goes on with it")
-    objective, complete = description["objective"], [one for one in description["trials"] if one["state"] == "complete"]
+        raise UserError(
+            f"{trials.folder}: no trial is complete yet; the sweep's own command goes on with it"
+        )
+    objective, complete = (
+        description["objective"],
+        [one for one in description["trials"] if one["state"] == "complete"],
+    )
     found = estimate_of(best, objective, store)
-    first = complete[0] if search.first is not None and complete[0]["values"] == search.first else None
+    first = (
+        complete[0] if search.first is not None and complete[0]["values"] == search.first else None
+    )
     beaten = [one for one in complete if one is not best]
     apart = {one["number"]: difference(best, one, objective, store) for one in beaten}
     known = [number for number, estimate in apart.items() if estimate is not None]
-    report = description | {"estimate": _numbers(found), "first": None, "trace": _trace(best, store)}
+    report = description | {
+        "estimate": _numbers(found),
+        "first": None,
+        "trace": _trace(best, store),
+    }
     if first is not None and first is not best:
         report["first"] = {"trial": first["number"], "difference": _numbers(apart[first["number"]])}
     report["undecided"] = [number for number in known if not apart[number].excludes_zero()]  # type: ignore[union-attr]
@@ -111,10 +142,16 @@ def _trace(best: Described, store: Store) -> dict[str, Any]:
         "runs": best["runs"],
         "commits": sorted({str(record["code"]["commit"])[:12] for record in records.values()}),
         "validation": [
-            {"root": root.get("root", ""), "fingerprint": root["fingerprint"], "images": root["images"]}
+            {
+                "root": root.get("root", ""),
+                "fingerprint": root["fingerprint"],
+                "images": root["images"],
+            }
             for root in last["data"]["validation"]
         ],
-        "hours": round(sum(read_record(store.run(run), StoredRun).seconds for run in records) / 3600, 4),
+        "hours": round(
+            sum(read_record(store.run(run), StoredRun).seconds for run in records) / 3600, 4
+        ),
     }
 
 
@@ -131,10 +168,20 @@ def markdown(report: Described, trials: Trials, note: str, pictures: Mapping[str
     lines += search_lines(report, trials, note)
     lines += ["", "## Best", "", *best_lines(report, trials)]
     trace = report["trace"]
-    sets = ", ".join(f"{one['root']} ({one['images']:,} images, {one['fingerprint']})" for one in trace["validation"])
-    lines += ["", f"Runs {', '.join(trace['runs'])}; code {', '.join(trace['commits'])}; validated on {sets}.", ""]
+    sets = ", ".join(
+        f"{one['root']} ({one['images']:,} images, {one['fingerprint']})"
+        for one in trace["validation"]
+    )
+    lines += [
+        "",
+        f"Runs {', '.join(trace['runs'])}; code {', '.join(trace['commits'])}; validated on {sets}.",
+        "",
+    ]
     for name, path in pictures.items():
-        lines += [f"![{name}]({path})" if path.endswith(".png") else f"No picture of {name}: {path}.", ""]
+        lines += [
+            f"![{name}]({path})" if path.endswith(".png") else f"No picture of {name}: {path}.",
+            "",
+        ]
     lines += ["## Trials", "", *_grid(report, trials)]
     return "\n".join(lines) + "\n"
 
@@ -144,23 +191,35 @@ def search_lines(report: Described, trials: Trials, note: str) -> list[str]:
     lines = [f"- {line.strip()}" for line in plan_text(trials, report).splitlines()[1:]]
     lines.append(f"- {how_text(trials.search)}")
     counted = ", ".join(f"{number} {name}" for name, number in report["counts"].items())
-    lines.append(f"- trials: {counted}, of {report['total']}; {report['hours']:.2f} hours of workers' time")
+    lines.append(
+        f"- trials: {counted}, of {report['total']}; {report['hours']:.2f} hours of workers' time"
+    )
     lines += [f"- note: {note}"] if note else []
-    return lines + ([] if report["over"] else [f"- not over: {ended(report)} of {report['total']} trials"])
+    return lines + (
+        [] if report["over"] else [f"- not over: {ended(report)} of {report['total']} trials"]
+    )
 
 
 def best_lines(report: Described, trials: Trials) -> list[str]:
     """The best trial with its interval, and its paired difference to the recipe's own values."""
     best = report["trials"][report["best"]]
-    lines = [f"Trial {best['number']}: {told(best['values'])}; {report['objective']} {_interval(report['estimate'])}."]
+    lines = [
+        f"Trial {best['number']}: {told(best['values'])}; {report['objective']} {_interval(report['estimate'])}."
+    ]
     lines.append(_selection_text(report))
     if report["first"] is not None:
         apart = report["first"]["difference"]
         verdict = ""
         if apart is not None:
-            found = "a difference" if len(report["seeds"]) > 1 else "a difference at this seed; others may differ"
+            found = (
+                "a difference"
+                if len(report["seeds"]) > 1
+                else "a difference at this seed; others may differ"
+            )
             verdict = f", {found}" if apart["low"] > 0 or apart["high"] < 0 else ", undecided"
-        less = f"Less the recipe's own values (trial {report['first']['trial']}), on the same images"
+        less = (
+            f"Less the recipe's own values (trial {report['first']['trial']}), on the same images"
+        )
         lines.append(f"{less}: {_interval(apart, '+')}{verdict}.")
     elif report["best"] == 0 and trials.search.first is not None:
         lines.append("The recipe's own values are the best ones found.")
@@ -171,7 +230,9 @@ def how_text(search: Search) -> str:
     """Sampler and pruner with all of their arguments."""
 
     def told_of(how: Any) -> str:
-        return ", ".join(f"{key} {value}" for key, value in how.model_dump(mode="json").items() if key != "kind")
+        return ", ".join(
+            f"{key} {value}" for key, value in how.model_dump(mode="json").items() if key != "kind"
+        )
 
     sampler, pruner = search.sweep.sampler, search.sweep.pruner
     text = f"sampler {sampler.kind} ({told_of(sampler)})"
@@ -183,7 +244,9 @@ def _selection_text(report: Described) -> str:
     text += "it with fresh seeds, on the test sets."
     if report["compared"]:
         some = f"{len(report['undecided'])} of {len(report['compared'])}"
-        text += f" Of the other complete trials {some} cannot be told from it (paired interval with 0)."
+        text += (
+            f" Of the other complete trials {some} cannot be told from it (paired interval with 0)."
+        )
     return text
 
 
@@ -203,7 +266,16 @@ def table(report: Mapping[str, Any], keys: Sequence[str]) -> list[list[str]]:
         value = "" if one["value"] is None else f"{100 * one['value']:.2f}"
         shown = [one["values"].get(key, "") for key in keys]
         cells = [f"{value:.5g}" if isinstance(value, float) else str(value) for value in shown]
-        rows.append([str(one["number"]), one["state"], value, *cells, one["detail"].replace("|", "/"), " ".join(one["runs"])])
+        rows.append(
+            [
+                str(one["number"]),
+                one["state"],
+                value,
+                *cells,
+                one["detail"].replace("|", "/"),
+                " ".join(one["runs"]),
+            ]
+        )
     return rows
 
 
@@ -244,14 +316,18 @@ def write_experiment(trials: Trials, report: Mapping[str, Any], out: Path) -> st
     command = " ".join(["python run.py", str(out), *words])
     seeds = tuple(max(search.sweep.seeds) + 1 + number for number in range(FRESH))
     told = {"title", "base", "scale", "seeds", "set"}
-    content = chosen.model_copy(update={"seeds": seeds}).model_dump(mode="json", include=told, exclude_defaults=True)
+    content = chosen.model_copy(update={"seeds": seeds}).model_dump(
+        mode="json", include=told, exclude_defaults=True
+    )
     head = [
         f"# Sweep {report['id']}: trial {best['number']} of {report['total']} was best by {report['objective']}.",
         f"#   {command}",
         f"# Cost: {FRESH} seeds of each row, none of which had a part in the choice: these numbers are not too good.",
     ]
     body = content | {"scale": search.scale, "variants": [_row(one) for one in rows]}
-    text = yaml.safe_dump(body, sort_keys=False, default_flow_style=None, width=150, allow_unicode=True)
+    text = yaml.safe_dump(
+        body, sort_keys=False, default_flow_style=None, width=150, allow_unicode=True
+    )
     write_text(out, "\n".join([*head, text]))
     return command
 
@@ -260,10 +336,17 @@ def _ids(trials: Trials, experiment: Experiment, overrides: Tree) -> list[str]:
     """The runs of an experiment as it would be read from a file."""
     search, read = trials.search, Experiment.model_validate(experiment.model_dump())
     plan = plan_experiments(
-        [(search.path, read)], search.scale, trials.store, precision=lambda: search.precision, overrides=overrides, seeds=None
+        [(search.path, read)],
+        search.scale,
+        trials.store,
+        precision=lambda: search.precision,
+        overrides=overrides,
+        seeds=None,
     )
     return sorted(plan.runs)
 
 
 def _row(variant: Variant) -> Tree:
-    return variant.model_dump(mode="json", include={"name", "method", "set", "against"}, exclude_defaults=True)
+    return variant.model_dump(
+        mode="json", include={"name", "method", "set", "against"}, exclude_defaults=True
+    )

@@ -24,11 +24,21 @@ RULE = (
 def pairs(records: Records) -> list[tuple[int, int]]:
     """(row, the row it is compared with), as the experiment says."""
     names = [row.name for row in records.rows]
-    return [(number, names.index(other)) for number, row in enumerate(records.rows) for other in row.against]
+    return [
+        (number, names.index(other))
+        for number, row in enumerate(records.rows)
+        for other in row.against
+    ]
 
 
 def comparison(
-    records: Records, number: int, other: int, subsets: Sequence[str], paper: float | None, *, like_the_paper: bool
+    records: Records,
+    number: int,
+    other: int,
+    subsets: Sequence[str],
+    paper: float | None,
+    *,
+    like_the_paper: bool,
 ) -> dict[str, Any]:
     """Row `number` minus row `other` over subsets that both have, in percent, as a table's content has it.
 
@@ -42,23 +52,38 @@ def comparison(
         why = f"no complete run of {' and '.join(lacking)}" if lacking else "no common seed"
         return entry | {"verdict": "missing", "why": [why]}
     entry["seeds"] = seeds
-    if all(records.measured[number][seed].run == records.measured[other][seed].run for seed in seeds):
-        return entry | {"verdict": "same runs", "why": ["at this scale the two rows are one and the same"]}
+    if all(
+        records.measured[number][seed].run == records.measured[other][seed].run for seed in seeds
+    ):
+        return entry | {
+            "verdict": "same runs",
+            "why": ["at this scale the two rows are one and the same"],
+        }
     if unlike := _unlike(records, number, other, subsets, seeds):
         return entry | {"verdict": "not comparable", "why": [unlike]}
-    values = [records.values(number, name, seeds) - records.values(other, name, seeds) for name in subsets]
+    values = [
+        records.values(number, name, seeds) - records.values(other, name, seeds) for name in subsets
+    ]
     images = [one.shape[1] for one in values]
-    estimate, pooled = bootstrap(values, *(average_weights(images, pooled=kind) for kind in (False, True)), paired=True)
+    estimate, pooled = bootstrap(
+        values, *(average_weights(images, pooled=kind) for kind in (False, True)), paired=True
+    )
     entry |= {"subsets": list(subsets), "Avg": percent(estimate), "W-Avg": percent(pooled)}
     least = minimum_detectable_difference(estimate)
     entry["detectable"] = round(100 * least, 4) if least < 1 else None
     entry["verdict"] = _direction(estimate, paper)
     if paper is not None and like_the_paper:
-        entry["size"] = "reproduced" if 100 * estimate.low <= paper <= 100 * estimate.high else "differs"
-    return entry | {"mcnemar": {str(seed): _mcnemar(records, number, other, subsets, seed) for seed in seeds}}
+        entry["size"] = (
+            "reproduced" if 100 * estimate.low <= paper <= 100 * estimate.high else "differs"
+        )
+    return entry | {
+        "mcnemar": {str(seed): _mcnemar(records, number, other, subsets, seed) for seed in seeds}
+    }
 
 
-def _unlike(records: Records, number: int, other: int, subsets: Sequence[str], seeds: Sequence[int]) -> str:
+def _unlike(
+    records: Records, number: int, other: int, subsets: Sequence[str], seeds: Sequence[int]
+) -> str:
     """Why two rows' images cannot be paired, or nothing."""
     if not subsets:
         return "data: no subset was evaluated for both"
@@ -80,12 +105,18 @@ def _direction(estimate: Estimate, paper: float | None) -> str:
     return "holds" if (estimate.value > 0) == (paper > 0) else "reversed"
 
 
-def _mcnemar(records: Records, number: int, other: int, subsets: Sequence[str], seed: int) -> dict[str, dict[str, float]]:
+def _mcnemar(
+    records: Records, number: int, other: int, subsets: Sequence[str], seed: int
+) -> dict[str, dict[str, float]]:
     """Subset -> images that only the first (`won`) or only the other (`lost`) reads at one seed, and the exact p-value (`p`),
     corrected for the number of subsets (Holm). It covers test images."""
     one, two = records.measured[number][seed].correct, records.measured[other][seed].correct
     corrected = holm([mcnemar_exact(one[name], two[name]) for name in subsets])
     return {
-        name: {"won": int((one[name] > two[name]).sum()), "lost": int((one[name] < two[name]).sum()), "p": float(f"{p:.4g}")}
+        name: {
+            "won": int((one[name] > two[name]).sum()),
+            "lost": int((one[name] < two[name]).sum()),
+            "p": float(f"{p:.4g}"),
+        }
         for name, p in zip(subsets, corrected, strict=True)
     }

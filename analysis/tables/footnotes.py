@@ -30,12 +30,16 @@ def _scale(table: "Table") -> Iterator[str]:
     named = ", ".join(map(str, seeds)) or "none yet"
     yield f"Scale: {table.scale}{about}. Seeds: {named}. Values are percent, means over seeds."
     rows = zip(table.rows, table.measured, strict=True)
-    lacking = {row.name: [seed for seed in row.evaluations if seed not in found] for row, found in rows}
+    lacking = {
+        row.name: [seed for seed in row.evaluations if seed not in found] for row, found in rows
+    }
     missing = [f"{name}: {', '.join(map(str, lacks))}" for name, lacks in lacking.items() if lacks]
     if missing:
         yield f"Seeds without a complete evaluation: {'; '.join(missing)}."
     _ = table.records.trainings  # read, so that the damaged are known
-    yield from (f"Damaged, and taken for missing: {what}." for what in table.records.damaged.values())
+    yield from (
+        f"Damaged, and taken for missing: {what}." for what in table.records.damaged.values()
+    )
 
 
 def _covered(table: "Table") -> str:
@@ -49,7 +53,11 @@ def _covered(table: "Table") -> str:
     tests = " McNemar's tests are exact and cover test images, seed by seed, with Holm's correction over subsets."
     if max(counts, default=1) == 1:
         return images + tests
-    return (seeds if min(counts) > 1 else f"Of rows with several seeds: {seeds} Of rows with one: {images}") + tests
+    return (
+        seeds
+        if min(counts) > 1
+        else f"Of rows with several seeds: {seeds} Of rows with one: {images}"
+    ) + tests
 
 
 def _recipe(table: "Table") -> Iterator[str]:
@@ -62,19 +70,30 @@ def _recipe(table: "Table") -> Iterator[str]:
     rows: dict[tuple[str, ...], list[str]] = {}
     for row in table.rows:
         rows.setdefault(tuple(row.evaluations.values()), []).append(row.name)
-    yield from (f"One and the same runs at this scale: {', '.join(same)}." for same in rows.values() if len(same) > 1)
+    yield from (
+        f"One and the same runs at this scale: {', '.join(same)}."
+        for same in rows.values()
+        if len(same) > 1
+    )
 
 
 def _comparable(table: "Table") -> Iterator[str]:
     """Rows that may not be compared with the paper's, and others' results below them."""
     found: dict[str, list[str]] = {}
     for number, row in enumerate(table.rows):
-        if table.reported and row.reported is not None and table.measured[number] and (why := table.unlike_the_paper(number)):
+        if (
+            table.reported
+            and row.reported is not None
+            and table.measured[number]
+            and (why := table.unlike_the_paper(number))
+        ):
             found.setdefault("; ".join(why), []).append(row.name)
     every = sum(bool(one) for one in table.measured)
     for reasons, names in found.items():
         yield f"Not comparable with the paper, {'all rows' if len(names) == every else ', '.join(names)}: {reasons}."
-    if beside := [f"{one.method} {one.avg:.2f}" for one in reported().beside if one.table == table.reported]:
+    if beside := [
+        f"{one.method} {one.avg:.2f}" for one in reported().beside if one.table == table.reported
+    ]:
         harness = "OpenOCR's harness: filtered Union14M-L, IC13-857, IC15-1811"
         yield f"Others' Avg, from their papers ({harness}; not comparable with these rows): {', '.join(beside)}."
 
@@ -88,7 +107,11 @@ def _runs(table: "Table") -> Iterator[str]:
     yield f"Test images, for each seed: {', '.join(f'{name} {images:,}' for name, images in sizes.items())}."
     yield from sorted({f"Protocol {one.protocol}: {one.statement}." for one in evaluations})
     tests = {name: reasons for one in evaluations for name, reasons in one.dropped.items()}
-    yield from (f"Test subset {name}, every image scored: {text}." for name, one in tests.items() if (text := _told(one)))
+    yield from (
+        f"Test subset {name}, every image scored: {text}."
+        for name, one in tests.items()
+        if (text := _told(one))
+    )
     yield from _dropped(table)
     yield f"Commit: {', '.join(sorted({one.commit for one in evaluations}))}."
     runs = dict.fromkeys(one.run for one in evaluations)
@@ -100,7 +123,9 @@ def _dropped(table: "Table") -> Iterator[str]:
     trained: dict[tuple[str, str], list[str]] = {}
     for row in table.rows:
         runs = dict.fromkeys(run for runs in row.trainings.values() for run in runs)
-        teachers = dict.fromkeys(run for run in row.teachers.values() if run in table.records.trainings)
+        teachers = dict.fromkeys(
+            run for run in row.teachers.values() if run in table.records.trainings
+        )
         for kind, names in (("", runs), ("the teacher's ", teachers)):
             for training in map(table.records.trainings.__getitem__, names):
                 if training is not None and (text := _told(training.dropped)):

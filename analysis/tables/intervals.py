@@ -25,21 +25,33 @@ class Estimate:
     error: float
     covers: str = IMAGES
     seeds: int = 1
-    of_seeds: float = 0.0  # the part of `error` that comes from the seeds' spread; parts add as squares
+    of_seeds: float = (
+        0.0  # the part of `error` that comes from the seeds' spread; parts add as squares
+    )
 
     def excludes_zero(self) -> bool:
         return self.low > 0 or self.high < 0
 
     def told(self, digits: int = 1, sign: str = "", times: float = 1.0) -> str:
         """Value and interval as text; `times` 100 is percent of a share."""
-        value, low, high = (f"{times * one:{sign}.{digits}f}" for one in (self.value, self.low, self.high))
+        value, low, high = (
+            f"{times * one:{sign}.{digits}f}" for one in (self.value, self.low, self.high)
+        )
         return f"{value} ({low} to {high})"
 
 
 def percent(estimate: Estimate) -> dict[str, float | str]:
     """An estimate in percent, as a table's content has it."""
-    values = {"accuracy": estimate.value, "low": estimate.low, "high": estimate.high, "error": estimate.error}
-    return {**{name: round(100 * value, 4) for name, value in values.items()}, "covers": estimate.covers}
+    values = {
+        "accuracy": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "error": estimate.error,
+    }
+    return {
+        **{name: round(100 * value, 4) for name, value in values.items()},
+        "covers": estimate.covers,
+    }
 
 
 def wilson(correct: int, images: int) -> Estimate:
@@ -55,7 +67,9 @@ def wilson(correct: int, images: int) -> Estimate:
     return Estimate(share, float(low), float(high), float(np.sqrt(share * (1 - share) / images)))
 
 
-def mean_accuracy(correct: ArrayLike, images: ArrayLike, weights: ArrayLike | None = None) -> Estimate:
+def mean_accuracy(
+    correct: ArrayLike, images: ArrayLike, weights: ArrayLike | None = None
+) -> Estimate:
     """Weighted mean of the subsets' accuracies of one recogniser, from counts (K,) per subset; without weights Avg.
 
     The subsets are independent strata; each one's variance is that of Agresti and Coull's share (two more hits, two more
@@ -97,7 +111,11 @@ def average_weights(images: ArrayLike, *, pooled: bool) -> np.ndarray:
 
 
 def bootstrap(
-    subsets: Sequence[np.ndarray], *weightings: np.ndarray, paired: bool, resamples: int = RESAMPLES, seed: int = 0
+    subsets: Sequence[np.ndarray],
+    *weightings: np.ndarray,
+    paired: bool,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> list[Estimate]:
     """Weighted means of subset means, one for each weighting, with intervals by resampling stratified by subset.
 
@@ -107,7 +125,9 @@ def bootstrap(
     made-up images widen the draws, and do not move them, so that no difference in 16 images does not pass for certain: half a
     one in each cell of a pair's table (Agresti and Min, 2005), two right and two wrong ones for accuracies (Agresti and Coull,
     1998). Raises ValueError if a subset is empty, numbers of seeds differ or a value is not finite."""
-    if len({values.shape[0] for values in subsets}) != 1 or not all(values.size for values in subsets):
+    if len({values.shape[0] for values in subsets}) != 1 or not all(
+        values.size for values in subsets
+    ):
         raise ValueError("every subset needs at least one image, and all of them the same seeds")
     of_seeds = np.array([values.mean(1) for values in subsets])  # (K, S)
     if not np.isfinite(of_seeds).all():
@@ -118,19 +138,28 @@ def bootstrap(
     for number, values in enumerate(subsets):
         images = values.shape[1]
         means, place = np.unique(np.append(values.mean(0), made_up), return_inverse=True)
-        share = np.bincount(place, weights=np.append(np.ones(images), [each] * 4)) / (images + 4 * each)
-        drawn[number] = random.multinomial(images, share, size=resamples) @ means / images - share @ means
+        share = np.bincount(place, weights=np.append(np.ones(images), [each] * 4)) / (
+            images + 4 * each
+        )
+        drawn[number] = (
+            random.multinomial(images, share, size=resamples) @ means / images - share @ means
+        )
     chosen, twice = np.array([_variances(values) for values in subsets]).T
     estimates = []
     for weights in weightings:
         around, seeds = weights @ drawn, weights @ of_seeds
         if len(seeds) > 1:
-            estimate = _over_seeds(seeds, around, float(weights**2 @ chosen), float(weights**2 @ twice), random)
+            estimate = _over_seeds(
+                seeds, around, float(weights**2 @ chosen), float(weights**2 @ twice), random
+            )
         else:
             low, high = np.quantile(around, (0.025, 0.975))
             estimate = Estimate(float(seeds[0]), float(low), float(high), float(around.std()))
         least = -1.0 if paired else 0.0
-        low, high = max(least, estimate.value + estimate.low), min(1.0, estimate.value + estimate.high)
+        low, high = (
+            max(least, estimate.value + estimate.low),
+            min(1.0, estimate.value + estimate.high),
+        )
         estimates.append(replace(estimate, low=low, high=high))
     return estimates
 
@@ -145,7 +174,13 @@ def _variances(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean(0).var()) / images, twice
 
 
-def _over_seeds(of_seeds: np.ndarray, around: np.ndarray, chosen: float, twice: float, random: np.random.Generator) -> Estimate:
+def _over_seeds(
+    of_seeds: np.ndarray,
+    around: np.ndarray,
+    chosen: float,
+    twice: float,
+    random: np.random.Generator,
+) -> Estimate:
     """Seeds drawn besides images: a hierarchical bootstrap over the crossed design, every seed having read every image.
 
     of_seeds: (S,) each seed's mean. around: resampled images' means around their expectation. The interval is around 0.
@@ -156,11 +191,21 @@ def _over_seeds(of_seeds: np.ndarray, around: np.ndarray, chosen: float, twice: 
     seeds = len(of_seeds)
     between = float(of_seeds.var(ddof=1)) / seeds
     once = max(0.0, 1 - twice / chosen) if chosen else 1.0
-    of_both = around * np.sqrt(once) + random.permutation(_student(len(around), seeds - 1)) * np.sqrt(between)
+    of_both = around * np.sqrt(once) + random.permutation(
+        _student(len(around), seeds - 1)
+    ) * np.sqrt(between)
     quantiles = np.quantile(of_both, (0.025, 0.975)), np.quantile(around, (0.025, 0.975)) / 2
     low, high = float(min(pair[0] for pair in quantiles)), float(max(pair[1] for pair in quantiles))
     variance = max(around.var() * once, around.var() / 4) + between
-    return Estimate(float(of_seeds.mean()), low, high, float(np.sqrt(variance)), SEEDS_TOO, seeds, float(np.sqrt(between)))
+    return Estimate(
+        float(of_seeds.mean()),
+        low,
+        high,
+        float(np.sqrt(variance)),
+        SEEDS_TOO,
+        seeds,
+        float(np.sqrt(between)),
+    )
 
 
 @cache
@@ -178,7 +223,9 @@ def _half_widths(seeds: int) -> tuple[np.ndarray, np.ndarray]:
 
     angles = np.linspace(0, np.pi / 2, 33)
     images = stats.norm.ppf((np.arange(64) + 0.5) / 64)[:, None]
-    drawn = (np.cos(angle) * images + np.sin(angle) * _student(RESAMPLES, seeds - 1) for angle in angles)
+    drawn = (
+        np.cos(angle) * images + np.sin(angle) * _student(RESAMPLES, seeds - 1) for angle in angles
+    )
     return angles, np.array([np.quantile(both, 0.975) for both in drawn])
 
 
@@ -193,8 +240,14 @@ def _detectable(power: float, seeds: int, share: float) -> float:
         return float(stats.norm.ppf(0.975) + stats.norm.ppf(power))
     spreads = share * np.sqrt(stats.chi2.ppf((np.arange(500) + 0.5) / 500, seeds - 1) / (seeds - 1))
     of_images = np.sqrt(1 - share**2)
-    halves = np.hypot(of_images, spreads) * np.interp(np.arctan2(spreads, of_images), *_half_widths(seeds))
-    return float(optimize.brentq(lambda true: stats.norm.sf(halves - true).mean() - power, 0, halves.max() + 5))
+    halves = np.hypot(of_images, spreads) * np.interp(
+        np.arctan2(spreads, of_images), *_half_widths(seeds)
+    )
+    return float(
+        optimize.brentq(
+            lambda true: stats.norm.sf(halves - true).mean() - power, 0, halves.max() + 5
+        )
+    )
 
 
 def minimum_detectable_difference(estimate: Estimate, power: float = 0.8) -> float:
@@ -225,5 +278,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     As statsmodels' `multipletests`, which would collect garbage at every call (0.1 s)."""
     order = np.argsort(p_values)
     corrected = np.empty(len(order))
-    corrected[order] = np.maximum.accumulate(np.asarray(p_values)[order] * np.arange(len(order), 0, -1)).clip(max=1)
+    corrected[order] = np.maximum.accumulate(
+        np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
+    ).clip(max=1)
     return corrected.tolist()

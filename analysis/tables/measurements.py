@@ -55,19 +55,26 @@ class Measured:
         found = self.place.correct() or self._scored()
         counted = {name: (int(values.sum()), len(values)) for name, values in found.items()}
         if counted != self.counts:
-            raise UserError(f"{self.place.folder}: predictions.csv and record.json disagree; delete the folder and run again")
+            raise UserError(
+                f"{self.place.folder}: predictions.csv and record.json disagree; delete the folder and run again"
+            )
         return found
 
     def _scored(self) -> dict[str, np.ndarray]:
         normalise = lru_cache(1 << 16)(PROTOCOLS[self.protocol].normalise)
         subsets, indices, labels, readings, _, readable = self.place.predictions()
         triples = zip(labels, readings, readable, strict=True)
-        right = [is_read == "1" and (one == two or normalise(one) == normalise(two)) for one, two, is_read in triples]
+        right = [
+            is_read == "1" and (one == two or normalise(one) == normalise(two))
+            for one, two, is_read in triples
+        ]
         where, values = np.array(subsets), np.array(right, dtype=np.int8)
         numbers = np.array([int(index) if index.isdecimal() else -1 for index in indices])
         for name in self.counts:
             if (np.diff(numbers[where == name], prepend=-1) <= 0).any():
-                raise UserError(f"{self.place.folder}: predictions.csv is not in the order of the images; sort it by index")
+                raise UserError(
+                    f"{self.place.folder}: predictions.csv is not in the order of the images; sort it by index"
+                )
         return {name: values[where == name] for name in dict.fromkeys((*self.counts, *subsets))}
 
 
@@ -114,7 +121,10 @@ def load_training(store: Store, run_id: str) -> Training | None:
         stage=record.stage,
         images=metrics.images_seen,
         parameters=metrics.parameters,
-        hours=metrics.train_seconds * record.hardware.processes * (1 if on_gpu else record.hardware.threads) / 3600,
+        hours=metrics.train_seconds
+        * record.hardware.processes
+        * (1 if on_gpu else record.hardware.threads)
+        / 3600,
         unit="GPU-hours" if on_gpu else "CPU-hours",
         dropped=metrics.dropped,
     )
@@ -134,7 +144,8 @@ class Records:
     def measured(self) -> list[dict[int, Measured]]:
         """For each row, the complete evaluations by seed."""
         known = {
-            run: self._readings(run) for run in dict.fromkeys(run for row in self.rows for run in row.evaluations.values())
+            run: self._readings(run)
+            for run in dict.fromkeys(run for row in self.rows for run in row.evaluations.values())
         }
         found = [{seed: known[run] for seed, run in row.evaluations.items()} for row in self.rows]
         return [{seed: value for seed, value in row.items() if value is not None} for row in found]
@@ -143,12 +154,21 @@ class Records:
     def trainings(self) -> dict[str, Training | None]:
         """The records of all training runs, the teachers' included."""
         named = {run for row in self.rows for runs in row.trainings.values() for run in runs}
-        named |= {run for row in self.rows for run in row.teachers.values() if run and not run.startswith("file:")}
+        named |= {
+            run
+            for row in self.rows
+            for run in row.teachers.values()
+            if run and not run.startswith("file:")
+        }
         return {run: self._unless_damaged(run, load_training) for run in sorted(named)}
 
     def _readings(self, run: str) -> Measured | None:
         found = self._unless_damaged(run, load_evaluation)
-        return found if found and self._unless_damaged(run, lambda *_: found.correct) is not None else None
+        return (
+            found
+            if found and self._unless_damaged(run, lambda *_: found.correct) is not None
+            else None
+        )
 
     def _unless_damaged(self, run: str, read: Callable[[Store, str], Kind]) -> Kind | None:
         try:
@@ -167,7 +187,11 @@ class Records:
     @cached_property
     def subsets(self) -> list[str]:
         """All that were evaluated for any row."""
-        return list(dict.fromkeys(name for row in self.measured for one in row.values() for name in one.counts))
+        return list(
+            dict.fromkeys(
+                name for row in self.measured for one in row.values() for name in one.counts
+            )
+        )
 
     def subsets_of(self, *numbers: int) -> list[str]:
         """Those that were evaluated for all of these rows, at every seed."""
@@ -188,11 +212,18 @@ def recorded_runs(store: Store, table: str) -> dict[str, dict[str, Any]]:
     try:
         (content,) = json.loads(store.table(f"{table}.json").read_text(encoding="utf-8"))
         rows = content["known_runs"].items()
-        return {name: {str(int(seed)): noted(runs) for seed, runs in seeds.items()} for name, seeds in rows}
+        return {
+            name: {str(int(seed)): noted(runs) for seed, runs in seeds.items()}
+            for name, seeds in rows
+        }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 
 def noted(runs: Mapping[str, Any]) -> dict[str, Any]:
     """A row's runs at one seed as a table's JSON has them: its evaluation, its training runs, its teacher."""
-    return {"evaluate": str(runs["evaluate"]), "trainings": list(map(str, runs["trainings"])), "teacher": str(runs["teacher"])}
+    return {
+        "evaluate": str(runs["evaluate"]),
+        "trainings": list(map(str, runs["trainings"])),
+        "teacher": str(runs["teacher"]),
+    }

@@ -26,7 +26,9 @@ def tables_of(plan: Plan, store: Store, *, recorded: bool) -> list[Table]:
     same recipe. So a results folder can be read where its data are not, or where fonts, versions or precision are others."""
     tables = []
     for name, experiment in plan.experiments.items():
-        noted = recorded_runs(store, table_name(name, plan.scale, plan.overrides)) if recorded else {}
+        noted = (
+            recorded_runs(store, table_name(name, plan.scale, plan.overrides)) if recorded else {}
+        )
         rows = []
         for number, variant in enumerate(experiment.variants):
             twin = find_row(experiment.table, variant.reported) if experiment.table else None
@@ -37,7 +39,9 @@ def tables_of(plan: Plan, store: Store, *, recorded: bool) -> list[Table]:
     return sorted(tables, key=lambda table: table.reported or "tables of our own")
 
 
-def recorded_tables(make: Callable[[dict[str, list[int]] | None], Plan], store: Store) -> tuple[Plan, list[Table]]:
+def recorded_tables(
+    make: Callable[[dict[str, list[int]] | None], Plan], store: Store
+) -> tuple[Plan, list[Table]]:
     """A plan and its tables as they are recorded. make: the plan of its own seeds (None), or of those given by experiment,
     for which it is asked where others are recorded."""
     plan = make(None)
@@ -74,14 +78,20 @@ def _runs(plan: Plan, cells: list[Cell], noted: Mapping[str, Any], store: Store)
     unlike: list[str] = []
     for cell in cells:
         runs, other = (cell.evaluate, cell.trainings, cell.teacher), noted.get(str(cell.seed))
-        if other and not _is_complete(store, cell.evaluate) and _same_recipe(plan, cell, other, store):
+        if (
+            other
+            and not _is_complete(store, cell.evaluate)
+            and _same_recipe(plan, cell, other, store)
+        ):
             runs, elsewhere = (other["evaluate"], tuple(other["trainings"]), other["teacher"]), True
         evaluations[cell.seed], trainings[cell.seed], teachers[cell.seed] = runs
         if runs[0] == cell.evaluate:
             unlike += [text for run in cell.trainings for text in _unlike_planned(plan.runs[run])]
         elif not plan.stand_ins:
             unlike += [text for run in runs[1] for text in _unlike_recorded(store.run(run))]
-        unlike += [text for run in cell.trainings if (text := _unlike_charset(plan.runs[run].config))]
+        unlike += [
+            text for run in cell.trainings if (text := _unlike_charset(plan.runs[run].config))
+        ]
     return {
         "evaluations": evaluations,
         "trainings": trainings,
@@ -103,15 +113,25 @@ def _is_complete(store: Store, run: str) -> bool:
 def _unlike_planned(run: PlannedRun) -> list[str]:
     """How the data sets that a run would train on differ from the paper's, as far as they are here."""
     roles = [roots for role, roots in run.data.items() if role != "validation"]
-    return [text for roots in roles for text in _different([(root.name, root.images) for root in roots if not root.missing])]
+    return [
+        text
+        for roots in roles
+        for text in _different([(root.name, root.images) for root in roots if not root.missing])
+    ]
 
 
 def _unlike_recorded(run: Run) -> list[str]:
     """How the data sets that a run was trained on differ from the paper's."""
-    roles = [roots for role, roots in read_record(run, StoredTraining).data.items() if role != "validation"]
+    roles = [
+        roots
+        for role, roots in read_record(run, StoredTraining).data.items()
+        if role != "validation"
+    ]
     if not roles or not all(root.root for roots in roles for root in roots):
         return ["the record does not name what was read"]
-    return [text for roots in roles for text in _different([(root.root, root.images) for root in roots])]
+    return [
+        text for roots in roles for text in _different([(root.root, root.images) for root in roots])
+    ]
 
 
 def _different(roots: Iterable[tuple[str, int]]) -> list[str]:
@@ -126,9 +146,16 @@ def _unlike_charset(config: StageConfig) -> str:
     """How a recogniser's charset differs in size from that of its data, or nothing."""
     if not isinstance(config, Finetune):
         return ""
-    expected = max((registry()[root].characters or 0 for root in config.data.roots if root in registry()), default=0)
+    expected = max(
+        (registry()[root].characters or 0 for root in config.data.roots if root in registry()),
+        default=0,
+    )
     has = len(make_charset(config.charset).characters)
-    return f"the charset has {has:,} characters, not {expected:,}" if expected and has != expected else ""
+    return (
+        f"the charset has {has:,} characters, not {expected:,}"
+        if expected and has != expected
+        else ""
+    )
 
 
 def _same_recipe(plan: Plan, cell: Cell, noted: Mapping[str, Any], store: Store) -> bool:
@@ -145,10 +172,15 @@ def _same_recipe(plan: Plan, cell: Cell, noted: Mapping[str, Any], store: Store)
             record = store.run(theirs).record()
             if run.stage != "evaluate":
                 read_record(store.run(theirs), StoredTraining)
-            config, files = type(run.config).model_validate(record["config"]), _files(record["inputs"])
+            config, files = (
+                type(run.config).model_validate(record["config"]),
+                _files(record["inputs"]),
+            )
         except (UserError, ValidationError, KeyError, TypeError, AttributeError):
             return False
-        if identity(run.config, exclude=apart) != identity(config, exclude=apart) or files != _files(run.inputs):
+        if identity(run.config, exclude=apart) != identity(
+            config, exclude=apart
+        ) or files != _files(run.inputs):
             return False
     return True
 

@@ -16,13 +16,19 @@ Grid = tuple[list[str], list[list[str]]]  # head, lines
 
 def heading(content: Content) -> str:
     """Table N: title, or the experiment's name where the paper has no such table."""
-    name = content["table"].replace("table", "Table ") if content["table"] else content["experiment"]
+    name = (
+        content["table"].replace("table", "Table ") if content["table"] else content["experiment"]
+    )
     return f"{name}: {content['title']}"
 
 
 def _number(values: Mapping[str, Any], name: str, form: str = ".1f", absent: str = "–") -> str:
     value = values.get(name)
-    return absent if value is None else format(value["accuracy"] if isinstance(value, Mapping) else value, form)
+    return (
+        absent
+        if value is None
+        else format(value["accuracy"] if isinstance(value, Mapping) else value, form)
+    )
 
 
 def main_grid(content: Content) -> Grid:
@@ -32,17 +38,32 @@ def main_grid(content: Content) -> Grid:
     for row in content["rows"]:
         name = row["name"]
         if row["reported"]:
-            lines.append([name, "reported", *(_number(row["reported"], column) for column in columns), "", "", ""])
+            lines.append(
+                [
+                    name,
+                    "reported",
+                    *(_number(row["reported"], column) for column in columns),
+                    "",
+                    "",
+                    "",
+                ]
+            )
             name = ""
-        kinds = ", ".join(dict.fromkeys(why.partition(":")[0] for why in row["why"]))  # the notes say more
+        kinds = ", ".join(
+            dict.fromkeys(why.partition(":")[0] for why in row["why"])
+        )  # the notes say more
         verdict = row["verdict"] + (f" ({kinds})" if row["verdict"] and kinds else "")
         if "measured" in row:
             if row["missing_seeds"]:
-                verdict = f"{verdict}, without seed {' '.join(map(str, row['missing_seeds']))}".removeprefix(", ")
+                verdict = f"{verdict}, without seed {' '.join(map(str, row['missing_seeds']))}".removeprefix(
+                    ", "
+                )
             average = row["measured"]["Avg"]
             interval = f"{average['low']:.1f} to {average['high']:.1f}"
             cells = [_number(row["measured"], column) for column in columns]
-            lines.append([name, "measured", *cells, interval, _covered(average, row["seeds"]), verdict])
+            lines.append(
+                [name, "measured", *cells, interval, _covered(average, row["seeds"]), verdict]
+            )
             if row["difference"]:
                 differences = [_number(row["difference"], column, "+.1f", "") for column in columns]
                 lines.append(["", "difference", *differences, "", "", ""])
@@ -59,7 +80,16 @@ def _covered(estimate: Mapping[str, Any], seeds: Sequence[int]) -> str:
 
 def comparison_grid(content: Content) -> Grid:
     """Differences between rows."""
-    head = ["difference of Avg", "reported", "measured", "95 % interval", "covers", "detectable", "verdict", "W-Avg"]
+    head = [
+        "difference of Avg",
+        "reported",
+        "measured",
+        "95 % interval",
+        "covers",
+        "detectable",
+        "verdict",
+        "W-Avg",
+    ]
     head.append("McNemar p < 0.05")
     lines = []
     for one in content["comparisons"]:
@@ -84,26 +114,51 @@ def _found(tests: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """The subsets in which a test found a difference, with its sign; with the number of seeds where there are several."""
     parts = []
     for name in next(iter(tests.values())):
-        found = [test[name]["won"] > test[name]["lost"] for test in tests.values() if test[name]["p"] < 0.05]
+        found = [
+            test[name]["won"] > test[name]["lost"]
+            for test in tests.values()
+            if test[name]["p"] < 0.05
+        ]
         signs = {"+": sum(found), "−": len(found) - sum(found)}
         if len(tests) == 1:
             parts += [f"{name} {sign}" for sign, count in signs.items() if count]
         elif found:
-            parts.append(f"{name} {' '.join(f'{sign}{count}' for sign, count in signs.items() if count)} of {len(tests)}")
+            parts.append(
+                f"{name} {' '.join(f'{sign}{count}' for sign, count in signs.items() if count)} of {len(tests)}"
+            )
     return ", ".join(parts) or "none"
 
 
 def ledger_grid(content: Content) -> Grid:
     """What each row took."""
-    head = ["row", "images seen", "teacher", "pre-training", "fine-tuning", "hours of training", "parameters"]
+    head = [
+        "row",
+        "images seen",
+        "teacher",
+        "pre-training",
+        "fine-tuning",
+        "hours of training",
+        "parameters",
+    ]
     lines = []
     for row in content["rows"]:
         ledger = row.get("ledger", {})
         if "images" in ledger:
-            parts = ["unknown" if ledger[f"{name}_images"] is None else f"{ledger[f'{name}_images']:,}" for name in STAGES]
+            parts = [
+                "unknown" if ledger[f"{name}_images"] is None else f"{ledger[f'{name}_images']:,}"
+                for name in STAGES
+            ]
             least = "over " if "unknown" in parts else ""
             hours = f"{ledger['hours']:.3g} {ledger['unit']}"
-            lines.append([row["name"], f"{least}{ledger['images']:,}", *parts, hours, f"{ledger['parameters']:,}"])
+            lines.append(
+                [
+                    row["name"],
+                    f"{least}{ledger['images']:,}",
+                    *parts,
+                    hours,
+                    f"{ledger['parameters']:,}",
+                ]
+            )
         elif "missing" in ledger or (row["verdict"] == "missing" and "seeds" in row):
             lines.append([row["name"], *["missing"] * (len(head) - 1)])
     return head, lines
@@ -139,16 +194,28 @@ def _pipes(head: list[str], lines: list[list[str]]) -> list[str]:
     widths = [max(len(line[column]) for line in safe) for column in range(len(head))]
 
     def row(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+        return (
+            "| "
+            + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+            + " |"
+        )
 
-    return [row(safe[0]), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(row, safe[1:])]
+    return [
+        row(safe[0]),
+        "|" + "|".join("-" * (width + 2) for width in widths) + "|",
+        *map(row, safe[1:]),
+    ]
 
 
 def frame(contents: Sequence[Content]) -> pd.DataFrame:
     """Long form, for machines: a line for each row, column and source, and for each difference between rows."""
     lines: list[dict[str, Any]] = []
     for content in contents:
-        base = {"experiment": content["experiment"], "table": content["table"], "scale": content["scale"]}
+        base = {
+            "experiment": content["experiment"],
+            "table": content["table"],
+            "scale": content["scale"],
+        }
         for row in content["rows"]:
             own = base | {"row": row["name"]}
             for name, value in row["reported"].items():
@@ -164,7 +231,11 @@ def frame(contents: Sequence[Content]) -> pd.DataFrame:
                 "runs": " ".join(run["evaluate"] for run in row["runs"].values()),
             }
             for name, cell in row["measured"].items():
-                lines.append(own | told | {"column": name, **cell, "difference": row["difference"].get(name), **origin})
+                lines.append(
+                    own
+                    | told
+                    | {"column": name, **cell, "difference": row["difference"].get(name), **origin}
+                )
             for name, value in row["ledger"].items():
                 lines.append(own | {"source": "ledger", "column": name, "value": value})
         for one in content["comparisons"]:
@@ -175,7 +246,10 @@ def frame(contents: Sequence[Content]) -> pd.DataFrame:
             if "Avg" not in one:
                 lines.append(own | told | {"column": one["verdict"]})
                 continue
-            lines += [own | told | {"column": "Avg", **one["Avg"]}, own | {"column": "W-Avg", **one["W-Avg"]}]
+            lines += [
+                own | told | {"column": "Avg", **one["Avg"]},
+                own | {"column": "W-Avg", **one["W-Avg"]},
+            ]
             for seed, tests in one["mcnemar"].items():
                 test = own | {"source": "McNemar", "seeds": seed, "covers": IMAGES}
                 lines += [test | {"column": name, **result} for name, result in tests.items()]
@@ -195,25 +269,36 @@ def csv(contents: Sequence[Content]) -> str:
 
 
 def _json(contents: Sequence[Content]) -> str:
-    return json.dumps(list(contents), indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    return (
+        json.dumps(list(contents), indent=1, ensure_ascii=False, allow_nan=False, default=str)
+        + "\n"
+    )
 
 
 def latex(contents: Sequence[Content]) -> str:
     """Tables for a LaTeX document; needs \\usepackage{booktabs, graphicx} and a font with the rows' characters."""
-    parts = ["% needs \\usepackage{booktabs, graphicx}; for Chinese names xelatex with \\usepackage{xeCJK}\n"]
+    parts = [
+        "% needs \\usepackage{booktabs, graphicx}; for Chinese names xelatex with \\usepackage{xeCJK}\n"
+    ]
     for content in contents:
         for title, grid in GRIDS:
             head, lines = _narrower(*grid(content))
             if not lines:
                 continue
             body = [[_tex(cell) for cell in line] for line in lines]
-            table = pd.DataFrame(body, columns=[_tex(cell) for cell in head]).style.hide(axis="index")
+            table = pd.DataFrame(body, columns=[_tex(cell) for cell in head]).style.hide(
+                axis="index"
+            )
             sides = "".join("r" if right else "l" for right in _numeric(head, lines))
             inner = table.to_latex(hrules=True, column_format=sides).strip()
             about = " ".join(content["notes"][:2])  # scale, seeds, and what intervals cover
-            caption = _tex(f"Reproduction of {heading(content)}. {f'{title}. ' if title else ''}{about}")
+            caption = _tex(
+                f"Reproduction of {heading(content)}. {f'{title}. ' if title else ''}{about}"
+            )
             scaled = f"\\resizebox{{\\linewidth}}{{!}}{{%\n{inner}}}"
-            parts.append(f"\\begin{{table}}\n\\centering\n{scaled}\n\\caption{{{caption}}}\n\\end{{table}}\n")
+            parts.append(
+                f"\\begin{{table}}\n\\centering\n{scaled}\n\\caption{{{caption}}}\n\\end{{table}}\n"
+            )
     return "\n".join(parts)
 
 
@@ -223,7 +308,13 @@ def _narrower(head: list[str], lines: list[list[str]]) -> Grid:
     return [head[place] for place in kept], [[line[place] for place in kept] for line in lines]
 
 
-TEX = {"\\": r"\textbackslash{}", "−": "$-$", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
+TEX = {
+    "\\": r"\textbackslash{}",
+    "−": "$-$",
+    "–": "--",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+} | {
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
     **{mark: f"${mark}$" for mark in "<>|"},
     "[": "{[}",  # at the start of a line it would be an option of the line before
@@ -252,7 +343,9 @@ def html_fragment(content: Content, level: int = 1) -> str:
         if lines:
             above = f"<h{level + 1}>{title}</h{level + 1}>" if title else ""
             parts.append(f"{above}<div class=wide>{_html_table(head, lines)}</div>")
-    notes = "".join(f"<li>{_html_text(text)}</li>" for text in (*content["notes"], *content["rules"]))
+    notes = "".join(
+        f"<li>{_html_text(text)}</li>" for text in (*content["notes"], *content["rules"])
+    )
     listed = f"<ul>{notes}</ul>"
     folded = f"<details><summary>notes and rules of this table</summary>{listed}</details>"
     return "\n".join([*parts, listed if level == 1 else folded])
@@ -261,9 +354,17 @@ def html_fragment(content: Content, level: int = 1) -> str:
 def html(contents: Sequence[Content]) -> str:
     """One page that needs nothing else."""
     parts = [html_fragment(content) for content in contents]
-    title = escapes.escape(heading(contents[0]) if len(contents) == 1 else f"{len(contents)} tables of the reproduction")
+    title = escapes.escape(
+        heading(contents[0])
+        if len(contents) == 1
+        else f"{len(contents)} tables of the reproduction"
+    )
     head_tags = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-    return f"<!doctype html>\n<html lang=en>{head_tags}\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+    return (
+        f"<!doctype html>\n<html lang=en>{head_tags}\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
 
 
 def _html_text(text: str) -> str:
@@ -272,7 +373,10 @@ def _html_text(text: str) -> str:
 
 def _numeric(head: list[str], lines: list[list[str]]) -> list[bool]:
     """Which columns are of numbers, and go to the right."""
-    return [column > 0 and any(re.match(r"[+-]?\d", line[column]) for line in lines) for column in range(len(head))]
+    return [
+        column > 0 and any(re.match(r"[+-]?\d", line[column]) for line in lines)
+        for column in range(len(head))
+    ]
 
 
 def _html_table(head: list[str], lines: list[list[str]]) -> str:
@@ -280,7 +384,14 @@ def _html_table(head: list[str], lines: list[list[str]]) -> str:
 
     def row(cells: list[str], tag: str) -> str:
         marks = [" class=n" if right else "" for right in numeric]
-        verdict = next((f" class={name}" for name in VERDICTS if cells[-1].startswith(name) or name in cells[-3:]), "")
+        verdict = next(
+            (
+                f" class={name}"
+                for name in VERDICTS
+                if cells[-1].startswith(name) or name in cells[-3:]
+            ),
+            "",
+        )
         made = (
             f"<{tag}{mark}>{escapes.escape(cell).replace('_', '_<wbr>')}</{tag}>"
             for cell, mark in zip(cells, marks, strict=True)

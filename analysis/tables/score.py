@@ -40,8 +40,12 @@ Subsets = dict[str, list[Reading]]
 def read_predictions(path: Path) -> Subsets:
     """Subset -> readings, in the order of the file; "" where it names no subsets. Raises UserError naming file and line."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # only \n and \r\n end a line: texts may hold others
-            lines = [line for line in file.read().replace("\r\n", "\n").split("\n") if line.strip(" ")]
+        with path.open(
+            encoding="utf-8-sig", newline=""
+        ) as file:  # only \n and \r\n end a line: texts may hold others
+            lines = [
+                line for line in file.read().replace("\r\n", "\n").split("\n") if line.strip(" ")
+            ]
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except IsADirectoryError as error:
@@ -53,7 +57,9 @@ def read_predictions(path: Path) -> Subsets:
     try:
         return _gather(path, lines)
     except csv.Error as error:
-        raise UserError(f"{path}: not valid CSV ({error}); quote texts that hold commas or quotes") from error
+        raise UserError(
+            f"{path}: not valid CSV ({error}); quote texts that hold commas or quotes"
+        ) from error
 
 
 def _gather(path: Path, lines: list[str]) -> Subsets:
@@ -62,7 +68,9 @@ def _gather(path: Path, lines: list[str]) -> Subsets:
     for number, row in enumerate(_rows(path, lines)):
         name = str(row.get("index", number))
         reading = Reading(
-            index=int(name) if name.isascii() and name.isdigit() else numbers.setdefault(name, number),
+            index=int(name)
+            if name.isascii() and name.isdigit()
+            else numbers.setdefault(name, number),
             label=row["label"],
             prediction=row["prediction"],
             confidence=_confidence(row.get("confidence")),
@@ -96,7 +104,9 @@ def _bracketed(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
     for number, line in enumerate(lines, 1):
         match = BRACKETS.fullmatch(line)
         if match is None:
-            raise UserError(f"{path}, line {number}: not `index [prediction] [label]`: {line[:60]!r}")
+            raise UserError(
+                f"{path}, line {number}: not `index [prediction] [label]`: {line[:60]!r}"
+            )
         yield {"index": match[1], "prediction": match[2], "label": match[3]}
 
 
@@ -110,7 +120,9 @@ def _json_lines(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
             raise UserError(f"{path}, line {number}: not a JSON object: {line[:60]!r}") from error
         for name in ("prediction", "label"):
             if not isinstance(texts.get(name), str):
-                raise UserError(f"{path}, line {number}: no text under {' or '.join(NAMES[name][:3])}")
+                raise UserError(
+                    f"{path}, line {number}: no text under {' or '.join(NAMES[name][:3])}"
+                )
         yield texts
 
 
@@ -134,7 +146,9 @@ def _separated(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
         places, first = {name: head.index(key.strip().lower()) for name, key in columns.items()}, 2
     elif "prediction" in columns or "label" in columns:
         lacking = "label" if "prediction" in columns else "prediction"
-        raise UserError(f"{path}, line 1: a header without {lacking}; name that column {' or '.join(NAMES[lacking][:3])}")
+        raise UserError(
+            f"{path}, line 1: a header without {lacking}; name that column {' or '.join(NAMES[lacking][:3])}"
+        )
     else:  # no header: the last two are prediction and label
         rows = _cells(lines, separator)
         order = {2: ("prediction", "label"), 3: ("index", "prediction", "label")}.get(len(head))
@@ -144,7 +158,9 @@ def _separated(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
         places, first = {name: place for place, name in enumerate(order)}, 1
     for number, row in enumerate(rows, first):
         if len(row) != len(head):
-            raise UserError(f"{path}, line {number}: {len(row)} columns, not {len(head)}: {separator.join(row)[:60]!r}")
+            raise UserError(
+                f"{path}, line {number}: {len(row)} columns, not {len(head)}: {separator.join(row)[:60]!r}"
+            )
         yield {name: row[place] for name, place in places.items()}
 
 
@@ -168,48 +184,71 @@ def score(readings: list[Reading], protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def under_policy(subsets: Subsets, policy: str | None, charset: Charset, max_length: int) -> Subsets:
+def under_policy(
+    subsets: Subsets, policy: str | None, charset: Charset, max_length: int
+) -> Subsets:
     """Readings under a label policy; None takes the file's own word for which labels could be read."""
     if policy == "strict":
-        return {subset: as_strict(readings, charset, max_length) for subset, readings in subsets.items()}
+        return {
+            subset: as_strict(readings, charset, max_length) for subset, readings in subsets.items()
+        }
     if policy == "released":
-        return {subset: as_released(readings, charset, max_length)[0] for subset, readings in subsets.items()}
+        return {
+            subset: as_released(readings, charset, max_length)[0]
+            for subset, readings in subsets.items()
+        }
     return subsets
 
 
 def compare_policies(path: Path, name: str, charset: Charset, max_length: int) -> dict[str, Any]:
     """A file under both label policies, and every image that one counts as right and the other as wrong. Raises UserError."""
     read = read_predictions(path)
-    policies = {policy: under_policy(read, policy, charset, max_length) for policy in LABEL_POLICIES}
+    policies = {
+        policy: under_policy(read, policy, charset, max_length) for policy in LABEL_POLICIES
+    }
     differences = []
     for subset, readings in read.items():
         for number, reading in enumerate(readings):
             here = {policy: policies[policy][subset][number] for policy in policies}
             verdicts = {policy: is_correct(one, PROTOCOLS[name]) for policy, one in here.items()}
             if len(set(verdicts.values())) > 1:
-                texts = {"label": reading.label, "prediction": reading.prediction, "scored_as": here["released"].label}
+                texts = {
+                    "label": reading.label,
+                    "prediction": reading.prediction,
+                    "scored_as": here["released"].label,
+                }
                 differences.append({"subset": subset, "index": reading.index, **texts, **verdicts})
     scores = {policy: _scores(path, name, policy, policies[policy]) for policy in policies}
     return scores | {"differences": differences}
 
 
-def score_file(path: Path, name: str, policy: str | None, charset: Charset, max_length: int) -> dict[str, Any]:
+def score_file(
+    path: Path, name: str, policy: str | None, charset: Charset, max_length: int
+) -> dict[str, Any]:
     """All of a file under a protocol and a label policy, and each subset where it names some. Raises UserError."""
-    return _scores(path, name, policy, under_policy(read_predictions(path), policy, charset, max_length))
+    return _scores(
+        path, name, policy, under_policy(read_predictions(path), policy, charset, max_length)
+    )
 
 
 def _scores(path: Path, name: str, policy: str | None, subsets: Subsets) -> dict[str, Any]:
     protocol = PROTOCOLS[name]
     every = [reading for readings in subsets.values() for reading in readings]
     result: dict[str, Any] = {"file": str(path), "protocol": name, **score(every, protocol)}
-    result |= {"label_version": protocol.labels, "averaging": protocol.averaging, "sizes": dict(protocol.sizes)}
+    result |= {
+        "label_version": protocol.labels,
+        "averaging": protocol.averaging,
+        "sizes": dict(protocol.sizes),
+    }
     result["labels"] = policy or "as the file has them"
     result["statement"] = protocol.statement + (f"; {LABEL_POLICIES[policy]}" if policy else "")
     if list(subsets) != [""]:
         parts = {subset: score(readings, protocol) for subset, readings in subsets.items()}
         result["subsets"] = parts
         result["avg"] = sum(part["accuracy"] for part in parts.values()) / len(parts)
-        correct, images = zip(*((part["correct"], part["images"]) for part in parts.values()), strict=True)
+        correct, images = zip(
+            *((part["correct"], part["images"]) for part in parts.values()), strict=True
+        )
         result["w_avg"] = 100 * pooled_accuracy(correct, images)
     result["notes"] = notes(subsets, protocol)
     return result
@@ -229,7 +268,9 @@ def notes(subsets: Subsets, protocol: Protocol) -> list[str]:
             found.append(f"{where}{unreadable} images count as wrong whatever was read: {why}")
         expected = protocol.sizes.get(subset)
         if expected is not None and expected != len(readings):
-            found.append(f"{where}{len(readings):,} images, where protocol {protocol.name} has {expected:,}: not comparable")
+            found.append(
+                f"{where}{len(readings):,} images, where protocol {protocol.name} has {expected:,}: not comparable"
+            )
     return found
 
 
@@ -241,7 +282,9 @@ def comparison_text(result: Mapping[str, Any]) -> str:
         right = next(policy for policy in LABEL_POLICIES if one[policy])
         place = f"{one['subset']} {one['index']}".strip()
         scored = "" if one["scored_as"] == one["label"] else f", scored as {one['scored_as']!r}"
-        lines.append(f"  {place}: label {one['label']!r}, read {one['prediction']!r}; right under {right} only{scored}")
+        lines.append(
+            f"  {place}: label {one['label']!r}, read {one['prediction']!r}; right under {right} only{scored}"
+        )
     return "\n".join(lines)
 
 

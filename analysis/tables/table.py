@@ -15,7 +15,14 @@ import numpy as np
 from analysis.tables.comparisons import RULE as RULE_OF_DIFFERENCES
 from analysis.tables.comparisons import comparison, pairs
 from analysis.tables.footnotes import notes
-from analysis.tables.intervals import Estimate, average_weights, bootstrap, mean_accuracy, percent, wilson
+from analysis.tables.intervals import (
+    Estimate,
+    average_weights,
+    bootstrap,
+    mean_accuracy,
+    percent,
+    wilson,
+)
 from analysis.tables.measurements import Measured, Records, Row, recorded_runs
 from analysis.tables.render import FORMATS
 from analysis.tables.training_cost import ledger
@@ -75,26 +82,45 @@ class Table:
             "columns": self.columns,
             "rows": self._rows(),
             "comparisons": self._comparisons(),
-            "rules": [*([RULE] if self.reported else []), *([RULE_OF_DIFFERENCES] if pairs(self.records) else [])],
+            "rules": [
+                *([RULE] if self.reported else []),
+                *([RULE_OF_DIFFERENCES] if pairs(self.records) else []),
+            ],
             "notes": notes(self),
         }
 
     def _rows(self) -> list[dict[str, Any]]:
         """The paper's rows in its order, each with what was measured for it, then rows that the paper does not have."""
-        by_number = {row.reported: number for number, row in enumerate(self.rows) if row.reported is not None}
+        by_number = {
+            row.reported: number for number, row in enumerate(self.rows) if row.reported is not None
+        }
         entries: list[dict[str, Any]] = []
         for number in range(len(reported_table(self.reported).rows) if self.reported else 0):
-            entries.append(self._row(by_number[number]) if number in by_number else self._paper_row(number))
-        return entries + [self._row(number) for number, row in enumerate(self.rows) if row.reported is None]
+            entries.append(
+                self._row(by_number[number]) if number in by_number else self._paper_row(number)
+            )
+        return entries + [
+            self._row(number) for number, row in enumerate(self.rows) if row.reported is None
+        ]
 
     def _paper_row(self, number: int) -> dict[str, Any]:
         assert self.reported is not None
         table = reported_table(self.reported)
         own = table.own(number)
         source = table.rows[number].source
-        verdict, why = ("missing", ["no row of this experiment stands for it"]) if own else ("", [f"quoted from {source}"])
+        verdict, why = (
+            ("missing", ["no row of this experiment stands for it"])
+            if own
+            else ("", [f"quoted from {source}"])
+        )
         values = reported_values(self.reported, number)
-        return {"name": table.rows[number].name(), "ours": own, "reported": values, "verdict": verdict, "why": why}
+        return {
+            "name": table.rows[number].name(),
+            "ours": own,
+            "reported": values,
+            "verdict": verdict,
+            "why": why,
+        }
 
     def _paper(self, number: int) -> dict[str, float]:
         """What the paper reports for row `number`; {} if nothing."""
@@ -117,17 +143,29 @@ class Table:
         entry |= {"verdict": verdict, "why": why, "seeds": list(found), "missing_seeds": lacking}
         if not found:
             return entry
-        measured: dict[str, dict[str, Any]] = {name: percent(one) for name, one in self._estimates[number].items()}
+        measured: dict[str, dict[str, Any]] = {
+            name: percent(one) for name, one in self._estimates[number].items()
+        }
         for name in measured.keys() - set(AVERAGES):
-            correct, images = (sum(one.counts[name][part] for one in found.values()) for part in (0, 1))
+            correct, images = (
+                sum(one.counts[name][part] for one in found.values()) for part in (0, 1)
+            )
             measured[name] |= {"correct": correct, "images": images}
         shared = [name for name in measured if name in paper]
-        if tuple(self._averaged(number)) != self._paper_columns():  # an average over other subsets is another thing
+        if (
+            tuple(self._averaged(number)) != self._paper_columns()
+        ):  # an average over other subsets is another thing
             shared = [name for name in shared if name not in AVERAGES]
         entry |= {"measured": measured, "ledger": ledger(self.records, number, list(found))}
-        entry["difference"] = {name: round(measured[name]["accuracy"] - paper[name], 4) for name in shared}
+        entry["difference"] = {
+            name: round(measured[name]["accuracy"] - paper[name], 4) for name in shared
+        }
         entry["runs"] = {
-            str(seed): {"evaluate": one.run, "trainings": list(row.trainings[seed]), "teacher": row.teachers.get(seed, "")}
+            str(seed): {
+                "evaluate": one.run,
+                "trainings": list(row.trainings[seed]),
+                "teacher": row.teachers.get(seed, ""),
+            }
             for seed, one in found.items()
         }
         return entry
@@ -135,7 +173,10 @@ class Table:
     @cached_property
     def _estimates(self) -> list[dict[str, Estimate]]:
         """For each row its accuracy on each subset, Avg and W-Avg: means over its seeds, with their intervals."""
-        return [self._estimates_of(number) if found else {} for number, found in enumerate(self.measured)]
+        return [
+            self._estimates_of(number) if found else {}
+            for number, found in enumerate(self.measured)
+        ]
 
     def _estimates_of(self, number: int) -> dict[str, Estimate]:
         found, averaged = self.measured[number], self._averaged(number)
@@ -159,7 +200,9 @@ class Table:
         if not self.measured[number]:
             return "missing", self.records.why_missing(number)
         if "Avg" not in paper:
-            return "", ["the paper has no such row" if self.reported else "the paper has no such table"]
+            return "", [
+                "the paper has no such row" if self.reported else "the paper has no such table"
+            ]
         if why := self.unlike_the_paper(number):
             return "not comparable", why
         estimate = self._estimates[number]["Avg"]
@@ -183,19 +226,30 @@ class Table:
             for name in self._paper_columns():
                 images = one.counts.get(name, (0, 0))[1]
                 if images != sizes[name] and not self.stand_ins:
-                    told = f"has {images:,} images, not {sizes[name]:,}" if images else "was not evaluated"
+                    told = (
+                        f"has {images:,} images, not {sizes[name]:,}"
+                        if images
+                        else "was not evaluated"
+                    )
                     why.append(f"data: {name} {told}")
         return list(dict.fromkeys(why))
 
     def _comparisons(self) -> list[dict[str, Any]]:
         found = []
         for number, other in pairs(self.records):
-            like = self.reported is not None and not self.unlike_the_paper(number) and not self.unlike_the_paper(other)
+            like = (
+                self.reported is not None
+                and not self.unlike_the_paper(number)
+                and not self.unlike_the_paper(other)
+            )
             subsets = self._averaged(number, other)
             fewer = bool(subsets) and tuple(subsets) != self._paper_columns()
             paper = None if fewer else self._reported_difference(number, other)
             entry = comparison(self.records, number, other, subsets, paper, like_the_paper=like)
-            if any(set(self._averaged(one)) - set(subsets) for one in (number, other)) and "Avg" in entry:
+            if (
+                any(set(self._averaged(one)) - set(subsets) for one in (number, other))
+                and "Avg" in entry
+            ):
                 entry["why"] = [f"over {', '.join(subsets)}, which both have"]
             found.append(entry)
         return found
@@ -213,13 +267,24 @@ class Table:
         for row in self.rows:
             known.setdefault(row.name, {})
         content = self.content
-        known |= {row["name"]: known[row["name"]] | row["runs"] for row in content["rows"] if "runs" in row}
+        known |= {
+            row["name"]: known[row["name"]] | row["runs"]
+            for row in content["rows"]
+            if "runs" in row
+        }
         kept = {
-            name: {seed: runs for seed, runs in seeds.items() if self.store.run(runs["evaluate"]).state().name == "complete"}
+            name: {
+                seed: runs
+                for seed, runs in seeds.items()
+                if self.store.run(runs["evaluate"]).state().name == "complete"
+            }
             for name, seeds in known.items()
         }
         for suffix in ("md", "csv", "json"):
-            write_text(self.store.table(f"{self.file_name()}.{suffix}"), FORMATS[suffix]([content | {"known_runs": kept}]))
+            write_text(
+                self.store.table(f"{self.file_name()}.{suffix}"),
+                FORMATS[suffix]([content | {"known_runs": kept}]),
+            )
 
     @property
     def label(self) -> str:

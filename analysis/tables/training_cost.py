@@ -33,6 +33,12 @@ def ledger(records: Records, number: int, seeds: Sequence[int]) -> dict[str, Any
     if not units:
         return {}
     mean = {name: value / len(seeds) for name, value in totals.items()}
-    images = {f"{stage}_images": round(mean[stage]) for stage in ("teacher", "pretrain", "finetune")}
+    images = {
+        f"{stage}_images": round(mean[stage]) for stage in ("teacher", "pretrain", "finetune")
+    }
     entry: dict[str, Any] = images | {"images": sum(images.values()), "parameters": parameters}
-    return entry | dict.fromkeys(unknown) | {"hours": round(mean["hours"], 4), "unit": " and ".join(sorted(units))}
+    return (
+        entry
+        | dict.fromkeys(unknown)
+        | {"hours": round(mean["hours"], 4), "unit": " and ".join(sorted(units))}
+    )

@@ -21,7 +21,13 @@ from core.config import Closed, Encoder, PretrainModel, RecognizerModel
 from core.lmim import LMIM
 from core.model.recognizer import Recognizer, text_positions
 from core.model.targets import teacher_encoder
-from core.model.vit import VisionTransformer, is_table_of, position_kind, position_table, table_columns
+from core.model.vit import (
+    VisionTransformer,
+    is_table_of,
+    position_kind,
+    position_table,
+    table_columns,
+)
 from core.runtime import safetensors_io
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_path
@@ -45,7 +51,9 @@ _LAYER: Pairs = (
     ("mlp.w_2.", "feedforward.2."),
     *((f"norm{number + 1}.", f"norms.{number}.") for number in range(3)),
 )
-_PARTS: dict[Kind, tuple[tuple[str, str, Pairs], ...]] = {  # (prefix there, prefix here, what is renamed below it)
+_PARTS: dict[
+    Kind, tuple[tuple[str, str, Pairs], ...]
+] = {  # (prefix there, prefix here, what is renamed below it)
     "LMIM pre-trained": (
         ("model_maeenc.", "encoder.", _VIT),
         ("model_maeenc_momentum.", "target.encoder.", _VIT),
@@ -78,7 +86,11 @@ _IGNORED = (  # (prefix of a released name, why it is not taken)
     ("mask_token", "MAE's own decoder, not needed"),
     ("decoder_", "MAE's own decoder, not needed"),
 )
-_HEADS = {"encoder": {192: 3, 384: 6, 768: 12}, "reconstruction": {512: 16}, "text": {512: 8}}  # of known widths
+_HEADS = {
+    "encoder": {192: 3, 384: 6, 768: 12},
+    "reconstruction": {512: 16},
+    "text": {512: 8},
+}  # of known widths
 
 
 @dataclass(frozen=True)
@@ -98,8 +110,15 @@ class Imported:
         """What is stored beside the weights: as a run of ours stores it, and where they came from."""
         stage = "finetune" if isinstance(self.config, RecognizerModel) else "pretrain"
         config = {"encoder": self.config} if isinstance(self.config, Encoder) else dict(self.config)
-        plain = {name: value.model_dump(mode="json") if isinstance(value, Closed) else value for name, value in config.items()}
-        return {"stage": stage, "config": plain, "imported": self.source | {"kind": self.kind, "assumed": self.assumed}}
+        plain = {
+            name: value.model_dump(mode="json") if isinstance(value, Closed) else value
+            for name, value in config.items()
+        }
+        return {
+            "stage": stage,
+            "config": plain,
+            "imported": self.source | {"kind": self.kind, "assumed": self.assumed},
+        }
 
 
 def kind_of(names: Mapping[str, Any]) -> Kind | None:
@@ -136,24 +155,39 @@ def from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def to_released(weights: Mapping[str, Tensor], config: PretrainModel | RecognizerModel) -> dict[str, Tensor]:
+def to_released(
+    weights: Mapping[str, Tensor], config: PretrainModel | RecognizerModel
+) -> dict[str, Tensor]:
     """The inverse of `from_released`: LMIM's names, its tables and its aliases included."""
     kind: Kind = "LMIM fine-tuned" if isinstance(config, RecognizerModel) else "LMIM pre-trained"
     encoder, state = config.encoder, {}
-    weights = {**weights, "encoder.positions": position_table(encoder.width, encoder.patches, table_columns(encoder))}
+    weights = {
+        **weights,
+        "encoder.positions": position_table(encoder.width, encoder.patches, table_columns(encoder)),
+    }
     for name, tensor in weights.items():
         for prefix, ours, pairs in _PARTS[kind]:
             if name.startswith(ours):
                 theirs = _rename(name, ours, prefix, tuple((new, old) for old, new in pairs))
-                shape = (-1, 3, *encoder.patch) if theirs.endswith("patch_embed.proj.weight") else tensor.shape
+                shape = (
+                    (-1, 3, *encoder.patch)
+                    if theirs.endswith("patch_embed.proj.weight")
+                    else tensor.shape
+                )
                 state[theirs] = tensor.detach().cpu().reshape(shape).contiguous()
                 break
     width = config.decoder.width
     if isinstance(config, RecognizerModel):
         state["decoder.position_enc.position_table"] = text_positions(200, width)
-        aliases = {name: name.removeprefix("encoder.") for name in state if name.startswith(("encoder.pos", "encoder.patch"))}
+        aliases = {
+            name: name.removeprefix("encoder.")
+            for name in state
+            if name.startswith(("encoder.pos", "encoder.patch"))
+        }
         return state | {alias: state[name] for name, alias in aliases.items()}
-    return state | {"decoder_pos_embed": position_table(width, encoder.patches, table_columns(encoder))}
+    return state | {
+        "decoder_pos_embed": position_table(width, encoder.patches, table_columns(encoder))
+    }
 
 
 def _depth(state: Mapping[str, Tensor], prefix: str) -> int:
@@ -168,47 +202,89 @@ def _heads(part: str, width: int, assumed: dict[str, Any], key: str) -> int:
     return assumed[key]
 
 
-def _encoder_config(weights: Mapping[str, Tensor], kernel: Tensor, assumed: dict[str, Any]) -> dict[str, Any]:
+def _encoder_config(
+    weights: Mapping[str, Tensor], kernel: Tensor, assumed: dict[str, Any]
+) -> dict[str, Any]:
     """Sizes of the encoder in weights under our names; kernel: the released (D, 3, patch height, patch width) embedding."""
-    width, patch = weights["encoder.cls_token"].shape[-1], (int(kernel.shape[2]), int(kernel.shape[3]))
+    width, patch = (
+        weights["encoder.cls_token"].shape[-1],
+        (int(kernel.shape[2]), int(kernel.shape[3])),
+    )
     table = weights.get("encoder.positions")
     if table is not None and (table.ndim != 3 or table.shape[-1] != width):
-        raise ValueError(f"pos_embed has shape {list(table.shape)}, not [1, patches + 1, {width}] as cls_token's width asks")
+        raise ValueError(
+            f"pos_embed has shape {list(table.shape)}, not [1, patches + 1, {width}] as cls_token's width asks"
+        )
     patches = 256 if table is None else table.shape[1] - 1
     height = isqrt(patches * patch[0] * patch[1] // 4)
     assumed["encoder.image"] = [height, 4 * height]  # four times as wide as high, as in the paper
-    config = {"image": (height, 4 * height), "patch": patch, "width": width, "depth": _depth(weights, "encoder.blocks.")}
+    config = {
+        "image": (height, 4 * height),
+        "patch": patch,
+        "width": width,
+        "depth": _depth(weights, "encoder.blocks."),
+    }
     config["heads"] = _heads("encoder", width, assumed, "encoder.heads")
     columns = 4 * height // patch[1]
-    by_grid = table is not None and torch.allclose(table.float(), position_table(width, patches, columns), atol=1e-4)
+    by_grid = table is not None and torch.allclose(
+        table.float(), position_table(width, patches, columns), atol=1e-4
+    )
     return config | {"positions": "grid" if by_grid else "released"}
 
 
-def _config(kind: Kind, state: Mapping[str, Tensor], weights: Mapping[str, Tensor], args: Any, said: Mapping[str, Any]) -> Any:
+def _config(
+    kind: Kind,
+    state: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    args: Any,
+    said: Mapping[str, Any],
+) -> Any:
     """(class of the config, its content, what is assumed)."""
     assumed: dict[str, Any] = {}
-    kernel = next(tensor for name, tensor in state.items() if name.endswith("patch_embed.proj.weight"))
+    kernel = next(
+        tensor for name, tensor in state.items() if name.endswith("patch_embed.proj.weight")
+    )
     encoder = _encoder_config(weights, kernel, assumed)
     if kind == "MAERec pre-trained":
         return Encoder, {"encoder": encoder}, assumed
     if kind == "LMIM pre-trained":
-        width, guided = weights["decoder.mask_token"].shape[-1], "decoder.embed_guidance.weight" in weights
-        decoder = {"order": "SA-CA-FFN" if guided else "SA-FFN", "width": width, "depth": _depth(weights, "decoder.blocks.")}
+        width, guided = (
+            weights["decoder.mask_token"].shape[-1],
+            "decoder.embed_guidance.weight" in weights,
+        )
+        decoder = {
+            "order": "SA-CA-FFN" if guided else "SA-FFN",
+            "width": width,
+            "depth": _depth(weights, "decoder.blocks."),
+        }
         decoder["heads"] = _heads("reconstruction", width, assumed, "decoder.heads")
         decoder["feedforward"] = weights["decoder.blocks.0.feedforward.0.weight"].shape[0]
         assumed["decoder.order"] = decoder["order"]
-        branches: dict[str, Any] = {"guidance": {} if guided else None, "alignment": {} if guided else None}
+        branches: dict[str, Any] = {
+            "guidance": {} if guided else None,
+            "alignment": {} if guided else None,
+        }
         predicted = weights["decoder.predict.weight"].shape[0]
         target = "mae_feature" if predicted == encoder["width"] else "pixel"
-        return PretrainModel, {"encoder": encoder, "decoder": decoder, **branches, "target": {"kind": target}}, assumed
+        return (
+            PretrainModel,
+            {"encoder": encoder, "decoder": decoder, **branches, "target": {"kind": target}},
+            assumed,
+        )
     classes, width = weights["classify.weight"].shape
-    decoder = {"width": width, "layers": _depth(weights, "layers."), "heads": _heads("text", width, assumed, "decoder.heads")}
+    decoder = {
+        "width": width,
+        "layers": _depth(weights, "layers."),
+        "heads": _heads("text", width, assumed, "decoder.heads"),
+    }
     decoder["feedforward"] = weights["layers.0.feedforward.0.weight"].shape[0]
     length = getattr(args, "max_len", None)
     if length is None:
         length = assumed["max_length"] = 25 if classes == 97 else 40
     if classes != 97 and "charset" not in said:
-        raise ValueError(f"has {classes:,} classes; name its {classes - 3:,} characters with --set charset=file:PATH")
+        raise ValueError(
+            f"has {classes:,} classes; name its {classes - 3:,} characters with --set charset=file:PATH"
+        )
     return RecognizerModel, {"encoder": encoder, "decoder": decoder, "max_length": length}, assumed
 
 
@@ -224,9 +300,17 @@ def read_released(path: Path, said: Mapping[str, Any] | None = None) -> Imported
     inferred. Raises UserError if nothing matches, a weight is missing or of another shape, or the file is damaged."""
     content, said = safetensors_io.load_pickle(path), said or {}
     state = content.get("model", content)
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path}: holds no state dict under 'model'; a checkpoint of LMIM or MAERec is needed")
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}  # of a model that was distributed
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(isinstance(value, Tensor) for value in state.values())
+    ):
+        raise UserError(
+            f"{path}: holds no state dict under 'model'; a checkpoint of LMIM or MAERec is needed"
+        )
+    state = {
+        name.removeprefix("module."): tensor for name, tensor in state.items()
+    }  # of a model that was distributed
     kind = kind_of(state)
     if kind is None:
         raise UserError(
@@ -244,9 +328,13 @@ def read_released(path: Path, said: Mapping[str, Any] | None = None) -> Imported
     except ValidationError as error:
         problem = error.errors()[0]
         place = "".join(f"{key}." for key in problem["loc"])[:-1]
-        raise UserError(f"{path}: {place}: {problem['msg'].removeprefix('Value error, ')}") from error
+        raise UserError(
+            f"{path}: {place}: {problem['msg'].removeprefix('Value error, ')}"
+        ) from error
     except (IndexError, TypeError, RuntimeError) as error:
-        raise UserError(f"{path}: its weights have shapes that no such model has ({error})") from error
+        raise UserError(
+            f"{path}: its weights have shapes that no such model has ({error})"
+        ) from error
     except (StopIteration, KeyError) as error:
         lacking = error.args[0] if error.args else "patch_embed.proj.weight"
         raise UserError(f"{path}: not whole: {lacking} is missing") from error
@@ -261,11 +349,19 @@ def read_released(path: Path, said: Mapping[str, Any] | None = None) -> Imported
     _check_tables(weights, config if isinstance(config, Encoder) else config.encoder, path)
     matched = [name for name in state if any(name.startswith(part) for part, _, _ in _PARTS[kind])]
     rest = [name for name in state if name not in matched]
-    ignored = {name: next((why for part, why in _IGNORED if name.startswith(part)), "unknown") for name in rest}
+    ignored = {
+        name: next((why for part, why in _IGNORED if name.startswith(part)), "unknown")
+        for name in rest
+    }
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     epoch = content.get("epoch")
-    source = {"file": path.name, "sha256": digest, "epoch": epoch if isinstance(epoch, int) else None, "args": _plain(args)}
+    source = {
+        "file": path.name,
+        "sha256": digest,
+        "epoch": epoch if isinstance(epoch, int) else None,
+        "args": _plain(args),
+    }
     return Imported(kind, config, weights, matched, ignored, lacks, assumed, source)
 
 
@@ -283,13 +379,20 @@ def _check_tables(weights: Mapping[str, Tensor], encoder: Encoder, path: Path) -
 def _with(tree: Any, keys: list[str], value: Any) -> Any:
     if not isinstance(tree, dict):
         raise ValueError(f"--set: {keys[0]}: there is nothing below a single value")
-    return {**tree, keys[0]: value if len(keys) == 1 else _with(tree.get(keys[0]) or {}, keys[1:], value)}
+    return {
+        **tree,
+        keys[0]: value if len(keys) == 1 else _with(tree.get(keys[0]) or {}, keys[1:], value),
+    }
 
 
 def _plain(args: Any) -> dict[str, Any]:
     """What a Namespace says in plain values."""
     values = vars(args) if isinstance(args, argparse.Namespace) else {}
-    return {name: value for name, value in values.items() if isinstance(value, str | int | float | bool | None)}
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, str | int | float | bool | None)
+    }
 
 
 def _lacks(kind: Kind, weights: Mapping[str, Tensor], config: Closed) -> list[str]:
@@ -307,9 +410,16 @@ def export_released(path: Path, out: Path) -> tuple[int, str]:
 
     Raises UserError if it holds no model of ours."""
     weights, metadata = safetensors_io.load(path)
-    models: dict[str, type[PretrainModel] | type[RecognizerModel]] = {"pretrain": PretrainModel, "finetune": RecognizerModel}
+    models: dict[str, type[PretrainModel] | type[RecognizerModel]] = {
+        "pretrain": PretrainModel,
+        "finetune": RecognizerModel,
+    }
     model, content = models.get(metadata.get("stage", "")), metadata.get("config", {})
-    whole = model is not None and model.model_fields.keys() <= content.keys() and content["decoder"] is not None
+    whole = (
+        model is not None
+        and model.model_fields.keys() <= content.keys()
+        and content["decoder"] is not None
+    )
     if model is None or not whole:
         reason = "holds no whole LMIM or recogniser, and an encoder alone has no place there"
         raise UserError(f"{path}: {reason}; name a run's model.safetensors")
@@ -320,7 +430,11 @@ def export_released(path: Path, out: Path) -> tuple[int, str]:
     with atomic_path(out) as temporary, temporary.open("wb") as file:
         torch.save({"model": state, "args": arguments}, file)
     teacher = any(name.startswith("model_maeenc_momentum.") for name in state)
-    absent = "" if teacher or isinstance(config, RecognizerModel) else "the frozen teacher, which our runs do not store"
+    absent = (
+        ""
+        if teacher or isinstance(config, RecognizerModel)
+        else "the frozen teacher, which our runs do not store"
+    )
     return len(state), absent
 
 

@@ -36,20 +36,35 @@ class Batch:
         return replace(self, images=self.images.pin_memory())
 
 
-_Sample = tuple[int, Tensor | None, str, bool]  # number, image, label, whether the number's own image could be read
+_Sample = tuple[
+    int, Tensor | None, str, bool
+]  # number, image, label, whether the number's own image could be read
 
 
 class _Read(Dataset[_Sample]):
-    def __init__(self, images: WordImages, size: tuple[int, int], labelled: bool, limit: int | None) -> None:
+    def __init__(
+        self, images: WordImages, size: tuple[int, int], labelled: bool, limit: int | None
+    ) -> None:
         self.images, self.size, self.labelled, self.limit = images, size, labelled, limit
         self.left_out = frozenset(images.left_out.tolist())
 
     def __getitem__(self, index: int) -> _Sample:
         own = self.images.image(index, self.size)
         if self.limit is None:
-            return index, own, (self.images.label(index) or "") if self.labelled else "", own is not None
-        first, last = (0, self.images.border) if index < self.images.border else (self.images.border, len(self.images))
-        for other in chain(range(index, last), range(first, index)):  # as the released code: a later sample instead
+            return (
+                index,
+                own,
+                (self.images.label(index) or "") if self.labelled else "",
+                own is not None,
+            )
+        first, last = (
+            (0, self.images.border)
+            if index < self.images.border
+            else (self.images.border, len(self.images))
+        )
+        for other in chain(
+            range(index, last), range(first, index)
+        ):  # as the released code: a later sample instead
             if other in self.left_out:
                 continue
             label = self.images.label(other) or ""
@@ -61,9 +76,13 @@ class _Read(Dataset[_Sample]):
 
 
 def _collate(samples: list[_Sample], first: int, size: int | None) -> Batch:
-    whole = [(place, *sample) for place, sample in enumerate(samples, first) if sample[1] is not None]
+    whole = [
+        (place, *sample) for place, sample in enumerate(samples, first) if sample[1] is not None
+    ]
     return Batch(
-        images=torch.stack([image for _, _, image, _, _ in whole if image is not None]) if whole else torch.empty(0),
+        images=torch.stack([image for _, _, image, _, _ in whole if image is not None])
+        if whole
+        else torch.empty(0),
         indices=[index for _, index, _, _, _ in whole],
         labels=[label for _, _, _, label, _ in whole],
         unreadable=[index for index, _, _, readable in samples if not readable],
@@ -99,13 +118,17 @@ class Shuffled:
     def _part(self, epoch: int, position: int) -> np.ndarray:
         """The shuffled part of an epoch that holds a position; sets `_before`, the position of its first image."""
         total, self._before = len(self.selection), 0
-        for part in torch.randperm(self._parts, generator=generator(self.seed, self.name, "parts", epoch)).tolist():
+        for part in torch.randperm(
+            self._parts, generator=generator(self.seed, self.name, "parts", epoch)
+        ).tolist():
             size = len(range(part, total, self._parts))
             if position < self._before + size:
                 break
             self._before += size
         if self._drawn != (epoch, part):
-            shuffle = torch.randperm(size, generator=generator(self.seed, self.name, epoch, part)).numpy()
+            shuffle = torch.randperm(
+                size, generator=generator(self.seed, self.name, epoch, part)
+            ).numpy()
             self._drawn, self._order = (epoch, part), shuffle * self._parts + part
         return self._order
 
@@ -128,9 +151,16 @@ class ShuffledBatches(Sampler[list[int]]):
         self.share = share or slice(0, sum(sizes))
 
     def __iter__(self) -> Iterator[list[int]]:
-        walks = [Shuffled(group, self.seed, f"order {number}") for number, group in enumerate(self.groups)]
+        walks = [
+            Shuffled(group, self.seed, f"order {number}")
+            for number, group in enumerate(self.groups)
+        ]
         for step in range(self.start, self.stop):
-            whole = [image for walk, size in zip(walks, self.sizes, strict=True) for image in walk.take(step * size, size)]
+            whole = [
+                image
+                for walk, size in zip(walks, self.sizes, strict=True)
+                for image in walk.take(step * size, size)
+            ]
             yield whole[self.share]
 
     def __len__(self) -> int:

@@ -40,15 +40,23 @@ os.register_at_fork(before=_close_all)
 def _open(root: str) -> lmdb.Environment:
     file = Path(root) / "data.mdb"
     if not file.is_file():
-        raise UserError(f"{root}: no LMDB here (data.mdb is missing); name a folder in the standard layout")
+        raise UserError(
+            f"{root}: no LMDB here (data.mdb is missing); name a folder in the standard layout"
+        )
     try:
-        environment = lmdb.open(root, readonly=True, lock=False, readahead=False, meminit=False, max_spare_txns=32)
+        environment = lmdb.open(
+            root, readonly=True, lock=False, readahead=False, meminit=False, max_spare_txns=32
+        )
     except lmdb.Error as error:
         raise UserError(f"{root}: not a readable LMDB ({error})") from error
     needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    if file.stat().st_size < needed:  # reading beyond the end of a mapped file would kill the process
+    if (
+        file.stat().st_size < needed
+    ):  # reading beyond the end of a mapped file would kill the process
         environment.close()
-        raise UserError(f"{file}: cut short ({file.stat().st_size:,} of {needed:,} bytes); copy or download it again")
+        raise UserError(
+            f"{file}: cut short ({file.stat().st_size:,} of {needed:,} bytes); copy or download it again"
+        )
     return environment
 
 
@@ -60,10 +68,16 @@ def find_roots(path: str) -> list[str]:
     seen: set[str] = set()
 
     def unreadable(error: OSError) -> None:
-        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); give access to it, or name the folders to use")
+        raise UserError(
+            f"{error.filename}: cannot be read ({error.strerror}); give access to it, or name the folders to use"
+        )
 
-    for folder, below, files in os.walk(path, followlinks=True, onerror=unreadable if os.path.isdir(path) else None):
-        below[:] = sorted(name for name in below if not name.startswith("."))  # hidden ones are unfinished
+    for folder, below, files in os.walk(
+        path, followlinks=True, onerror=unreadable if os.path.isdir(path) else None
+    ):
+        below[:] = sorted(
+            name for name in below if not name.startswith(".")
+        )  # hidden ones are unfinished
         if os.path.realpath(folder) in seen:
             below.clear()
         elif "data.mdb" in files:
@@ -90,9 +104,13 @@ def count_samples(environment: lmdb.Environment, root: str) -> int:
     except lmdb.Error as error:
         raise UserError(f"{root}: damaged ({error}); copy or download it again") from error
     if begun is not None:
-        raise UserError(f"{root}: begun, but not whole; give the same `run.py data build` again to finish it")
+        raise UserError(
+            f"{root}: begun, but not whole; give the same `run.py data build` again to finish it"
+        )
     if count < 1:
-        raise UserError(f"{root}: the data set is empty (num-samples is {(raw or b'missing').decode(errors='replace')})")
+        raise UserError(
+            f"{root}: the data set is empty (num-samples is {(raw or b'missing').decode(errors='replace')})"
+        )
     return count
 
 
@@ -117,7 +135,11 @@ def irregular(root: str) -> str:
     if raw is None or not raw.isdigit() or not int(raw):
         return f"{root}: no usable num-samples; its last image, {last}, is taken for the count"
     if count != last:
-        rest = "what is missing counts as unreadable" if count > last else "the images beyond are not read"
+        rest = (
+            "what is missing counts as unreadable"
+            if count > last
+            else "the images beyond are not read"
+        )
         return f"{root}: num-samples is {count}, but the last image is number {last}; {rest}"
     keys = environment.stat()["entries"] - 1
     if keys not in (count, 2 * count):
@@ -139,7 +161,9 @@ def fingerprint(root: str, images: int = 64, labels: int = 100_000) -> tuple[str
                     value = transaction.get(pattern.format(number).encode())
                 except lmdb.Error:  # a damaged page; reading counts it
                     value = None
-                digest.update(b"missing" if value is None else len(value).to_bytes(8, "little") + value)
+                digest.update(
+                    b"missing" if value is None else len(value).to_bytes(8, "little") + value
+                )
     return digest.hexdigest()[:16], count
 
 
@@ -153,7 +177,9 @@ def new_lmdb(folder: Path) -> Iterator[lmdb.Environment]:
         with lmdb.open(str(folder), map_size=1 << 40, lock=False) as environment:
             yield environment
     except lmdb.Error as error:
-        raise UserError(f"{folder}: cannot be written ({error}); make room or name another folder") from error
+        raise UserError(
+            f"{folder}: cannot be written ({error}); make room or name another folder"
+        ) from error
 
 
 def put_samples(transaction: lmdb.Transaction, first: int, samples: Iterable[Sample]) -> int:

@@ -17,10 +17,22 @@ from torch import Tensor
 from core.data.lmdb_folder import IMAGE_KEY, LABEL_KEY, count_samples, fingerprint, open_lmdb
 from core.runtime.errors import UserError
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "MPO")  # not EPS, which would run Ghostscript
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "BMP",
+    "GIF",
+    "WEBP",
+    "TIFF",
+    "PPM",
+    "MPO",
+)  # not EPS, which would run Ghostscript
 
 
-FILTER_COLUMNS = ("fingerprint", "index")  # what the reader takes from a filter list; further columns are for people
+FILTER_COLUMNS = (
+    "fingerprint",
+    "index",
+)  # what the reader takes from a filter list; further columns are for people
 
 
 def read_filters(paths: Iterable[str]) -> dict[str, np.ndarray]:
@@ -37,9 +49,13 @@ def read_filters(paths: Iterable[str]) -> dict[str, np.ndarray]:
             for line in lines[1:]:
                 left_out.setdefault(line[0], []).append(int(line[1]))
         except FileNotFoundError as error:
-            raise UserError(f"{path}: no such filter list; `run.py data overlap` writes one") from error
+            raise UserError(
+                f"{path}: no such filter list; `run.py data overlap` writes one"
+            ) from error
         except (OSError, ValueError, IndexError) as error:
-            raise UserError(f"{path}: not a filter list ({error}); `run.py data overlap` writes one") from error
+            raise UserError(
+                f"{path}: not a filter list ({error}); `run.py data overlap` writes one"
+            ) from error
     return {name: np.unique(np.array(numbers)) for name, numbers in left_out.items()}
 
 
@@ -48,7 +64,9 @@ def decode(raw: bytes) -> Image.Image | None:
     try:
         with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
             return image.convert("RGB")
-    except Exception:  # a decoder may raise anything on a broken file, and none may end a run at its ninth hour
+    except (
+        Exception
+    ):  # a decoder may raise anything on a broken file, and none may end a run at its ninth hour
         return None
 
 
@@ -79,7 +97,9 @@ class WordImages:
 
     `filters`: lists of images to leave out of training and tests; they keep their numbers. Raises UserError."""
 
-    def __init__(self, roots: Sequence[str], filters: Sequence[str] = (), mixed: Sequence[str] = ()) -> None:
+    def __init__(
+        self, roots: Sequence[str], filters: Sequence[str] = (), mixed: Sequence[str] = ()
+    ) -> None:
         self.roots = [*roots, *mixed]
         self.ends = np.cumsum([count_samples(open_lmdb(root), root) for root in self.roots])
         self.border = int(self.ends[len(roots) - 1])  # where `mixed` begins
@@ -91,19 +111,26 @@ class WordImages:
         lists = read_filters(filters)
         starts = [0, *self.ends.tolist()]
         parts = [
-            lists.get(fingerprint(root)[0], self.left_out) + start for root, start in zip(self.roots, starts, strict=False)
+            lists.get(fingerprint(root)[0], self.left_out) + start
+            for root, start in zip(self.roots, starts, strict=False)
         ]
         self.left_out = np.concatenate(parts)
         if lists and not len(self.left_out):
-            raise UserError(f"{', '.join(filters)}: made for other data than {', '.join(self.roots)}; make it again for these")
+            raise UserError(
+                f"{', '.join(filters)}: made for other data than {', '.join(self.roots)}; make it again for these"
+            )
 
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    def selection(self, left_out: Sequence[int] | np.ndarray = (), start: int = 0, stop: int | None = None) -> Selection:
+    def selection(
+        self, left_out: Sequence[int] | np.ndarray = (), start: int = 0, stop: int | None = None
+    ) -> Selection:
         """The images from `start` to `stop` without the filtered ones and those in `left_out`."""
         also = np.asarray(left_out, dtype=np.int64)
-        return Selection(start, len(self) if stop is None else stop, np.concatenate([self.left_out, also]))
+        return Selection(
+            start, len(self) if stop is None else stop, np.concatenate([self.left_out, also])
+        )
 
     def _get(self, index: int, pattern: str) -> bytes | None:
         root = int(np.searchsorted(self.ends, index, side="right"))
@@ -169,7 +196,9 @@ def _text(raw: bytes | None) -> str | None:
 class Dropped:
     """What was not used, and why; shown and recorded, never silent."""
 
-    unreadable: set[int] = field(default_factory=set)  # images that are missing or cannot be decoded
+    unreadable: set[int] = field(
+        default_factory=set
+    )  # images that are missing or cannot be decoded
     unlabelled: int = 0
     over_long: int = 0
     unknown_characters: int = 0  # labels with a character outside the charset

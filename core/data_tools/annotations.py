@@ -18,8 +18,19 @@ from typing import Any
 from core.runtime.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
-ANNOTATIONS = ("gt.txt", "labels.txt", "label.txt", "gt.tsv", "labels.tsv", "gt.csv", "labels.csv", "annotation.json")
-_NAMED = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}))(?:\s*,\s*|\s+)(.+)", re.IGNORECASE)
+ANNOTATIONS = (
+    "gt.txt",
+    "labels.txt",
+    "label.txt",
+    "gt.tsv",
+    "labels.tsv",
+    "gt.csv",
+    "labels.csv",
+    "annotation.json",
+)
+_NAMED = re.compile(
+    rf"(.+?(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}))(?:\s*,\s*|\s+)(.+)", re.IGNORECASE
+)
 IMAGE_NAMES = ("filename", "file_name", "img_path", "image", "path", "name")
 LABEL_NAMES = ("text", "label", "transcription", "words")
 
@@ -36,14 +47,22 @@ class Item:
 def find_annotation(source: Path) -> Path | None:
     """The annotation file of a folder; None where it holds only images. Raises UserError."""
     if not source.exists():
-        raise UserError(f"{source}: no such file or folder; name an annotation file or a folder of images")
+        raise UserError(
+            f"{source}: no such file or folder; name an annotation file or a folder of images"
+        )
     if source.is_file():
         return source
     named = [source / name for name in ANNOTATIONS if (source / name).is_file()]
-    others = sorted(path for path in source.iterdir() if path.suffix in (".jsonl", ".json", ".tsv", ".csv", ".txt"))
+    others = sorted(
+        path
+        for path in source.iterdir()
+        if path.suffix in (".jsonl", ".json", ".tsv", ".csv", ".txt")
+    )
     found = named or others
     if len(found) > 1:
-        raise UserError(f"{source}: several annotation files ({', '.join(path.name for path in found)}); name the one to use")
+        raise UserError(
+            f"{source}: several annotation files ({', '.join(path.name for path in found)}); name the one to use"
+        )
     return found[0] if found else None
 
 
@@ -54,7 +73,9 @@ def read_items(annotation: Path) -> Iterator[Item]:
             start = file.read(1 << 16).lstrip()
             file.seek(0)
             first = start.partition("\n")[0]
-            if annotation.suffix == ".jsonl" or (first.startswith("{") and _is_object(first) and '"data_list"' not in first):
+            if annotation.suffix == ".jsonl" or (
+                first.startswith("{") and _is_object(first) and '"data_list"' not in first
+            ):
                 yield from _json_lines(file)
             elif annotation.suffix == ".json" or start.startswith("{"):
                 yield from _mmocr(annotation, json.load(file))
@@ -63,9 +84,13 @@ def read_items(annotation: Path) -> Iterator[Item]:
             else:
                 yield from _text_lines(file)
         except UnicodeDecodeError as error:
-            raise UserError(f"{annotation}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
+            raise UserError(
+                f"{annotation}: not UTF-8 text ({error.reason}); save it as UTF-8"
+            ) from error
         except (json.JSONDecodeError, csv.Error) as error:
-            raise UserError(f"{annotation}: not valid {annotation.suffix[1:].upper() or 'text'} ({error})") from error
+            raise UserError(
+                f"{annotation}: not valid {annotation.suffix[1:].upper() or 'text'} ({error})"
+            ) from error
 
 
 def _is_object(line: str) -> bool:
@@ -95,7 +120,9 @@ def _entry(entry: Any) -> Item:
 def _mmocr(annotation: Path, content: Any) -> Iterator[Item]:
     entries = content.get("data_list") if isinstance(content, dict) else content
     if not isinstance(entries, list):
-        raise UserError(f"{annotation}: no list of images (data_list); JSON is read as MMOCR 1.x writes it")
+        raise UserError(
+            f"{annotation}: no list of images (data_list); JSON is read as MMOCR 1.x writes it"
+        )
     return map(_entry, entries)
 
 
@@ -124,7 +151,11 @@ def _table(annotation: Path, lines: Iterable[str], separator: str) -> Iterator[I
     for row in rows:
         if row:
             fits = len(row) > max(image, label)
-            yield Item(row[image], row[label]) if fits else Item(separator.join(row)[:80], "", f"{len(row)} column")
+            yield (
+                Item(row[image], row[label])
+                if fits
+                else Item(separator.join(row)[:80], "", f"{len(row)} column")
+            )
 
 
 def _text_lines(lines: Iterable[str]) -> Iterator[Item]:
@@ -139,7 +170,9 @@ def _text_lines(lines: Iterable[str]) -> Iterator[Item]:
         elif quoted := re.fullmatch(r'(.+?)\s*,\s*"(.*)"\s*', line):
             yield Item(quoted[1].strip(), re.sub(r"\\(.)", r"\1", quoted[2]))
         else:  # up to a known suffix, for names may hold spaces; else up to the first space or comma
-            parts = _NAMED.fullmatch(line.strip()) or re.fullmatch(r"([^\s,]+)(?:\s*,\s*|\s+)(.+)", line.strip())
+            parts = _NAMED.fullmatch(line.strip()) or re.fullmatch(
+                r"([^\s,]+)(?:\s*,\s*|\s+)(.+)", line.strip()
+            )
             yield Item(parts[1], parts[2]) if parts else Item(line.strip()[:80], "", "no label")
 
 

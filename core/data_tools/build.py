@@ -83,12 +83,16 @@ def build(
         with new_lmdb(temporary) as environment:
             progress = _progress_of(environment, identity, temporary)
             try:
-                for _ in _fill(environment, items(), folder, temporary / SKIPPED, progress, processes):
+                for _ in _fill(
+                    environment, items(), folder, temporary / SKIPPED, progress, processes
+                ):
                     on_progress(progress.items, total)
                     if should_stop():
                         return None
             except BrokenProcessPool as error:
-                raise UserError(f"{out}: a process that reads images was killed; the same command goes on from here") from error
+                raise UserError(
+                    f"{out}: a process that reads images was killed; the same command goes on from here"
+                ) from error
             if progress.samples:
                 with environment.begin(write=True) as transaction:
                     transaction.delete(PROGRESS_KEY)
@@ -117,7 +121,12 @@ def _progress_of(environment: Any, identity: str, temporary: Path) -> Progress:
 
 
 def _fill(
-    environment: Any, items: Iterator[Item], folder: Path, skipped_file: Path, progress: Progress, processes: int
+    environment: Any,
+    items: Iterator[Item],
+    folder: Path,
+    skipped_file: Path,
+    progress: Progress,
+    processes: int,
 ) -> Iterator[None]:
     """Store the samples that are still to come; yields after each chunk."""
     with (
@@ -126,7 +135,9 @@ def _fill(
     ):
         skipped.truncate(progress.skipped_bytes)
         try:
-            for chunk, samples in _read_all(pool, islice(items, progress.items, None), folder, 4 * processes):
+            for chunk, samples in _read_all(
+                pool, islice(items, progress.items, None), folder, 4 * processes
+            ):
                 _store(environment, skipped, progress, chunk, samples)
                 yield
         finally:
@@ -156,7 +167,13 @@ def _read_all(
         yield chunk, samples.result()
 
 
-def _store(environment: Any, skipped: Any, progress: Progress, chunk: list[Item], samples: list[Sample | str]) -> None:
+def _store(
+    environment: Any,
+    skipped: Any,
+    progress: Progress,
+    chunk: list[Item],
+    samples: list[Sample | str],
+) -> None:
     """One chunk, its skipped items and the progress it makes, in one transaction."""
     reasons = Counter(progress.reasons)
     for number, (item, sample) in enumerate(zip(chunk, samples, strict=True), progress.items + 1):

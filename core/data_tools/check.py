@@ -10,7 +10,15 @@ from typing import Any
 import lmdb
 import numpy as np
 
-from core.data.lmdb_folder import COUNT_KEY, IMAGE_KEY, LABEL_KEY, count_samples, fingerprint, last_image, open_lmdb
+from core.data.lmdb_folder import (
+    COUNT_KEY,
+    IMAGE_KEY,
+    LABEL_KEY,
+    count_samples,
+    fingerprint,
+    last_image,
+    open_lmdb,
+)
 from core.data.word_images import WordImages, decode
 from core.runtime.errors import UserError
 from core.runtime.processes import worker_pool
@@ -29,7 +37,11 @@ def look_at(root: str, start: int, stop: int) -> Look:
 
     0 stands for an image that is missing or cannot be decoded."""
     images = WordImages([root])
-    broken, sizes, hashes = [], np.zeros((stop - start, 2), np.int32), np.zeros(stop - start, np.uint64)
+    broken, sizes, hashes = (
+        [],
+        np.zeros((stop - start, 2), np.int32),
+        np.zeros(stop - start, np.uint64),
+    )
     for index in range(start, stop):
         raw = images.raw(index)
         if raw is None:
@@ -48,7 +60,9 @@ def file_hash(raw: bytes) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little") | 1)
 
 
-def in_processes(work: Callable[[str, int, int], Any], root: str, count: int, processes: int) -> Iterator[tuple[int, Any]]:
+def in_processes(
+    work: Callable[[str, int, int], Any], root: str, count: int, processes: int
+) -> Iterator[tuple[int, Any]]:
     """`work(root, start, stop)` for every chunk of a root, in order, by several processes; yields (stop, result)."""
     starts = range(0, count, CHUNK)
     stops = [min(start + CHUNK, count) for start in starts]
@@ -60,11 +74,17 @@ def in_processes(work: Callable[[str, int, int], Any], root: str, count: int, pr
         try:
             yield from zip(stops, pool.map(work, [root] * len(stops), starts, stops), strict=True)
         except BrokenProcessPool as error:
-            raise UserError(f"{root}: a process that read images was killed; try again with --processes 1") from error
+            raise UserError(
+                f"{root}: a process that read images was killed; try again with --processes 1"
+            ) from error
 
 
 def check_root(
-    root: str, charset: Charset, max_length: int, processes: int, on_progress: OnProgress = lambda done, total: None
+    root: str,
+    charset: Charset,
+    max_length: int,
+    processes: int,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> dict[str, Any]:
     """A report on one root, as plain values. `problems` are what makes data wrong, `notes` what a user should know.
 
@@ -76,7 +96,9 @@ def check_root(
             declared = transaction.get(COUNT_KEY)
         keys = _check_keys(root, count)
     except lmdb.Error as error:
-        raise UserError(f"{root}: damaged, its keys cannot be listed ({error}); copy or download it again") from error
+        raise UserError(
+            f"{root}: damaged, its keys cannot be listed ({error}); copy or download it again"
+        ) from error
     parts = []
     for done, part in in_processes(look_at, root, count, processes):
         parts.append(part)
@@ -95,13 +117,19 @@ def check_root(
         "labels": _check_labels(root, charset, max_length),
         "duplicates": _duplicates(hashes),
     }
-    report["undecodable_labels"] = _some(_not_text(root, count) if keys["labelled"] else [], LABEL_KEY)
+    report["undecodable_labels"] = _some(
+        _not_text(root, count) if keys["labelled"] else [], LABEL_KEY
+    )
     return report | {"problems": _problems(report), "notes": _notes(report)}
 
 
 def _some(found: Sequence[Any] | np.ndarray, pattern: str = "") -> dict[str, Any]:
     """How many keys, and the first of them by name; with a pattern, they are numbers from 0."""
-    first = [pattern.format(int(number) + 1) for number in found[:SHOWN]] if pattern else list(found[:SHOWN])
+    first = (
+        [pattern.format(int(number) + 1) for number in found[:SHOWN]]
+        if pattern
+        else list(found[:SHOWN])
+    )
     return {"count": len(found), "first": first}
 
 
@@ -133,7 +161,11 @@ def _check_keys(root: str, count: int) -> dict[str, Any]:
 def _not_text(root: str, count: int) -> list[int]:
     """Numbers of the labels that are there and are not UTF-8."""
     images = WordImages([root])
-    return [number for number, label in enumerate(images.labels()) if label is None and images.has_label(number)]
+    return [
+        number
+        for number, label in enumerate(images.labels())
+        if label is None and images.has_label(number)
+    ]
 
 
 def _histogram(values: Iterable[int] | np.ndarray) -> dict[str, int]:
@@ -177,7 +209,13 @@ def _check_labels(root: str, charset: Charset, max_length: int) -> dict[str, Any
             left = protocol.normalise(label)
             protocols[name]["empty"] += not left
             protocols[name]["altered"] += left.lower() != label.lower()
-    names = ("unlabelled", "over_long", "unknown_characters", "wrong_under_strict", "replaced_under_released")
+    names = (
+        "unlabelled",
+        "over_long",
+        "unknown_characters",
+        "wrong_under_strict",
+        "replaced_under_released",
+    )
     return {
         **{name: counts[name] for name in names},
         "lengths": {str(length): lengths[length] for length in sorted(lengths)},
@@ -191,7 +229,11 @@ def _duplicates(hashes: np.ndarray) -> dict[str, Any]:
     known = np.flatnonzero(hashes)
     order = known[np.argsort(hashes[known], kind="stable")]
     _, starts, sizes = np.unique(hashes[order], return_index=True, return_counts=True)
-    groups = [order[start : start + size].tolist() for start, size in zip(starts, sizes, strict=True) if size > 1]
+    groups = [
+        order[start : start + size].tolist()
+        for start, size in zip(starts, sizes, strict=True)
+        if size > 1
+    ]
     first = [[IMAGE_KEY.format(index + 1) for index in group] for group in sorted(groups)[:SHOWN]]
     return {"groups": len(groups), "images": sum(map(len, groups)), "first": first}
 
@@ -221,7 +263,9 @@ def _problems(report: dict[str, Any]) -> list[str]:
             found.append(f"{report[name]['count']} {what}: {_named(report[name])}")
     if report["beyond_count"]["count"]:
         beyond = report["beyond_count"]
-        found.append(f"num-samples is {report['num_samples']}, but {beyond['count']} keys lie beyond: {_named(beyond)}")
+        found.append(
+            f"num-samples is {report['num_samples']}, but {beyond['count']} keys lie beyond: {_named(beyond)}"
+        )
     return found
 
 
@@ -238,5 +282,7 @@ def _notes(report: dict[str, Any]) -> list[str]:
         if labels[name] and report["labelled"]:
             found.append(f"{labels[name]} {what}")
     if duplicates["groups"]:
-        found.append(f"{duplicates['images']} images are {duplicates['groups']} different files, each several times")
+        found.append(
+            f"{duplicates['images']} images are {duplicates['groups']} different files, each several times"
+        )
     return found

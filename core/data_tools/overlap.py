@@ -20,7 +20,9 @@ from core.runtime.files import write_text
 
 ROWS, COLUMNS, LOW_ROWS, LOW_COLUMNS = 32, 64, 8, 32
 BITS = LOW_ROWS * LOW_COLUMNS
-THRESHOLD = 48  # differing bits of 256, at most; how it was chosen: results/published/real_words/README.md
+THRESHOLD = (
+    48  # differing bits of 256, at most; how it was chosen: results/published/real_words/README.md
+)
 OnProgress = Callable[[int], None]  # images done
 Hashes = tuple[np.ndarray, np.ndarray]  # (images, 32) perceptual, (images,) of the file
 
@@ -36,7 +38,9 @@ def grey(raw: bytes) -> np.ndarray | None:
     try:
         with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
             image.draft("L", (COLUMNS, ROWS))
-            return np.asarray(image.convert("L").resize((COLUMNS, ROWS), Image.Resampling.BOX), np.float32)
+            return np.asarray(
+                image.convert("L").resize((COLUMNS, ROWS), Image.Resampling.BOX), np.float32
+            )
     except Exception:  # as core.data.word_images.decode
         return None
 
@@ -51,7 +55,10 @@ def perceptual_hashes(pictures: np.ndarray) -> np.ndarray:
 def hash_images(root: str, start: int, stop: int) -> Hashes:
     """(images, 32) perceptual hashes and (images,) file hashes; 0 where an image cannot be read."""
     images = WordImages([root])
-    pictures, files = np.zeros((stop - start, ROWS, COLUMNS), np.float32), np.zeros(stop - start, np.uint64)
+    pictures, files = (
+        np.zeros((stop - start, ROWS, COLUMNS), np.float32),
+        np.zeros(stop - start, np.uint64),
+    )
     for index in range(start, stop):
         raw = images.raw(index)
         picture = None if raw is None else grey(raw)
@@ -102,7 +109,9 @@ def find_matches(train: Hashes, test: Hashes, threshold: int) -> list[Match]:
         part = readable[start : start + 4096]
         best, place = (_signs(near[part]) @ signs).max(dim=1)
         distances = ((BITS - best) / 2).round().int().numpy()
-        for index, distance, nearest in zip(part.tolist(), distances.tolist(), place.tolist(), strict=True):
+        for index, distance, nearest in zip(
+            part.tolist(), distances.tolist(), place.tolist(), strict=True
+        ):
             twin = equal.get(int(files[index]))
             if twin is not None:
                 matches.append(Match(index, True, 0, twin))
@@ -111,17 +120,32 @@ def find_matches(train: Hashes, test: Hashes, threshold: int) -> list[Match]:
     return matches
 
 
-def write_filter(out: Path, train: Sequence[str], test: Sequence[str], matches: Sequence[Match], threshold: int) -> None:
+def write_filter(
+    out: Path, train: Sequence[str], test: Sequence[str], matches: Sequence[Match], threshold: int
+) -> None:
     """A filter list: the images of the roots `train` to leave out, and why. The reader takes its first two columns."""
     mine, theirs = WordImages(train), WordImages(test)
     names, starts = [fingerprint(root)[0] for root in train], [0, *mine.ends.tolist()]
     rule = f"equal files, or at most {threshold} of {BITS} bits of the perceptual hash apart"
     lines = [f"# images of {', '.join(train)} that are also in {', '.join(test)}: {rule}"]
-    lines.append("\t".join((*FILTER_COLUMNS, "kind", "distance", "label", "other_index", "other_label")))
+    lines.append(
+        "\t".join((*FILTER_COLUMNS, "kind", "distance", "label", "other_index", "other_label"))
+    )
     for match in matches:
         root = int(np.searchsorted(mine.ends, match.index, side="right"))
-        kind, labels = "exact" if match.exact else "near", (mine.label(match.index), theirs.label(match.other))
+        kind, labels = (
+            "exact" if match.exact else "near",
+            (mine.label(match.index), theirs.label(match.other)),
+        )
         texts = [" ".join((label or "").split()) for label in labels]
-        cells = (names[root], match.index - starts[root], kind, match.distance, texts[0], match.other, texts[1])
+        cells = (
+            names[root],
+            match.index - starts[root],
+            kind,
+            match.distance,
+            texts[0],
+            match.other,
+            texts[1],
+        )
         lines.append("\t".join(map(str, cells)))
     write_text(out, "\n".join(lines) + "\n")

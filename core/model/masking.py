@@ -16,10 +16,14 @@ def visible_from_noise(noise: Tensor, count: int) -> Tensor:
 
 def random_mask(batch: int, patches: int, ratio: float, *, generator: torch.Generator) -> Tensor:
     """Hide patches independently of one another; (B, V) numbers of the visible ones."""
-    return visible_from_noise(torch.rand(batch, patches, generator=generator), visible_count(patches, ratio))
+    return visible_from_noise(
+        torch.rand(batch, patches, generator=generator), visible_count(patches, ratio)
+    )
 
 
-def block_mask(batch: int, grid: tuple[int, int], ratio: float, *, generator: torch.Generator) -> Tensor:
+def block_mask(
+    batch: int, grid: tuple[int, int], ratio: float, *, generator: torch.Generator
+) -> Tensor:
     """Hide rectangles until the ratio is met exactly; (B, V) numbers of the visible patches, ascending.
 
     A rectangle covers up to half of the patches to hide at an aspect ratio of 1/3 to 3 (BEiT, arXiv 2106.08254); the last
@@ -64,7 +68,9 @@ def stroke_density(images: Tensor, patch: tuple[int, int]) -> Tensor:
     return torch.where(mean > 0, columns / mean.clamp(min=1e-12), torch.ones_like(columns))
 
 
-def density_mask(density: Tensor, rows: int, ratio: float, focus: float, *, generator: torch.Generator) -> Tensor:
+def density_mask(
+    density: Tensor, rows: int, ratio: float, focus: float, *, generator: torch.Generator
+) -> Tensor:
     """Hide patches the more often, the more is written in their column; (B, V) numbers of the visible ones.
 
     density: (B, columns), mean 1. Patches are drawn for hiding one after another, each with a weight of density^focus; density
@@ -77,7 +83,13 @@ def density_mask(density: Tensor, rows: int, ratio: float, focus: float, *, gene
 
 
 def draw_visible(
-    config: Mask, encoder: Encoder, images: Tensor, places: Tensor, batch: int, *, generator: torch.Generator
+    config: Mask,
+    encoder: Encoder,
+    images: Tensor,
+    places: Tensor,
+    batch: int,
+    *,
+    generator: torch.Generator,
 ) -> Tensor:
     """Visible patches of the images (B, 3, H, W) at the given places (B,) of a batch, as the config asks; (B, V).
 
@@ -86,7 +98,9 @@ def draw_visible(
     if config.kind == "block":
         return block_mask(batch, encoder.grid, config.ratio, generator=generator)[places]
     if config.kind == "density":
-        density = torch.ones(batch, columns).index_copy(0, places, stroke_density(images, encoder.patch))
+        density = torch.ones(batch, columns).index_copy(
+            0, places, stroke_density(images, encoder.patch)
+        )
         return density_mask(density, rows, config.ratio, config.focus, generator=generator)[places]
     return random_mask(batch, rows * columns, config.ratio, generator=generator)[places]
 

@@ -19,7 +19,9 @@ from core.text.charset import make_charset
 def text_positions(length: int, width: int) -> Tensor:
     """Sinusoidal positions (1, length, width): sin on even, cos on odd dimensions, exponent 2 (j // 2) / width."""
     dimension = torch.arange(width, dtype=torch.float64)
-    angle = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (2 * (dimension // 2) / width)
+    angle = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (
+        2 * (dimension // 2) / width
+    )
     return torch.where(dimension % 2 == 0, angle.sin(), angle.cos())[None].float()
 
 
@@ -29,7 +31,9 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.query, self.key, self.value, self.out = (
+            nn.Linear(width, width, bias=False) for _ in range(4)
+        )
 
     def _split(self, features: Tensor) -> Tensor:
         return features.unflatten(-1, (1, self.heads, -1))  # (B, T, 1, H, K)
@@ -38,10 +42,14 @@ class Attention(nn.Module):
         """(B, S, D) -> keys and values, each (B, S, 1, H, K)."""
         return self._split(self.key(source)), self._split(self.value(source))
 
-    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """(B, T, D) over keys and values (B, S, 1, H, K) -> (B, T, D). mask: true where a key may be seen."""
         dropout = self.dropout if self.training else 0.0
-        return self.out(attend(self._split(self.query(queries)), keys, values, mask=mask, dropout=dropout))
+        return self.out(
+            attend(self._split(self.query(queries)), keys, values, mask=mask, dropout=dropout)
+        )
 
 
 class TextDecoderLayer(nn.Module):
@@ -59,7 +67,9 @@ class TextDecoderLayer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(3))
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, text: Tensor, image: tuple[Tensor, Tensor], past: "Cache | None", mask: Tensor | None) -> Tensor:
+    def forward(
+        self, text: Tensor, image: tuple[Tensor, Tensor], past: "Cache | None", mask: Tensor | None
+    ) -> Tensor:
         """(B, T, D) text; image keys and values (B, M, 1, H, K). With `past`, T is 1, earlier positions come from it, and
         text may have several rows for an image (B * W, 1, D)."""
         normed = self.norms[0](text)
@@ -79,7 +89,8 @@ class Cache:
         """like: (_, _, 1, H, K), whose heads, width, type and device are taken."""
         _, _, _, heads, features = like.shape
         self.keys, self.values = (
-            like.new_empty(rows, 1, heads, length, features).permute(0, 3, 1, 2, 4) for _ in range(2)
+            like.new_empty(rows, 1, heads, length, features).permute(0, 3, 1, 2, 4)
+            for _ in range(2)
         )  # in memory head by head, as attention reads them
         self.filled = 0
 
@@ -108,8 +119,12 @@ class Recognizer(nn.Module):
         self.encoder = VisionTransformer(config.encoder)
         self.bridge = nn.Sequential(nn.Linear(config.encoder.width, width), nn.LayerNorm(width))
         self.embedding = nn.Embedding(self.charset.classes + 1, width)
-        self.register_buffer("positions", text_positions(config.max_length, width), persistent=False)
-        self.layers = nn.ModuleList(TextDecoderLayer(config.decoder) for _ in range(config.decoder.layers))
+        self.register_buffer(
+            "positions", text_positions(config.max_length, width), persistent=False
+        )
+        self.layers = nn.ModuleList(
+            TextDecoderLayer(config.decoder) for _ in range(config.decoder.layers)
+        )
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.classify = nn.Linear(width, self.charset.classes)
         self.dropout = Dropout(config.decoder.dropout)
@@ -140,9 +155,13 @@ class Recognizer(nn.Module):
         for layer in self._stack():
             keys, values = layer.cross_attention.keys_values(image)
             sources.append((_head_by_head(keys), _head_by_head(values)))
-        return sources, [Cache(keys, len(images) * beams, self.config.max_length) for keys, _ in sources]
+        return sources, [
+            Cache(keys, len(images) * beams, self.config.max_length) for keys, _ in sources
+        ]
 
-    def _next(self, token: Tensor, sources: list[tuple[Tensor, Tensor]], caches: list[Cache]) -> Tensor:
+    def _next(
+        self, token: Tensor, sources: list[tuple[Tensor, Tensor]], caches: list[Cache]
+    ) -> Tensor:
         """Logits (rows, classes) of the position after `token` (rows,); computes that position alone."""
         text = (self.embedding(token) + self.positions[:, caches[0].filled]).unsqueeze(1)
         for layer, source, cache in zip(self._stack(), sources, caches, strict=True):
@@ -186,13 +205,17 @@ class Recognizer(nn.Module):
         for _ in range(self.config.max_length):
             gain = self._next(token, sources, caches).log_softmax(-1).view(batch, beams, -1)
             gain = torch.where(ended[..., None], stay, gain)
-            score, best = (score[..., None] + gain).flatten(1).topk(beams)  # (B, W), likeliest first
+            score, best = (
+                (score[..., None] + gain).flatten(1).topk(beams)
+            )  # (B, W), likeliest first
             parent, chosen = best // self.charset.classes, best % self.charset.classes
             token = chosen.flatten()
             for cache in caches:
                 cache.follow((first + parent).flatten())
             tokens = torch.cat([_of(tokens, parent), chosen[..., None]], dim=-1)
-            gains = torch.cat([_of(gains, parent), gain.flatten(1).gather(1, best)[..., None]], dim=-1)
+            gains = torch.cat(
+                [_of(gains, parent), gain.flatten(1).gather(1, best)[..., None]], dim=-1
+            )
             ended = ended.gather(1, parent) | (chosen == self.charset.eos)
             if bool(ended[:, 0].all()):  # the others can only become less likely
                 break

@@ -19,7 +19,9 @@ class DecoderBlock(nn.Module):
         super().__init__()
 
         def attention() -> nn.MultiheadAttention:
-            return nn.MultiheadAttention(config.width, config.heads, dropout=config.dropout, batch_first=True)
+            return nn.MultiheadAttention(
+                config.width, config.heads, dropout=config.dropout, batch_first=True
+            )
 
         self.order = config.order.split("-")
         self.self_attention = attention()
@@ -72,7 +74,9 @@ class GuidedDecoder(nn.Module):
     def __init__(self, encoder: Encoder, config: ReconstructionDecoder, target_values: int) -> None:
         super().__init__()
         self.embed_visible = nn.Linear(encoder.width, config.width)
-        self.embed_guidance = nn.Linear(encoder.width, config.width) if "CA" in config.order else None
+        self.embed_guidance = (
+            nn.Linear(encoder.width, config.width) if "CA" in config.order else None
+        )
         self.mask_token = nn.Parameter(torch.empty(1, 1, config.width))
         table = position_table(config.width, encoder.patches, table_columns(encoder))
         self.register_buffer("positions", table, persistent=False)
@@ -85,10 +89,14 @@ class GuidedDecoder(nn.Module):
         """Features of [cls] and the visible patches (B, 1 + V, D), their numbers (B, V), guidance features
         (B, 1 + N, D) -> prediction (B, N, target_values)."""
         embedded = self.embed_visible(features)
-        patches = self.mask_token.to(embedded.dtype).expand(len(features), self.positions.shape[1] - 1, -1)
+        patches = self.mask_token.to(embedded.dtype).expand(
+            len(features), self.positions.shape[1] - 1, -1
+        )
         index = visible[..., None].expand(-1, -1, embedded.shape[-1])
         patches = patches.scatter(1, index, embedded[:, 1:])
-        sequence = torch.cat([embedded[:, :1], patches], dim=1) + self.positions  # F: (B, 1 + N, width)
+        sequence = (
+            torch.cat([embedded[:, :1], patches], dim=1) + self.positions
+        )  # F: (B, 1 + N, width)
         if self.embed_guidance is not None and guidance is not None:
             guidance = self.embed_guidance(guidance)  # F^: (B, 1 + N, width), its [cls] included
         for block in self.blocks:

@@ -32,7 +32,9 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float, own: Tensor | Non
         raise ValueError(
             f"two views of at least two instances each are needed, not {tuple(first.shape)}, {tuple(second.shape)}"
         )
-    with torch.autocast(first.device.type, enabled=False):  # similarities as near as these need all their digits
+    with torch.autocast(
+        first.device.type, enabled=False
+    ):  # similarities as near as these need all their digits
         instances = functional.normalize(torch.cat([first, second]).float(), dim=1)
         numbers = torch.arange(len(instances), device=instances.device)
         rows = numbers if own is None else torch.cat([own, own + len(first)])
@@ -57,27 +59,39 @@ class SeqCLR(nn.Module):
         self.contrast, self.team = contrast, team
         self.encoder = VisionTransformer(encoder)
         self.head = nn.Sequential(
-            nn.Linear(encoder.width, encoder.width), nn.GELU(), nn.Linear(encoder.width, contrast.projection)
+            nn.Linear(encoder.width, encoder.width),
+            nn.GELU(),
+            nn.Linear(encoder.width, contrast.projection),
         )
         initialise(self.head)
 
     def instances(self, views: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> (B, W, P)."""
-        return self.head(window_features(self.encoder(views), self.encoder.config.grid, self.contrast.windows))
+        return self.head(
+            window_features(self.encoder(views), self.encoder.config.grid, self.contrast.windows)
+        )
 
     def forward(self, first: Tensor, second: Tensor, places: Tensor, batch: int) -> Output:
         """Two views (B, 3, H, W) of the same images, in [-1, 1], and the images' places in a batch of so many.
 
         The loss is these images' own; they are compared with all images of the batch, whichever process has them."""
-        both = torch.stack([self.instances(first), self.instances(second)], dim=1).float()  # (B, 2, W, P)
-        marked = torch.cat([both, torch.ones_like(both[..., :1])], dim=-1)  # to tell rows that are there
+        both = torch.stack(
+            [self.instances(first), self.instances(second)], dim=1
+        ).float()  # (B, 2, W, P)
+        marked = torch.cat(
+            [both, torch.ones_like(both[..., :1])], dim=-1
+        )  # to tell rows that are there
         whole = self.team.gather_rows(marked, places, batch)
         there = whole[:, 0, 0, -1].detach() > 0  # (batch,)
         own = (there.cumsum(0) - 1)[places.to(there.device)]  # of the images that are there, these
-        one, other = whole[there, ..., :-1].transpose(0, 1).flatten(1, 2)  # (K, P) each, an image's windows one after another
+        one, other = (
+            whole[there, ..., :-1].transpose(0, 1).flatten(1, 2)
+        )  # (K, P) each, an image's windows one after another
         windows = torch.arange(self.contrast.windows, device=own.device)
         rows = (own[:, None] * self.contrast.windows + windows).flatten()
         with torch.no_grad():
-            similarity = functional.normalize(one[rows], dim=1) @ functional.normalize(other, dim=1).T
+            similarity = (
+                functional.normalize(one[rows], dim=1) @ functional.normalize(other, dim=1).T
+            )
             matched = (similarity.argmax(1) == rows).float().mean()
         return Output(nt_xent(one, other, self.contrast.temperature, rows), matched)

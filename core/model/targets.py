@@ -24,7 +24,9 @@ class PixelPatches(nn.Module):
         patches = patchify(images, self.patch)
         if not self.normalised:
             return patches
-        return (patches - patches.mean(-1, keepdim=True)) / (patches.var(-1, keepdim=True) + 1e-6).sqrt()
+        return (patches - patches.mean(-1, keepdim=True)) / (
+            patches.var(-1, keepdim=True) + 1e-6
+        ).sqrt()
 
 
 class FrozenFeatures(nn.Module):

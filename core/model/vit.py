@@ -35,13 +35,22 @@ def table_columns(config: Encoder) -> int:
 def is_table_of(config: Encoder, table: Tensor) -> bool:
     """Whether `table` is the position table that the config stands for."""
     expected = position_table(config.width, config.patches, table_columns(config))
-    return table.shape == expected.shape and torch.allclose(table.float().cpu(), expected, atol=1e-3)
+    return table.shape == expected.shape and torch.allclose(
+        table.float().cpu(), expected, atol=1e-3
+    )
 
 
 def position_kind(config: Encoder, table: Tensor) -> Literal["released", "grid"] | None:
     """Which table for an encoder of these sizes `table` is, the config's own if both are the same; None if it is neither."""
     kinds: tuple[Literal["released", "grid"], ...] = (config.positions, "released", "grid")
-    return next((kind for kind in kinds if is_table_of(config.model_copy(update={"positions": kind}), table)), None)
+    return next(
+        (
+            kind
+            for kind in kinds
+            if is_table_of(config.model_copy(update={"positions": kind}), table)
+        ),
+        None,
+    )
 
 
 def patchify(images: Tensor, patch: tuple[int, int]) -> Tensor:
@@ -71,7 +80,9 @@ def initialise(module: nn.Module) -> None:
 class SelfAttention(Attention):
     """timm's, mixed by core/model/kernels/attention.py; with `fused_attn` off as timm does it, for those who look at the weights."""
 
-    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         if not self.fused_attn:
             return super().forward(x, attn_mask, is_causal)
@@ -93,7 +104,13 @@ class VisionTransformer(nn.Module):
         self.register_buffer("positions", table, persistent=False)
         self.blocks = nn.Sequential(
             *(
-                Block(config.width, config.heads, qkv_bias=True, norm_layer=norm, attn_layer=SelfAttention)  # type: ignore[arg-type]
+                Block(
+                    config.width,
+                    config.heads,
+                    qkv_bias=True,
+                    norm_layer=norm,  # type: ignore[arg-type]
+                    attn_layer=SelfAttention,
+                )
                 for _ in range(config.depth)
             )
         )
@@ -105,6 +122,11 @@ class VisionTransformer(nn.Module):
         patches = patchify(images, self.config.patch)
         positions = self.positions[:, 1:].expand(len(images), -1, -1)
         if visible is not None:
-            patches, positions = gather_patches(patches, visible), gather_patches(positions, visible)
+            patches, positions = (
+                gather_patches(patches, visible),
+                gather_patches(positions, visible),
+            )
         cls = (self.cls_token + self.positions[:, :1]).expand(len(images), -1, -1)
-        return self.norm(self.blocks(torch.cat([cls, self.patch_embed(patches) + positions], dim=1)))
+        return self.norm(
+            self.blocks(torch.cat([cls, self.patch_embed(patches) + positions], dim=1))
+        )

@@ -56,7 +56,9 @@ class Team:
         chunk = chunk_size(batch)
         chunks = -(-batch // chunk)
         if chunks < self.size:
-            raise UserError(f"a batch of {batch} images can be divided among {chunks} processes, not {self.size}; use fewer")
+            raise UserError(
+                f"a batch of {batch} images can be divided among {chunks} processes, not {self.size}; use fewer"
+            )
         first, last = (chunks * rank // self.size * chunk for rank in (self.rank, self.rank + 1))
         return slice(first, min(last, batch))
 
@@ -64,7 +66,9 @@ class Team:
         """The model as the loss calls it: with gradients that become the mean over all processes."""
         if self.size == 1:
             return model
-        return DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(
+            model, forward_sync_buffers=False, gradient_as_bucket_view=True
+        )
 
     def totals(self, *numbers: int) -> list[int]:
         """Whole numbers, each summed over all processes."""
@@ -101,7 +105,11 @@ ALONE = Team()
 
 def synchronised(network: nn.Module, now: bool) -> Any:
     """Context: whether the processes exchange gradients at the end of this backward pass, or add them up first."""
-    return network.no_sync() if isinstance(network, DistributedDataParallel) and not now else nullcontext()
+    return (
+        network.no_sync()
+        if isinstance(network, DistributedDataParallel) and not now
+        else nullcontext()
+    )
 
 
 @contextmanager
@@ -111,7 +119,9 @@ def join_team(device: torch.device) -> Iterator[Team]:
     if size == 1:
         yield Team()
         return
-    patience = timedelta(days=1)  # one that waits for the run's lock, or renders words, keeps the others waiting
+    patience = timedelta(
+        days=1
+    )  # one that waits for the run's lock, or renders words, keeps the others waiting
     if device.type == "cuda":
         dist.init_process_group("nccl")
     else:

@@ -10,7 +10,9 @@ from multiprocessing import get_context
 
 def worker_pool(processes: int) -> ProcessPoolExecutor:
     """So many fresh processes that end with this one."""
-    return ProcessPoolExecutor(processes, get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(
+        processes, get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),)
+    )
 
 
 def leave_signals(*_: object) -> None:

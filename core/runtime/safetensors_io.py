@@ -24,7 +24,9 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any])
         try:
             save_file(on_cpu, temporary, {"lmim": json.dumps(dict(metadata))})
         except SafetensorError as error:  # how safetensors tells of a full or failing disk
-            raise UserError(f"{path}: cannot be written ({error}); make room, then the same command goes on") from error
+            raise UserError(
+                f"{path}: cannot be written ({error}); make room, then the same command goes on"
+            ) from error
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -36,7 +38,9 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error}); delete it or name another") from error
+        raise UserError(
+            f"{path}: not a readable safetensors file ({error}); delete it or name another"
+        ) from error
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -52,7 +56,9 @@ def load_pickle(path: Path) -> dict[str, Any]:
     """A dictionary written by `torch.save`; nothing in it is executed, an `argparse.Namespace` is let in. Raises UserError."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a file's pickle protocol may mean: an error below tells the user
+            warnings.simplefilter(
+                "ignore"
+            )  # what a file's pickle protocol may mean: an error below tells the user
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
@@ -60,27 +66,42 @@ def load_pickle(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: a folder, not a checkpoint") from error
     except Exception as error:  # what the reader of a damaged pickle raises is not documented
         text = " ".join(str(error).split())
-        named = re.search(r"GLOBAL (\S+)", text) or re.search(r"Unsupported (?:global|operand)[^.]*", text)
+        named = re.search(r"GLOBAL (\S+)", text) or re.search(
+            r"Unsupported (?:global|operand)[^.]*", text
+        )
         plain = text.split(". ")[0][:160] if len(text) > 8 else type(error).__name__
         reason = f"it asks for {named[1]}" if named and named.lastindex else plain
-        raise UserError(f"{path}: damaged, or not a checkpoint that can be read without executing code ({reason})") from error
+        raise UserError(
+            f"{path}: damaged, or not a checkpoint that can be read without executing code ({reason})"
+        ) from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary with a state dict under 'model'")
+        raise UserError(
+            f"{path}: holds a {type(content).__name__}, not a dictionary with a state dict under 'model'"
+        )
     return content
 
 
-def check_fits(module: nn.Module, weights: Mapping[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
+def check_fits(
+    module: nn.Module, weights: Mapping[str, Tensor], prefix: str, path: Path
+) -> dict[str, Tensor]:
     """The weights below `prefix`, if they are those of `module`. Raises UserError unless every one is there in its shape.
 
     Tables that the module computes (`positions`) need not be there, but must be equal where they are."""
-    found = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    found = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in weights.items()
+        if name.startswith(prefix)
+    }
     for name, table in module.named_buffers():
         given = found.pop(name, None)
         same = given is None or (
-            given.shape == table.shape and (table.is_meta or torch.allclose(given.float(), table.cpu(), atol=1e-3))
+            given.shape == table.shape
+            and (table.is_meta or torch.allclose(given.float(), table.cpu(), atol=1e-3))
         )
         if not same:
-            raise UserError(f"{path}: {prefix}{name} is another table; set encoder.positions, image and patch as it was made")
+            raise UserError(
+                f"{path}: {prefix}{name} is another table; set encoder.positions, image and patch as it was made"
+            )
     wanted = module.state_dict()
     missing = [name for name in wanted if name not in found]
     if missing:
@@ -89,10 +110,14 @@ def check_fits(module: nn.Module, weights: Mapping[str, Tensor], prefix: str, pa
     for name, tensor in wanted.items():
         if found[name].shape != tensor.shape:
             shapes = f"{list(found[name].shape)}, not {list(tensor.shape)}"
-            raise UserError(f"{path}: {prefix}{name} has shape {shapes}; was it made with another width or patch?")
+            raise UserError(
+                f"{path}: {prefix}{name} has shape {shapes}; was it made with another width or patch?"
+            )
     extra = [name for name in found if name not in wanted]
     if extra:
-        raise UserError(f"{path}: {prefix}{extra[0]} has no place in this model; was it made with another depth?")
+        raise UserError(
+            f"{path}: {prefix}{extra[0]} has no place in this model; was it made with another depth?"
+        )
     return found
 
 

@@ -26,7 +26,9 @@ def frequent_words(count: int, letters: tuple[int, int]) -> dict[str, float]:
     frequencies = get_frequency_dict("zh")
     words: dict[str, float] = {}
     for word in iter_wordlist("zh"):
-        if letters[0] <= len(word) <= letters[1] and all("\u4e00" <= character <= "\u9fff" for character in word):
+        if letters[0] <= len(word) <= letters[1] and all(
+            "\u4e00" <= character <= "\u9fff" for character in word
+        ):
             words[word] = frequencies[word]
         if len(words) == count:
             break
@@ -41,7 +43,9 @@ def _by_hand(text: str, size: int, fonts: Fonts, random: Random) -> Image.Image:
     for character in text:
         own = int(size * random.uniform(0.85, 1.12))
         tile = Image.new("L", (2 * size, 2 * size))
-        ImageDraw.Draw(tile).text((size, size), character, fill=255, font=cjk_font(face, own), anchor="mm")
+        ImageDraw.Draw(tile).text(
+            (size, size), character, fill=255, font=cjk_font(face, own), anchor="mm"
+        )
         tile = tile.rotate(random.normal(0, 6), Image.Resampling.BILINEAR)
         canvas = Image.new("L", mask.size)
         canvas.paste(tile, (round(x - size / 2), round(random.normal(0, 0.06 * size))))
@@ -51,7 +55,9 @@ def _by_hand(text: str, size: int, fonts: Fonts, random: Random) -> Image.Image:
     return slant(mask, random.uniform(-0.25, 0.25))
 
 
-def render_chinese(text: str, manner: str, image: tuple[int, int], fonts: Fonts, random: Random) -> Image.Image:
+def render_chinese(
+    text: str, manner: str, image: tuple[int, int], fonts: Fonts, random: Random
+) -> Image.Image:
     """One word in one of the four manners and one of the fonts, as a picture of (height, width) `image` pixels."""
     size = int(random.integers(20, 26))
     if manner == "handwriting":

@@ -30,7 +30,11 @@ class Rendered(Closed):
         if self.letters[0] > self.letters[1]:
             raise ValueError(f"letters {list(self.letters)}: the least comes first")
         if self.look == "scene" and self.test:
-            raise ValueError("look: scene has no test subsets; leave test out, and name real subsets")
+            raise ValueError(
+                "look: scene has no test subsets; leave test out, and name real subsets"
+            )
         if self.language == "zh" and (self.look, self.special) != ("page", 0.4):
-            raise ValueError("look and special are for English words; Chinese ones look as their subset's name says")
+            raise ValueError(
+                "look and special are for English words; Chinese ones look as their subset's name says"
+            )
         return self

@@ -26,7 +26,9 @@ def draw_text(text: str, face: ImageFont.FreeTypeFont, trick: int) -> Image.Imag
 
 def slant(mask: Image.Image, share: float) -> Image.Image:
     """Lean the word: its upper edge moves by `share` of its height."""
-    return mask.transform(mask.size, Image.Transform.AFFINE, (1, share, -share * mask.height / 2, 0, 1, 0))
+    return mask.transform(
+        mask.size, Image.Transform.AFFINE, (1, share, -share * mask.height / 2, 0, 1, 0)
+    )
 
 
 def cut_to_ink(mask: Image.Image) -> Image.Image:
@@ -38,7 +40,10 @@ def bend(mask: Image.Image, sag: float) -> Image.Image:
     """Shift columns along a parabola whose ends lie `sag` pixels lower (higher if negative) than its middle."""
     pixels = np.asarray(mask)
     height, width = pixels.shape
-    shift = np.rint(abs(sag) * (np.linspace(-1, 1, width) ** 2 if sag > 0 else 1 - np.linspace(-1, 1, width) ** 2)).astype(int)
+    shift = np.rint(
+        abs(sag)
+        * (np.linspace(-1, 1, width) ** 2 if sag > 0 else 1 - np.linspace(-1, 1, width) ** 2)
+    ).astype(int)
     bent = np.zeros((height + int(np.ceil(abs(sag))), width), np.uint8)
     rows = np.arange(height)[:, None] + shift
     bent[rows, np.arange(width)] = pixels
@@ -51,7 +56,10 @@ def place(mask: Image.Image, image: tuple[int, int], random: Random) -> Image.Im
     room = (width - 6, height - 4)
     scale = min(1.0, room[0] / mask.width, room[1] / mask.height)
     if scale < 1.0:
-        mask = mask.resize((max(1, round(mask.width * scale)), max(1, round(mask.height * scale))), Image.Resampling.BILINEAR)
+        mask = mask.resize(
+            (max(1, round(mask.width * scale)), max(1, round(mask.height * scale))),
+            Image.Resampling.BILINEAR,
+        )
     canvas = Image.new("L", (width, height))
     free = height - mask.height
     y = min(max(round(free / 2 + random.normal(0, 1.2)), 0), free)
@@ -67,10 +75,15 @@ def paint(mask: Image.Image, colour: bool, random: Random) -> Image.Image:
         while abs((ground - ink) @ (0.299, 0.587, 0.114)) < 60:
             ground, ink = random.uniform(0, 255, (2, 3))
     else:
-        ground, ink = random.uniform(170, 250, 3) * 0.3 + random.uniform(170, 250) * 0.7, random.uniform(0, 90, 3)
+        ground, ink = (
+            random.uniform(170, 250, 3) * 0.3 + random.uniform(170, 250) * 0.7,
+            random.uniform(0, 90, 3),
+        )
     slope = random.uniform(-20, 20) * np.linspace(-1, 1, mask.width, dtype=np.float32)
     picture = (ground + slope[None, :, None]) * (1 - cover) + ink * cover
-    picture += random.normal(0, random.uniform(1, 8), (mask.height, mask.width, 1)).astype(np.float32)
+    picture += random.normal(0, random.uniform(1, 8), (mask.height, mask.width, 1)).astype(
+        np.float32
+    )
     painted = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
     sigma = random.uniform(0, 0.9)
     return painted.filter(ImageFilter.GaussianBlur(sigma)) if sigma > 0.3 else painted

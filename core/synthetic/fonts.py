@@ -41,12 +41,40 @@ SCENE: Table = {  # every family in several weights, light to black, as signs ha
             "DejaVuSerif-Bold",
             "DejaVuSerif-BoldItalic",
         ),
-        *("DejaVuSansMono", "DejaVuSansMono-Bold", "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta"),
+        *(
+            "DejaVuSansMono",
+            "DejaVuSansMono-Bold",
+            "STIXGeneral",
+            "STIXGeneralBol",
+            "STIXGeneralItalic",
+            "STIXGeneralBolIta",
+        ),
     ),
-    "font_roboto": ("Roboto-Light", "Roboto-Regular", "Roboto-Italic", "Roboto-Bold", "Roboto-Black", "Roboto-BlackItalic"),
-    "font_source_sans_pro": ("SourceSansPro-Light", "SourceSansPro-Regular", "SourceSansPro-Bold", "SourceSansPro-BlackIt"),
-    "font_source_serif_pro": ("SourceSerifPro-Regular", "SourceSerifPro-It", "SourceSerifPro-Bold", "SourceSerifPro-Black"),
-    "font_hanken_grotesk": ("HankenGrotesk-Regular", "HankenGrotesk-SemiBold", "HankenGrotesk-BoldItalic"),
+    "font_roboto": (
+        "Roboto-Light",
+        "Roboto-Regular",
+        "Roboto-Italic",
+        "Roboto-Bold",
+        "Roboto-Black",
+        "Roboto-BlackItalic",
+    ),
+    "font_source_sans_pro": (
+        "SourceSansPro-Light",
+        "SourceSansPro-Regular",
+        "SourceSansPro-Bold",
+        "SourceSansPro-BlackIt",
+    ),
+    "font_source_serif_pro": (
+        "SourceSerifPro-Regular",
+        "SourceSerifPro-It",
+        "SourceSerifPro-Bold",
+        "SourceSerifPro-Black",
+    ),
+    "font_hanken_grotesk": (
+        "HankenGrotesk-Regular",
+        "HankenGrotesk-SemiBold",
+        "HankenGrotesk-BoldItalic",
+    ),
     "font_manrope": ("Manrope-Light", "Manrope-Medium", "Manrope-ExtraBold"),
     "font_caladea": ("Caladea-Regular", "Caladea-Bold", "Caladea-Italic", "Caladea-BoldItalic"),
     "font_amatic_sc": ("AmaticSC-Regular", "AmaticSC-Bold"),
@@ -73,10 +101,14 @@ def font(package: str, name: str, size: int) -> ImageFont.FreeTypeFont:
     """A font file of an installed package. Raises UserError if the package is missing."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise UserError(f"the font package {package.replace('_', '-')} is missing; pip install -r requirements.txt")
+        raise UserError(
+            f"the font package {package.replace('_', '-')} is missing; pip install -r requirements.txt"
+        )
     files = sorted(Path(spec.origin).parent.rglob(f"{name}.[to]tf"))
     if not files:
-        raise UserError(f"the package {package.replace('_', '-')} holds no font {name}; pip install -r requirements.txt")
+        raise UserError(
+            f"the package {package.replace('_', '-')} holds no font {name}; pip install -r requirements.txt"
+        )
     return ImageFont.truetype(str(files[0]), size, layout_engine=ImageFont.Layout.BASIC)
 
 
@@ -88,7 +120,13 @@ CJK = (
     "SourceHan*-Regular.*",
     "PingFang.ttc",
 )
-FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts", "/System/Library/Fonts")
+FOLDERS = (
+    "/usr/share/fonts",
+    "/usr/local/share/fonts",
+    "~/.local/share/fonts",
+    "~/.fonts",
+    "/System/Library/Fonts",
+)
 
 
 @cache
@@ -99,10 +137,14 @@ def cjk_faces(characters: str) -> tuple[Path, ...]:
     if named := os.environ.get("LMIM_CJK_FONT"):
         found = [Path(name).expanduser() for name in named.split(os.pathsep)]
         if missing := [path for path in found if not path.is_file()]:
-            raise UserError(f"LMIM_CJK_FONT: {missing[0]}: no such file; name font files that have Chinese characters")
+            raise UserError(
+                f"LMIM_CJK_FONT: {missing[0]}: no such file; name font files that have Chinese characters"
+            )
     else:
         folders = [Path(folder).expanduser() for folder in FOLDERS]
-        everywhere = {path for folder in folders for pattern in CJK for path in folder.rglob(pattern)}
+        everywhere = {
+            path for folder in folders for pattern in CJK for path in folder.rglob(pattern)
+        }
         found = sorted(everywhere, key=lambda path: (path.name, path))
     if not found:
         advice = "install one (Debian: apt-get install fonts-wqy-microhei), or name a font file in LMIM_CJK_FONT"
@@ -144,4 +186,6 @@ def cjk_font(path: Path, size: int) -> ImageFont.FreeTypeFont:
     try:
         return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read as a font ({error}); name another in LMIM_CJK_FONT") from error
+        raise UserError(
+            f"{path}: cannot be read as a font ({error}); name another in LMIM_CJK_FONT"
+        ) from error

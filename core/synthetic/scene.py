@@ -19,7 +19,11 @@ def scene_label(word: str, random: Random) -> str:
     kind = random.random()
     if kind < 0.1:
         digits = "".join(map(str, random.integers(0, 10, random.integers(1, 6))))
-        return digits if random.random() < 0.7 else f"{digits[:-1]}{random.choice(list('.:-/$%'))}{digits[-1]}"
+        return (
+            digits
+            if random.random() < 0.7
+            else f"{digits[:-1]}{random.choice(list('.:-/$%'))}{digits[-1]}"
+        )
     if kind < 0.17:
         letters = list("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
         return "".join(random.choice(letters, random.integers(1, 8)))
@@ -37,7 +41,11 @@ def _draw_word(text: str, random: Random) -> tuple[Image.Image, int]:
     table = faces("scene")
     size = int(random.integers(22, 34))
     face = font(*table[random.integers(len(table))], size)
-    spacing = random.uniform(0.05, 0.45) * size if random.random() < 0.2 else random.uniform(-0.04, 0.05) * size
+    spacing = (
+        random.uniform(0.05, 0.45) * size
+        if random.random() < 0.2
+        else random.uniform(-0.04, 0.05) * size
+    )
     stroke = int(random.random() < 0.12)
     width = int(sum(face.getlength(letter) + spacing for letter in text)) + 4 * size
     mask = Image.new("L", (width, 3 * size))
@@ -49,7 +57,9 @@ def _draw_word(text: str, random: Random) -> tuple[Image.Image, int]:
     for letter in text:
         advance = face.getlength(letter)
         offset = sag * (((x + advance / 2 - middle) / span) ** 2 - 0.5)
-        draw.text((round(x), round(size * 0.8 + offset)), letter, fill=255, font=face, stroke_width=stroke)
+        draw.text(
+            (round(x), round(size * 0.8 + offset)), letter, fill=255, font=face, stroke_width=stroke
+        )
         x += advance + spacing
     return mask, size
 
@@ -63,7 +73,9 @@ def _turn(mask: Image.Image, size: int, random: Random) -> Image.Image:
     tilt = random.normal(0, 0.12, 2) * (random.random() < 0.4)
     cos, sin = np.cos(angle), np.sin(angle)
     about = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]])
-    affine = np.array([[stretch * cos, stretch * (slant * cos - sin), 0], [sin, slant * sin + cos, 0], [0, 0, 1]])
+    affine = np.array(
+        [[stretch * cos, stretch * (slant * cos - sin), 0], [sin, slant * sin + cos, 0], [0, 0, 1]]
+    )
     perspective = np.array([[1, 0, 0], [0, 1, 0], [tilt[0] / width, tilt[1] / height, 1]])
     forward = perspective @ affine @ about
     corners = forward @ np.array([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]])
@@ -88,13 +100,19 @@ def _cut(mask: Image.Image, random: Random) -> Image.Image:
 def _ground(size: tuple[int, int], colour: np.ndarray, random: Random) -> np.ndarray:
     """(H, W, 3) a surface: a slope of light, soft texture, at times bars or boxes of another colour."""
     width, height = size
-    across, down = np.linspace(-1, 1, width)[None, :, None], np.linspace(-1, 1, height)[:, None, None]
+    across, down = (
+        np.linspace(-1, 1, width)[None, :, None],
+        np.linspace(-1, 1, height)[:, None, None],
+    )
     surface = colour + random.normal(0, 14) * across + random.normal(0, 10) * down
     if random.random() < 0.5:
-        cells = random.normal(0, random.uniform(2, 22), (int(random.integers(2, 6)), int(random.integers(3, 14)))).astype(
-            np.float32
+        cells = random.normal(
+            0, random.uniform(2, 22), (int(random.integers(2, 6)), int(random.integers(3, 14)))
+        ).astype(np.float32)
+        surface = (
+            surface
+            + np.asarray(Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC))[..., None]
         )
-        surface = surface + np.asarray(Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC))[..., None]
     if random.random() < 0.25:
         picture = Image.fromarray(np.clip(surface, 0, 255).astype(np.uint8))
         draw = ImageDraw.Draw(picture)
@@ -102,7 +120,9 @@ def _ground(size: tuple[int, int], colour: np.ndarray, random: Random) -> np.nda
             shade = tuple(int(value) for value in np.clip(colour + random.normal(0, 35, 3), 0, 255))
             x, y = random.uniform(-0.2, 1.2, 2) * width, random.uniform(-0.2, 1.2, 2) * height
             if random.random() < 0.5:
-                draw.line([(x[0], y[0]), (x[1], y[1])], fill=shade, width=int(random.integers(1, 5)))
+                draw.line(
+                    [(x[0], y[0]), (x[1], y[1])], fill=shade, width=int(random.integers(1, 5))
+                )
             else:
                 draw.rectangle([x.min(), y.min(), x.max(), y.max()], fill=shade)
         surface = np.asarray(picture, np.float32)
@@ -115,7 +135,9 @@ def _colours(random: Random) -> tuple[np.ndarray, np.ndarray]:
         ground, ink = random.uniform(0, 255, (2, 3))
         grey = random.random(2) < (0.35, 0.45)
         ground = np.where(grey[0], ground.mean(), ground)
-        ink = np.where(grey[1], random.choice((random.uniform(0, 50), random.uniform(200, 255))), ink)
+        ink = np.where(
+            grey[1], random.choice((random.uniform(0, 50), random.uniform(200, 255))), ink
+        )
         if abs((ground - ink) @ GREY) > random.uniform(25, 90):
             return ground, ink
 
@@ -134,13 +156,19 @@ def _paint(mask: Image.Image, size: int, random: Random) -> np.ndarray:
     if trick < 0.15:  # shadow
         x, y = (int(value) for value in random.integers(-4, 5, 2))
         behind = _shift(cover, x, y) * random.uniform(0.3, 0.9)
-        picture = picture * (1 - behind) + np.where(random.random() < 0.7, ground * 0.3, other) * behind
+        picture = (
+            picture * (1 - behind) + np.where(random.random() < 0.7, ground * 0.3, other) * behind
+        )
     elif trick < 0.27:  # outline
         wide = mask.filter(ImageFilter.MaxFilter(int(random.choice((3, 5, 7)))))
         outline = np.asarray(wide, np.float32)[..., None] / 255
         edge = np.where(random.random() < 0.5, 255 - ink, other)
         picture = picture * (1 - outline) + edge * outline
-    slope = random.normal(0, 18) * np.linspace(-1, 1, mask.height)[:, None, None] * (random.random() < 0.3)
+    slope = (
+        random.normal(0, 18)
+        * np.linspace(-1, 1, mask.height)[:, None, None]
+        * (random.random() < 0.3)
+    )
     cover = cover * random.uniform(0.8, 1)
     return picture * (1 - cover) + (ink + slope) * cover
 
@@ -148,12 +176,18 @@ def _paint(mask: Image.Image, size: int, random: Random) -> np.ndarray:
 def _photograph(picture: np.ndarray, random: Random) -> Image.Image:
     """Few pixels, blur and noise."""
     image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
-    height = int(np.clip(np.exp(random.normal(3.4, 0.45)), 11, 64))  # pixels; the median of street crops is about 30
+    height = int(
+        np.clip(np.exp(random.normal(3.4, 0.45)), 11, 64)
+    )  # pixels; the median of street crops is about 30
     width = max(4, round(image.width * height / image.height * np.exp(random.normal(0, 0.1))))
-    image = image.resize((width, height), Image.Resampling.BOX if random.random() < 0.5 else Image.Resampling.BICUBIC)
+    image = image.resize(
+        (width, height), Image.Resampling.BOX if random.random() < 0.5 else Image.Resampling.BICUBIC
+    )
     if random.random() < 0.4:
         image = image.filter(ImageFilter.GaussianBlur(random.uniform(0.2, 0.045 * height)))
-    pixels = np.asarray(image, np.float32) + random.normal(0, random.uniform(0, 9), (height, width, 1))
+    pixels = np.asarray(image, np.float32) + random.normal(
+        0, random.uniform(0, 9), (height, width, 1)
+    )
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 

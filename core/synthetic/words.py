@@ -32,7 +32,15 @@ from core.synthetic.fonts import cjk_contents, cjk_faces, faces, font, packages
 from core.synthetic.scene import render_scene, scene_label
 
 RENDERER = 1  # raise when a change here alters any image
-SUBSETS = ("curve", "multi_oriented", "artistic", "contextless", "salient", "multi_words", "general")
+SUBSETS = (
+    "curve",
+    "multi_oriented",
+    "artistic",
+    "contextless",
+    "salient",
+    "multi_words",
+    "general",
+)
 LIBRARIES = ("pillow", "numpy", "wordfreq", "matplotlib")
 LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
 
@@ -88,9 +96,13 @@ def vocabulary(config: Rendered) -> tuple[list[str], np.ndarray, list[str]]:
     words = list(frequencies)
     if len(words) < 2:
         reason = f"{len(words)} words have {low} to {high} letters"
-        raise UserError(f"rendered: {reason}; allow more with rendered.vocabulary or rendered.letters")
+        raise UserError(
+            f"rendered: {reason}; allow more with rendered.vocabulary or rendered.letters"
+        )
     generator = np.random.default_rng([config.seed, 0])
-    hidden = set(generator.permutation(len(words))[: max(1, round(config.unseen * len(words)))].tolist())
+    hidden = set(
+        generator.permutation(len(words))[: max(1, round(config.unseen * len(words)))].tolist()
+    )
     seen = [word for number, word in enumerate(words) if number not in hidden]
     weights = np.sqrt([frequencies[word] for word in seen])
     return seen, np.cumsum(weights / weights.sum()), [words[number] for number in sorted(hidden)]
@@ -147,7 +159,9 @@ def render(config: Rendered, split: str, index: int) -> tuple[Image.Image, str]:
     if config.language == "zh":
         text = _word(config, split, random)
         manner = split if split in MANNERS else str(random.choice(MANNERS))
-        return render_chinese(text, manner, config.image, cjk_faces(characters(config)), random), text
+        return render_chinese(
+            text, manner, config.image, cjk_faces(characters(config)), random
+        ), text
     manner = split
     if split not in SUBSETS:
         manner = SUBSETS[random.integers(6)] if random.random() < config.special else "general"
@@ -172,13 +186,17 @@ def _render_chunk(config: Rendered, split: str, numbers: range) -> list[Sample]:
     for index in numbers:
         picture, text = render(config, split, index)
         stream = io.BytesIO()
-        quality = 35 + 37 * index % 61 if config.look == "scene" else 92  # photographs: from poor to good, evenly
+        quality = (
+            35 + 37 * index % 61 if config.look == "scene" else 92
+        )  # photographs: from poor to good, evenly
         picture.save(stream, "JPEG", quality=quality)
         samples.append((stream.getvalue(), text))
     return samples
 
 
-def write(config: Rendered, folder: Path, processes: int, should_stop: Callable[[], bool]) -> Iterator[tuple[int, int]]:
+def write(
+    config: Rendered, folder: Path, processes: int, should_stop: Callable[[], bool]
+) -> Iterator[tuple[int, int]]:
     """Render every split into `folder`/NAME as LMDB; yields (images done, images in all).
 
     Each split appears under its name only when it is whole; splits already there are kept. When `should_stop` turns true it
@@ -195,7 +213,9 @@ def write(config: Rendered, folder: Path, processes: int, should_stop: Callable[
             temporary.mkdir(parents=True)
             with new_lmdb(temporary) as environment:
                 chunks = [range(start, min(start + 500, size)) for start in range(0, size, 500)]
-                results = pool.map(_render_chunk, [config] * len(chunks), [split] * len(chunks), chunks)
+                results = pool.map(
+                    _render_chunk, [config] * len(chunks), [split] * len(chunks), chunks
+                )
                 for chunk, samples in zip(chunks, results, strict=True):
                     with environment.begin(write=True) as transaction:
                         put_samples(transaction, chunk.start + 1, samples)

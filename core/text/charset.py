@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # scoring stored predictions needs charsets, but no torch
     from torch import Tensor
 
-ASCII94 = string.printable[:-6]  # digits, lower case, upper case, punctuation: classes 0-93 of the released code
+ASCII94 = string.printable[
+    :-6
+]  # digits, lower case, upper case, punctuation: classes 0-93 of the released code
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ class Charset:
         index = {character: number for number, character in enumerate(self.characters)}
         for row, label in enumerate(map(self.fold, labels)):
             if len(label) >= max_length:
-                raise ValueError(f"{label!r} has {len(label)} characters; at most {max_length - 1} fit")
+                raise ValueError(
+                    f"{label!r} has {len(label)} characters; at most {max_length - 1} fit"
+                )
             numbers = [index.get(character, self.unknown) for character in label]
             tokens[row, : len(label) + 1] = torch.tensor([*numbers, self.eos])
         return tokens, torch.tensor([len(label) + 1 for label in labels])
@@ -92,7 +96,9 @@ class Charset:
 
     def can_read(self, label: str, max_length: int) -> bool:
         """Whether a reading could be right: not empty, short enough, no character outside the set but white space."""
-        return 0 < len(label) < max_length and not any(not mark.isspace() for mark in self.unknown_in(label))
+        return 0 < len(label) < max_length and not any(
+            not mark.isspace() for mark in self.unknown_in(label)
+        )
 
     def without_unknown(self, label: str) -> str:
         """`label` as the released code scores it: characters outside the set are gone."""

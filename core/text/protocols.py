@@ -9,7 +9,14 @@ from types import MappingProxyType
 from core.text.charset import Charset
 
 COMMON = {"iiit5k": 3000, "ic13": 1015, "svt": 647, "ic15": 2077, "svtp": 645, "cute": 288}
-UNION14M = {"curve": 2426, "multi_oriented": 1369, "artistic": 900, "contextless": 779, "salient": 1585, "multi_words": 829}
+UNION14M = {
+    "curve": 2426,
+    "multi_oriented": 1369,
+    "artistic": 900,
+    "contextless": 779,
+    "salient": 1585,
+    "multi_words": 829,
+}
 ENGLISH = COMMON | UNION14M | {"general": 400000}
 CHINESE = {"scene": 63646, "web": 14059, "document": 50000, "handwriting": 23389}
 AVERAGES = "Avg: arithmetic mean over subsets; W-Avg: over all images"
@@ -49,7 +56,9 @@ def _traditional() -> tuple[Callable[[str, str], str], frozenset[str]]:
     """zhconv's converter, and the characters with which a phrase that it changes may begin."""
     from zhconv.zhconv import convert, getdict
 
-    return convert, frozenset(phrase[0] for phrase, simple in getdict("zh-cn").items() if phrase != simple)
+    return convert, frozenset(
+        phrase[0] for phrase, simple in getdict("zh-cn").items() if phrase != simple
+    )
 
 
 _HALF_WIDTH = {0x3000: " "} | {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
@@ -131,7 +140,9 @@ class Counts:
 
 def is_correct(reading: Reading, protocol: Protocol) -> bool:
     """Whether a reading counts as correct under a protocol."""
-    return reading.readable and protocol.normalise(reading.prediction) == protocol.normalise(reading.label)
+    return reading.readable and protocol.normalise(reading.prediction) == protocol.normalise(
+        reading.label
+    )
 
 
 def count(readings: Iterable[Reading], protocol: Protocol) -> Counts:
@@ -147,7 +158,9 @@ def edit_similarity(readings: Iterable[Reading], protocol: Protocol) -> float:
     from rapidfuzz.distance import Levenshtein
 
     values = [
-        Levenshtein.normalized_similarity(protocol.normalise(reading.prediction), protocol.normalise(reading.label))
+        Levenshtein.normalized_similarity(
+            protocol.normalise(reading.prediction), protocol.normalise(reading.label)
+        )
         for reading in readings
     ]
     return sum(values) / len(values)
@@ -155,10 +168,15 @@ def edit_similarity(readings: Iterable[Reading], protocol: Protocol) -> float:
 
 def as_strict(readings: Iterable[Reading], charset: Charset, max_length: int) -> list[Reading]:
     """Readings under the label policy `strict`, for predictions that say nothing about their labels."""
-    return [replace(one, readable=one.readable and charset.can_read(one.label, max_length)) for one in readings]
+    return [
+        replace(one, readable=one.readable and charset.can_read(one.label, max_length))
+        for one in readings
+    ]
 
 
-def as_released(readings: Sequence[Reading], charset: Charset, max_length: int) -> tuple[list[Reading], int]:
+def as_released(
+    readings: Sequence[Reading], charset: Charset, max_length: int
+) -> tuple[list[Reading], int]:
     """Readings of a whole subset under the label policy `released`, and how many samples were replaced.
 
     The released code has no room for a label of max_length - 1 characters; such a sample, and one whose image is broken (not

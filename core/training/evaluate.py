@@ -26,7 +26,13 @@ def read_batch(model: Recognizer, images: torch.Tensor, beams: int = 1) -> list[
 
 
 def read_images(
-    model: Recognizer, images: WordImages, batch: int, precision: Precision, machine: Machine, name: str, beams: int = 1
+    model: Recognizer,
+    images: WordImages,
+    batch: int,
+    precision: Precision,
+    machine: Machine,
+    name: str,
+    beams: int = 1,
 ) -> tuple[list[Reading], Dropped]:
     """Readings of every image, in order, and what could not be read or labelled; greedy ones, or of so many beams.
 
@@ -36,15 +42,25 @@ def read_images(
     dropped = Dropped()
     charset, max_length = model.charset, model.config.max_length
     chosen = images.selection()
-    starts = range(0, len(chosen), batch)[machine.team.rank :: machine.team.size]  # batches as they are with one process
+    starts = range(0, len(chosen), batch)[
+        machine.team.rank :: machine.team.size
+    ]  # batches as they are with one process
     order = [chosen[np.arange(start, min(start + batch, len(chosen)))].tolist() for start in starts]
     started = time.monotonic()
     size = model.config.encoder.image
-    parts = iter(load_batches(images, size, order, labelled=True, workers=machine.readers, pinned=machine.pinned))
-    for _ in range(-(-len(chosen) // (batch * machine.team.size))):  # as often in each process, for they stop together
+    parts = iter(
+        load_batches(
+            images, size, order, labelled=True, workers=machine.readers, pinned=machine.pinned
+        )
+    )
+    for _ in range(
+        -(-len(chosen) // (batch * machine.team.size))
+    ):  # as often in each process, for they stop together
         (stopping,) = machine.team.totals(int(machine.team.leads and machine.should_stop()))
         if stopping:
-            raise Interrupted(f"stopped while reading {name}; evaluation starts again from its first image")
+            raise Interrupted(
+                f"stopped while reading {name}; evaluation starts again from its first image"
+            )
         if (part := next(parts, None)) is None:
             break
         read: list[tuple[str, float]] = []
@@ -55,15 +71,23 @@ def read_images(
             dropped.over_long += len(label) >= max_length
             dropped.unknown_characters += bool(charset.unknown_in(label))
             dropped.unlabelled += not label
-            readings.append(Reading(index, label, text, round(confidence, 6), charset.can_read(label, max_length)))
+            readings.append(
+                Reading(
+                    index, label, text, round(confidence, 6), charset.can_read(label, max_length)
+                )
+            )
         for index in part.unreadable:
             dropped.unreadable.add(index)
             readings.append(Reading(index, images.label(index) or "", "", 0.0, readable=False))
         rate = len(readings) / (time.monotonic() - started)
         mine = sum(map(len, order))
-        machine.on_progress(Progress(len(readings), mine, "images", rate, (mine - len(readings)) / rate, name))
+        machine.on_progress(
+            Progress(len(readings), mine, "images", rate, (mine - len(readings)) / rate, name)
+        )
     shares = machine.team.gather((readings, dropped))
-    readings = sorted((reading for share, _ in shares for reading in share), key=lambda reading: reading.index)
+    readings = sorted(
+        (reading for share, _ in shares for reading in share), key=lambda reading: reading.index
+    )
     whole = Dropped.total([dropped for _, dropped in shares])
     whole.filtered = len(images) - len(chosen)
     return readings, whole
@@ -84,12 +108,20 @@ def evaluate(
     model = load_recognizer(recognizer, machine.device)
     protocol = PROTOCOLS[config.protocol]
     statement = f"{protocol.statement}; {LABEL_POLICIES[config.labels]}"
-    metrics: dict[str, object] = {"protocol": protocol.name, "labels": config.labels, "protocol_statement": statement}
+    metrics: dict[str, object] = {
+        "protocol": protocol.name,
+        "labels": config.labels,
+        "protocol_statement": statement,
+    }
     counts, drops, readings = {}, {}, {}
     for name, images in subsets.items():
-        readings[name], dropped = read_images(model, images, config.batch, config.precision, machine, name, config.beams)
+        readings[name], dropped = read_images(
+            model, images, config.batch, config.precision, machine, name, config.beams
+        )
         if config.labels == "released":
-            readings[name], dropped.replaced = as_released(readings[name], model.charset, model.config.max_length)
+            readings[name], dropped.replaced = as_released(
+                readings[name], model.charset, model.config.max_length
+            )
         result = count(readings[name], protocol)
         counts[name] = {"correct": result.correct, "images": result.images}
         drops[name] = dropped.counts()

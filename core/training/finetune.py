@@ -49,7 +49,9 @@ def unusable_labels(images: WordImages, config: Finetune) -> tuple[list[int], Dr
         dropped.over_long += bool(label)
         unusable.append(index)
     if not fits:
-        raise UserError(f"{', '.join(images.roots)}: no usable label among {len(images)} images ({dropped.counts()})")
+        raise UserError(
+            f"{', '.join(images.roots)}: no usable label among {len(images)} images ({dropped.counts()})"
+        )
     if config.labels == "released":
         dropped.replaced, unusable = len(unusable), []
     return unusable, dropped
@@ -63,7 +65,9 @@ def length_limit(config: Finetune) -> int:
 class FinetuneTask:
     """Augmentation and loss of one batch; validation after each epoch."""
 
-    def __init__(self, config: Finetune, model: Recognizer, validation: WordImages | None, machine: Machine) -> None:
+    def __init__(
+        self, config: Finetune, model: Recognizer, validation: WordImages | None, machine: Machine
+    ) -> None:
         self.config, self.validation, self.machine = config, validation, machine
         self.model = model.to(machine.device).train()
         compile_for(machine.device, self.model)
@@ -81,12 +85,16 @@ class FinetuneTask:
         images = to_unit(batch.images, device)
         if self.config.augmentation == "abinet":
             source = generator(self.config.seed, "augmentation", step)
-            images = augment(images, torch.tensor(batch.places), batch.size, self.draws, generator=source)
+            images = augment(
+                images, torch.tensor(batch.places), batch.size, self.draws, generator=source
+            )
         images = normalise(images)
 
         def losses(part: slice) -> Losses:
             target, length = tokens[part].to(device), lengths[part].to(device)
-            return {"loss": reading_loss(self.network(images[part], target, length), target, length)}
+            return {
+                "loss": reading_loss(self.network(images[part], target, length), target, length)
+            }
 
         return losses
 
@@ -94,7 +102,9 @@ class FinetuneTask:
         if self.validation is None:
             return {}
         quiet = replace(self.machine, should_stop=lambda: False, on_progress=lambda progress: None)
-        readings, _ = read_images(self.model, self.validation, 256, self.config.precision, quiet, "validation")
+        readings, _ = read_images(
+            self.model, self.validation, 256, self.config.precision, quiet, "validation"
+        )
         self.model.train()
         protocol = PROTOCOLS["waics" if self.model.charset.characters.isascii() else "chinese"]
         right = [is_correct(reading, protocol) for reading in readings]
@@ -125,9 +135,15 @@ def finetune(
     training = Training(task, config, training_groups(config, images, unusable), folder, machine)
     limit = length_limit(config) if config.labels == "released" else None
     size, order, readers = config.encoder.image, training.order(), machine.readers
-    parts = load_batches(images, size, order, labelled=True, workers=readers, limit=limit, pinned=machine.pinned)
+    parts = load_batches(
+        images, size, order, labelled=True, workers=readers, limit=limit, pinned=machine.pinned
+    )
     training.run(parts)
     if machine.team.leads:
-        safetensors_io.save(folder / MODEL, artefact(model), {"stage": "finetune", "config": config.model_dump(mode="json")})
+        safetensors_io.save(
+            folder / MODEL,
+            artefact(model),
+            {"stage": "finetune", "config": config.model_dump(mode="json")},
+        )
     dropped.unreadable = training.unreadable
     return training.metrics() | {"dropped": dropped.counts()} | task.validated, task.read_right

@@ -55,11 +55,15 @@ class Machine:
         None  # images at a time (whole chunks: core/model/kernels/dropout.py); gradients add up to the batch's
     )
     readers: int = 0  # processes that read images
-    checkpoint_seconds: float = 60.0  # between checkpoints; longer where writing one takes over 1 % of it
+    checkpoint_seconds: float = (
+        60.0  # between checkpoints; longer where writing one takes over 1 % of it
+    )
     should_stop: Callable[[], bool] = lambda: False
     should_save: Callable[[], bool] = lambda: False  # a checkpoint is wanted now, for what may come
     milestones: tuple[float, ...] = ()  # shares of a training after which it is validated too
-    unwanted: Callable[[float, Mapping[str, float]], str] = lambda share, values: ""  # at a milestone: why to stop there, or ""
+    unwanted: Callable[[float, Mapping[str, float]], str] = lambda share, values: (
+        ""
+    )  # at a milestone: why to stop there, or ""
     team: Team = ALONE
     on_progress: Callable[[Progress], None] = lambda progress: None
 
@@ -99,7 +103,9 @@ def artefact(model: nn.Module) -> dict[str, Tensor]:
     return {**trainable(model), "encoder.positions": model.get_buffer("encoder.positions")}
 
 
-def training_groups(config: TrainingRun, images: WordImages, unusable: Sequence[int]) -> list[Selection]:
+def training_groups(
+    config: TrainingRun, images: WordImages, unusable: Sequence[int]
+) -> list[Selection]:
     """The images of `config.data.roots` and of its mix, each without those filtered and the unusable. Raises UserError."""
     mix = config.data.mix
     border = len(images) if mix is None else images.border
@@ -107,13 +113,17 @@ def training_groups(config: TrainingRun, images: WordImages, unusable: Sequence[
     if mix is not None:
         groups.append(images.selection(unusable, border))
     if not all(map(len, groups)):
-        raise UserError(f"{', '.join(images.roots)}: not one image is left to train on; `run.py data check` says why")
+        raise UserError(
+            f"{', '.join(images.roots)}: not one image is left to train on; `run.py data check` says why"
+        )
     return groups
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Name -> parameter, of those that are trained."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
 
 
 def trainable_parameters(model: nn.Module) -> int:
@@ -124,7 +134,14 @@ def trainable_parameters(model: nn.Module) -> int:
 class Training:
     """One run of training: a model, its optimiser, its counters; goes on from the folder's checkpoint if there is one."""
 
-    def __init__(self, task: Task, config: TrainingRun, groups: Sequence[Selection], folder: Path, machine: Machine) -> None:
+    def __init__(
+        self,
+        task: Task,
+        config: TrainingRun,
+        groups: Sequence[Selection],
+        folder: Path,
+        machine: Machine,
+    ) -> None:
         """groups: the images of `config.data`, and of its mix. Raises UserError if the schedule has not one step."""
         self.task, self.folder, self.machine, self.groups = task, folder, machine, groups
         self.config, self.seed, self.precision = config.optimiser, config.seed, config.precision
@@ -142,7 +159,9 @@ class Training:
         self.unreadable: set[int] = set()
         self._restore()
         if len(set(machine.team.gather(self.step))) > 1:
-            raise UserError(f"{folder}: the processes see different checkpoints; a slow file system? the same command goes on")
+            raise UserError(
+                f"{folder}: the processes see different checkpoints; a slow file system? the same command goes on"
+            )
         self.log = MetricLog(folder, self.step) if machine.team.leads else None
 
     def order(self) -> ShuffledBatches:
@@ -158,7 +177,9 @@ class Training:
             for batch in batches:
                 self._one_step(batch)
                 now = time.monotonic()
-                going_on = self.step < self.total  # the last step's checkpoint would skip what follows that step
+                going_on = (
+                    self.step < self.total
+                )  # the last step's checkpoint would skip what follows that step
                 if going_on and self.stopping:
                     self.save()
                     reason = self.unwanted or f"stopped after step {self.step} of {self.total}"
@@ -176,13 +197,19 @@ class Training:
             if self.log is not None:
                 self.log.close()
         if not self.images:
-            raise UserError(f"none of the {len(self.unreadable)} images could be decoded; check the data")
+            raise UserError(
+                f"none of the {len(self.unreadable)} images could be decoded; check the data"
+            )
 
     def _one_step(self, batch: Batch) -> None:
         started, step, team = time.monotonic(), self.step, self.machine.team
         rate = learning_rate(self.config, step / self.per_epoch)
-        asked = team.leads and self.machine.should_stop()  # the leader's word counts, so that all stop after the same step
-        images, unreadable, stopping = team.totals(len(batch.indices), len(batch.unreadable), int(asked))
+        asked = (
+            team.leads and self.machine.should_stop()
+        )  # the leader's word counts, so that all stop after the same step
+        images, unreadable, stopping = team.totals(
+            len(batch.indices), len(batch.unreadable), int(asked)
+        )
         losses = self.latest = self.update(batch, images, rate) if images else {}
         self.step, self.images, self.stopping = step + 1, self.images + images, bool(stopping)
         if unreadable:
@@ -196,7 +223,9 @@ class Training:
             values = self.task.validate()
             self._log(step, values if share is None else values | {"milestone": share})
             if share is not None:
-                (self.unwanted, *_) = team.gather(self.machine.unwanted(share, values) if team.leads else "")
+                (self.unwanted, *_) = team.gather(
+                    self.machine.unwanted(share, values) if team.leads else ""
+                )
                 self.stopping = self.stopping or bool(self.unwanted)
         self.seconds += time.monotonic() - started
 
@@ -222,9 +251,13 @@ class Training:
                 drawn_for(seed, mine.places[part], mine.size),
             ):
                 losses = losses_of(part)
-                (losses["loss"] * (share * team.size)).backward()  # DistributedDataParallel will divide by the team's size
+                (
+                    losses["loss"] * (share * team.size)
+                ).backward()  # DistributedDataParallel will divide by the team's size
             for name, value in losses.items():
-                means[name] = means.get(name, torch.zeros((), device=value.device)) + value.detach() * share
+                means[name] = (
+                    means.get(name, torch.zeros((), device=value.device)) + value.detach() * share
+                )
         means = team.summed(means)
         if device.type == "cpu":  # elsewhere reading it every step would stall the device
             check_finite(means, self.step)
@@ -249,30 +282,53 @@ class Training:
         if not self.machine.team.leads:
             return
         check_finite(self.latest, self.step - 1)
-        tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in trainable(self.task.model).items()}
+        tensors: dict[str, Tensor] = {
+            f"model.{name}": value for name, value in trainable(self.task.model).items()
+        }
         for number, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
-        counters = {"step": self.step, "images": self.images, "seconds": self.seconds, "threads": torch.get_num_threads()}
-        safetensors_io.save(self.folder / CHECKPOINT, tensors, counters | {"unreadable": sorted(self.unreadable)})
+        counters = {
+            "step": self.step,
+            "images": self.images,
+            "seconds": self.seconds,
+            "threads": torch.get_num_threads(),
+        }
+        safetensors_io.save(
+            self.folder / CHECKPOINT, tensors, counters | {"unreadable": sorted(self.unreadable)}
+        )
 
     def _restore(self) -> None:
         if not (self.folder / CHECKPOINT).exists():
             return
         tensors, counters = safetensors_io.load(self.folder / CHECKPOINT)
-        weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+        weights = {
+            name.removeprefix("model."): value
+            for name, value in tensors.items()
+            if name.startswith("model.")
+        }
         shapes = {name: value.shape for name, value in trainable(self.task.model).items()}
         if {name: value.shape for name, value in weights.items()} != shapes:
             reason = "does not fit this model; another version of the code wrote it"
-            raise UserError(f"{self.folder / CHECKPOINT}: {reason}; delete it to start the run again")
+            raise UserError(
+                f"{self.folder / CHECKPOINT}: {reason}; delete it to start the run again"
+            )
         self.task.model.load_state_dict(weights, strict=False)
-        torch.set_num_threads(counters["threads"])  # the order of summation, and with it the last bits, depends on them
+        torch.set_num_threads(
+            counters["threads"]
+        )  # the order of summation, and with it the last bits, depends on them
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimiser."):
                 _, number, key = name.split(".")
                 state.setdefault(int(number), {})[key] = value
-        self.optimiser.load_state_dict({"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]})
-        self.step, self.images, self.seconds = counters["step"], counters["images"], counters["seconds"]
+        self.optimiser.load_state_dict(
+            {"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]}
+        )
+        self.step, self.images, self.seconds = (
+            counters["step"],
+            counters["images"],
+            counters["seconds"],
+        )
         self.unreadable = set(counters["unreadable"])
 
 
@@ -305,7 +361,9 @@ def check_finite(losses: Losses, step: int) -> None:
     for name, value in losses.items():
         if not math.isfinite(float(value)):
             advice = "lower the learning rate, set optimiser.clip, or use precision fp32"
-            raise NonFiniteLoss(f"{name} is {float(value)} at step {step}: training diverged; {advice}")
+            raise NonFiniteLoss(
+                f"{name} is {float(value)} at step {step}: training diverged; {advice}"
+            )
 
 
 class MetricLog:
@@ -318,7 +376,9 @@ class MetricLog:
         self.path = folder / METRICS
         if self.path.exists():
             lines = self.path.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] < step]
+            kept = [
+                line for line in lines if line.endswith("}\n") and json.loads(line)["step"] < step
+            ]
             write_text(self.path, "".join(kept))
         self.file = self.path.open("a")
         self.board = SummaryWriter(str(folder / TENSORBOARD), purge_step=step)

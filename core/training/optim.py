@@ -25,8 +25,13 @@ def parameter_groups(model: nn.Module, config: Optimiser, depth: int) -> list[di
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decay = 0.0 if parameter.ndim <= 1 else config.weight_decay
-            groups.setdefault((layer_scale(name, depth, config.layer_decay), decay), []).append(parameter)
-    return [{"params": group, "scale": scale, "weight_decay": decay} for (scale, decay), group in groups.items()]
+            groups.setdefault((layer_scale(name, depth, config.layer_decay), decay), []).append(
+                parameter
+            )
+    return [
+        {"params": group, "scale": scale, "weight_decay": decay}
+        for (scale, decay), group in groups.items()
+    ]
 
 
 def learning_rate(config: Optimiser, epoch: float) -> float:
@@ -40,7 +45,9 @@ def learning_rate(config: Optimiser, epoch: float) -> float:
 
 def make_optimiser(model: nn.Module, config: Optimiser, depth: int) -> torch.optim.AdamW:
     """Fused AdamW; its rates are set before every step by `set_rate`."""
-    return torch.optim.AdamW(parameter_groups(model, config, depth), lr=0.0, betas=config.betas, eps=1e-8, fused=True)
+    return torch.optim.AdamW(
+        parameter_groups(model, config, depth), lr=0.0, betas=config.betas, eps=1e-8, fused=True
+    )
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -31,14 +31,22 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def predict(recognizer: Path, images: Sequence[Path], device: torch.device) -> Iterator[tuple[Path, str | None, float]]:
+def predict(
+    recognizer: Path, images: Sequence[Path], device: torch.device
+) -> Iterator[tuple[Path, str | None, float]]:
     """(image, text, confidence) for each, in order; text is None where the image cannot be read or decoded."""
     model = load_recognizer(recognizer, device).eval()
     for start in range(0, len(images), BATCH):
         part = images[start : start + BATCH]
         pictures = [_open(path) for path in part]
-        whole = [resize(picture, model.config.encoder.image) for picture in pictures if picture is not None]
-        texts = iter(read_batch(model, normalise(to_unit(torch.stack(whole), device))) if whole else ())
+        whole = [
+            resize(picture, model.config.encoder.image)
+            for picture in pictures
+            if picture is not None
+        ]
+        texts = iter(
+            read_batch(model, normalise(to_unit(torch.stack(whole), device))) if whole else ()
+        )
         for path, picture in zip(part, pictures, strict=True):
             yield (path, *(next(texts) if picture is not None else (None, 0.0)))
 

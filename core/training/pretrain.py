@@ -34,7 +34,9 @@ def make_model(config: Pretrain, teacher: Path | None) -> LMIM:
     if not config.needs_teacher:
         return model
     if teacher is None:
-        raise UserError("an MAE-feature target, or start: teacher, needs a teacher: a checkpoint file or a pre-training run")
+        raise UserError(
+            "an MAE-feature target, or start: teacher, needs a teacher: a checkpoint file or a pre-training run"
+        )
     weights, metadata = load_weights(teacher)
     if config.target.kind == "mae_feature":
         assert isinstance(model.target, FrozenFeatures)
@@ -43,7 +45,9 @@ def make_model(config: Pretrain, teacher: Path | None) -> LMIM:
         safetensors_io.load_into(model.encoder, weights, "encoder.", teacher)
         parts = PretrainModel.model_fields.keys() - {"encoder", "alignment"}
         own, theirs = config.model_dump(mode="json", include=parts), metadata["config"]
-        if all(theirs.get(part, "none") == own[part] for part in parts):  # else the decoder has another task, or is not there
+        if all(
+            theirs.get(part, "none") == own[part] for part in parts
+        ):  # else the decoder has another task, or is not there
             safetensors_io.load_into(model.decoder, weights, "decoder.", teacher)
     return model
 
@@ -61,11 +65,15 @@ class PretrainTask:
     def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
         seed, encoder = self.config.seed, self.config.encoder
         places, source = torch.tensor(batch.places), generator(seed, "mask", step)
-        visible = draw_visible(self.config.mask, encoder, batch.images, places, batch.size, generator=source)
+        visible = draw_visible(
+            self.config.mask, encoder, batch.images, places, batch.size, generator=source
+        )
         view = None
         if self.config.guidance is not None:
             strength = strength_of(self.config.guidance.strength)
-            view = draw_view(strength, batch.size, encoder.image, generator=generator(seed, "guidance", step))[places]
+            view = draw_view(
+                strength, batch.size, encoder.image, generator=generator(seed, "guidance", step)
+            )[places]
 
         def losses(part: slice) -> Losses:
             images = to_unit(batch.images[part], self.device)
@@ -86,10 +94,14 @@ class ContrastTask:
     def __init__(self, config: ContrastivePretrain, machine: Machine) -> None:
         """Raises UserError where batches would be taken in parts: an instance's negatives are those of the whole batch."""
         if machine.micro_batch is not None:
-            raise UserError("SeqCLR compares all images of a batch with one another: run it without --micro-batch")
+            raise UserError(
+                "SeqCLR compares all images of a batch with one another: run it without --micro-batch"
+            )
         torch.manual_seed(derive_seed(config.seed, "pretrain", "weights"))
         self.config, self.device = config, machine.device
-        self.model = SeqCLR(config.encoder, config.contrast, machine.team).to(machine.device).train()
+        self.model = (
+            SeqCLR(config.encoder, config.contrast, machine.team).to(machine.device).train()
+        )
         compile_for(machine.device, self.model)
         self.network = machine.team.distribute(self.model)
 
@@ -98,7 +110,9 @@ class ContrastTask:
 
         def draw(name: str) -> View:
             source = generator(self.config.seed, "guidance", name, step)
-            return draw_view(STRENGTHS["steady"], batch.size, self.config.encoder.image, generator=source)[places]
+            return draw_view(
+                STRENGTHS["steady"], batch.size, self.config.encoder.image, generator=source
+            )[places]
 
         views = draw("first"), draw("second")
 
@@ -120,7 +134,11 @@ def look(images: Tensor, view: View) -> Tensor:
 
 
 def pretrain(
-    config: Pretrain | ContrastivePretrain, images: WordImages, teacher: Path | None, folder: Path, machine: Machine
+    config: Pretrain | ContrastivePretrain,
+    images: WordImages,
+    teacher: Path | None,
+    folder: Path,
+    machine: Machine,
 ) -> dict[str, object]:
     """Run the stage in `folder`; returns its metrics. Resumes from the folder's checkpoint.
 
@@ -132,10 +150,16 @@ def pretrain(
         task = PretrainTask(config, make_model(config, teacher), machine)
     training = Training(task, config, training_groups(config, images, ()), folder, machine)
     size, order = config.encoder.image, training.order()
-    training.run(load_batches(images, size, order, labelled=False, workers=machine.readers, pinned=machine.pinned))
+    training.run(
+        load_batches(
+            images, size, order, labelled=False, workers=machine.readers, pinned=machine.pinned
+        )
+    )
     if machine.team.leads:
         safetensors_io.save(
-            folder / MODEL, artefact(task.model), {"stage": "pretrain", "config": config.model_dump(mode="json")}
+            folder / MODEL,
+            artefact(task.model),
+            {"stage": "pretrain", "config": config.model_dump(mode="json")},
         )
     dropped = {"unreadable": len(training.unreadable), "filtered": len(images.left_out)}
     return training.metrics() | {"dropped": dropped}

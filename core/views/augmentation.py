@@ -62,18 +62,33 @@ def draw(batch: int, size: tuple[int, int], *, generator: torch.Generator) -> Dr
 def _rescale(images: Tensor, factor: int) -> Tensor:
     """Lose detail: down by `factor` and up again."""
     small_size = [max(1, side // factor) for side in images.shape[-2:]]
-    return functional.interpolate(functional.interpolate(images, small_size, mode="area"), images.shape[-2:], mode="bilinear")
+    return functional.interpolate(
+        functional.interpolate(images, small_size, mode="area"), images.shape[-2:], mode="bilinear"
+    )
 
 
-def augment(images: Tensor, places: Tensor, batch: int, draws: Draws | None = None, *, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor,
+    places: Tensor,
+    batch: int,
+    draws: Draws | None = None,
+    *,
+    generator: torch.Generator,
+) -> Tensor:
     """(B, 3, H, W) in [0, 1], at the given places (B,) of a batch -> augmented, in [0, 1].
 
     draws: those of the whole run, which the places take in turn; None draws for each place. `generator` is a CPU generator;
     draws are equal on every device, and an image's depend on no other image."""
     size = (images.shape[-2], images.shape[-1])
-    one = draw(batch, size, generator=generator).of(places) if draws is None else draws.of(places % len(draws.sigma))
+    one = (
+        draw(batch, size, generator=generator).of(places)
+        if draws is None
+        else draws.of(places % len(draws.sigma))
+    )
     turned = torch.rand(batch, generator=generator)[places] < 0.5
-    images = geometry.apply_warp(images, torch.where(turned[:, None, None], one.matrix, geometry.identity(len(places))))
+    images = geometry.apply_warp(
+        images, torch.where(turned[:, None, None], one.matrix, geometry.identity(len(places)))
+    )
 
     deteriorated = torch.rand(batch, generator=generator)[places] < 0.25
     grain = torch.randn(batch, *images.shape[1:], generator=generator)[places]
@@ -88,7 +103,12 @@ def augment(images: Tensor, places: Tensor, batch: int, draws: Draws | None = No
 
     coloured = torch.rand(batch, generator=generator)[places] < 0.25
     half = [
-        torch.where(coloured, geometry.uniform(0.5, 1.5, batch, generator=generator)[places], torch.ones(())) for _ in range(3)
+        torch.where(
+            coloured, geometry.uniform(0.5, 1.5, batch, generator=generator)[places], torch.ones(())
+        )
+        for _ in range(3)
     ]
     hue = geometry.uniform(-0.1, 0.1, batch, generator=generator)[places] * 2 * math.pi * coloured
-    return geometry.apply_colour(images, geometry.saturation_and_hue(half[0], hue), half[1], half[2])
+    return geometry.apply_colour(
+        images, geometry.saturation_and_hue(half[0], hue), half[1], half[2]
+    )

@@ -34,7 +34,9 @@ def rotate(angle: Tensor, size: tuple[int, int]) -> Tensor:
     """Rotate by `angle` (B,) radians on a canvas that grows to hold all of the image, resized back to (height, width)."""
     height, width = size
     cos, sin = angle.cos(), angle.sin()
-    grown = torch.stack([width * cos.abs() + height * sin.abs(), width * sin.abs() + height * cos.abs()], dim=1)
+    grown = torch.stack(
+        [width * cos.abs() + height * sin.abs(), width * sin.abs() + height * cos.abs()], dim=1
+    )
     matrix = identity(len(angle))
     matrix[:, 0, 0], matrix[:, 0, 1] = cos, sin
     matrix[:, 1, 0], matrix[:, 1, 1] = -sin, cos
@@ -53,12 +55,18 @@ def shear_and_scale(shear_x: Tensor, shear_y: Tensor, scale_x: Tensor, scale_y: 
 def perspective(inward: Tensor, size: tuple[int, int]) -> Tensor:
     """Move the four corners inward by shares (B, 4, 2) of (width, height) and stretch that quadrangle to the full size."""
     height, width = size
-    outer = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]]) * torch.tensor([width / 2, height / 2])
+    outer = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]]) * torch.tensor(
+        [width / 2, height / 2]
+    )
     inner = outer - outer.sign() * inward * torch.tensor([width, height])  # (B, 4, 2)
     x, y = outer.T.expand(len(inward), -1, -1).unbind(1)
     one, zero = torch.ones_like(x), torch.zeros_like(x)
-    rows_u = torch.stack([x, y, one, zero, zero, zero, -inner[..., 0] * x, -inner[..., 0] * y], dim=-1)
-    rows_v = torch.stack([zero, zero, zero, x, y, one, -inner[..., 1] * x, -inner[..., 1] * y], dim=-1)
+    rows_u = torch.stack(
+        [x, y, one, zero, zero, zero, -inner[..., 0] * x, -inner[..., 0] * y], dim=-1
+    )
+    rows_v = torch.stack(
+        [zero, zero, zero, x, y, one, -inner[..., 1] * x, -inner[..., 1] * y], dim=-1
+    )
     system = torch.cat([rows_u, rows_v], dim=1)  # (B, 8, 8)
     right_side = torch.cat([inner[..., 0], inner[..., 1]], dim=1)
     solution = torch.linalg.solve(system, right_side)
@@ -72,11 +80,15 @@ def apply_warp(images: Tensor, matrix: Tensor, shifts: Tensor | None = None) -> 
     height, width = images.shape[-2:]
     x = torch.arange(width, device=images.device) - (width - 1) / 2
     y = torch.arange(height, device=images.device) - (height - 1) / 2
-    points = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width), torch.ones_like(x).expand(height, -1)])
+    points = torch.stack(
+        [x.expand(height, -1), y[:, None].expand(-1, width), torch.ones_like(x).expand(height, -1)]
+    )
     mapped = matrix.to(images) @ points.flatten(1)  # (B, 3, H * W)
     source = (mapped[:, :2] / mapped[:, 2:]).view(-1, 2, height, width)
     if shifts is not None:
-        source = source + functional.interpolate(shifts.to(images), (height, width), mode="bilinear", align_corners=True)
+        source = source + functional.interpolate(
+            shifts.to(images), (height, width), mode="bilinear", align_corners=True
+        )
     grid = (source * (2 / images.new_tensor([width, height]).view(2, 1, 1))).permute(0, 2, 3, 1)
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
@@ -96,7 +108,9 @@ def apply_colour(images: Tensor, matrix: Tensor, contrast: Tensor, brightness: T
     mixed = torch.einsum("bij,bjhw->bihw", matrix.to(images), images)
     grey = torch.einsum("c,bchw->b", mixed.new_tensor(LUMA), mixed) / mixed[0, 0].numel()
     contrast, brightness = (value.to(images).view(-1, 1, 1, 1) for value in (contrast, brightness))
-    return (((mixed - grey.view(-1, 1, 1, 1)) * contrast + grey.view(-1, 1, 1, 1)) * brightness).clamp(0, 1)
+    return (
+        ((mixed - grey.view(-1, 1, 1, 1)) * contrast + grey.view(-1, 1, 1, 1)) * brightness
+    ).clamp(0, 1)
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
@@ -105,6 +119,10 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
     distance = torch.arange(-5, 6, device=images.device)
     kernel = torch.exp(-0.5 * (distance / sigma.to(images)[:, None]) ** 2)
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(colours, 0)  # (B * 3, 11)
-    padded = functional.pad(images, (5, 5, 5, 5), mode="replicate").view(1, batch * colours, height + 10, width + 10)
+    padded = functional.pad(images, (5, 5, 5, 5), mode="replicate").view(
+        1, batch * colours, height + 10, width + 10
+    )
     blurred = functional.conv2d(padded, kernel[:, None, None, :], groups=batch * colours)
-    return functional.conv2d(blurred, kernel[:, None, :, None], groups=batch * colours).view_as(images)
+    return functional.conv2d(blurred, kernel[:, None, :, None], groups=batch * colours).view_as(
+        images
+    )

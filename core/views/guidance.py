@@ -18,7 +18,18 @@ from torch.nn import functional
 
 from core.views import geometry
 
-OPERATIONS = ("contrast", "blur", "crop", "crop_sides", "sharpen", "rotate", "piecewise", "perspective", "solarise", "grey")
+OPERATIONS = (
+    "contrast",
+    "blur",
+    "crop",
+    "crop_sides",
+    "sharpen",
+    "rotate",
+    "piecewise",
+    "perspective",
+    "solarise",
+    "grey",
+)
 
 
 @dataclass(frozen=True)
@@ -33,16 +44,28 @@ class Strength:
 
 
 STRENGTHS = {
-    "weak": Strength(("crop", "crop_sides", "rotate"), least=1, geometry=1.0, look=1.0, jitter=False),
+    "weak": Strength(
+        ("crop", "crop_sides", "rotate"), least=1, geometry=1.0, look=1.0, jitter=False
+    ),
     "medium": Strength(OPERATIONS, least=3, geometry=1.0, look=1.0, jitter=True),
     "strong": Strength(OPERATIONS, least=3, geometry=1.5, look=1.5, jitter=True),
-    "steady": Strength(tuple(name for name in OPERATIONS if name != "rotate"), least=3, geometry=0.5, look=1.0, jitter=True),
+    "steady": Strength(
+        tuple(name for name in OPERATIONS if name != "rotate"),
+        least=3,
+        geometry=0.5,
+        look=1.0,
+        jitter=True,
+    ),
 }
 
 
 def strength_of(level: str | float) -> Strength:
     """A level's strength; of a number: medium's ranges times it. Below 1 what has no range happens more rarely by it."""
-    return STRENGTHS[level] if isinstance(level, str) else replace(STRENGTHS["medium"], geometry=level, look=level)
+    return (
+        STRENGTHS[level]
+        if isinstance(level, str)
+        else replace(STRENGTHS["medium"], geometry=level, look=level)
+    )
 
 
 @dataclass(frozen=True)
@@ -63,9 +86,13 @@ class View:
         return View(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
-def choose_operations(strength: Strength, batch: int, *, generator: torch.Generator) -> dict[str, Tensor]:
+def choose_operations(
+    strength: Strength, batch: int, *, generator: torch.Generator
+) -> dict[str, Tensor]:
     """For each operation, which images it happens to: (B,) bool. Between `least` and all of them, evenly."""
-    count = torch.randint(strength.least, len(strength.operations) + 1, (batch, 1), generator=generator)
+    count = torch.randint(
+        strength.least, len(strength.operations) + 1, (batch, 1), generator=generator
+    )
     rank = torch.rand(batch, len(strength.operations), generator=generator).argsort(1).argsort(1)
     chosen = dict(zip(strength.operations, (rank < count).unbind(1), strict=True))
     return {name: chosen.get(name, torch.zeros(batch, dtype=torch.bool)) for name in OPERATIONS}
@@ -116,13 +143,40 @@ def draw(strength: Strength, batch: int, *, generator: torch.Generator) -> Draws
     crop, crop_sides = uniform(0, 0.1 * g, 2), uniform(0, 0.02 * g, 2)
     inward = normal(0.02 * g, 0.06 * g, 4, 2).abs().clamp(max=0.3)
     angle, shifts = uniform(-15 * g, 15 * g), normal(0.03 * g, 0.05 * g, 2, 4, 4)
-    jittered, greyed = (uniform(0, 1) < 0.8) & strength.jitter, (uniform(0, 1) < 0.2 * rarer) & strength.jitter
-    saturation, grey, hue = uniform(1 - 0.2 * f, 1 + 0.2 * f), uniform(0, 1), uniform(-0.1 * f, 0.1 * f)
-    sigma, alpha, lightness = uniform(0.5 * f, 1.5 * f), uniform(0, min(1, 0.5 * f)), uniform(0, 0.5)
-    contrast, threshold = uniform(0.5 / f if f >= 1 else 1 - 0.5 * f, 1), uniform(32 / 255, 128 / 255)
+    jittered, greyed = (
+        (uniform(0, 1) < 0.8) & strength.jitter,
+        (uniform(0, 1) < 0.2 * rarer) & strength.jitter,
+    )
+    saturation, grey, hue = (
+        uniform(1 - 0.2 * f, 1 + 0.2 * f),
+        uniform(0, 1),
+        uniform(-0.1 * f, 0.1 * f),
+    )
+    sigma, alpha, lightness = (
+        uniform(0.5 * f, 1.5 * f),
+        uniform(0, min(1, 0.5 * f)),
+        uniform(0, 0.5),
+    )
+    contrast, threshold = (
+        uniform(0.5 / f if f >= 1 else 1 - 0.5 * f, 1),
+        uniform(32 / 255, 128 / 255),
+    )
     low, high = 1 - 0.4 * f, 1 + 0.4 * f
     return Draws(
-        *(chosen, crop, crop_sides, angle, inward, shifts, sigma, alpha, lightness, contrast, threshold, grey),
+        *(
+            chosen,
+            crop,
+            crop_sides,
+            angle,
+            inward,
+            shifts,
+            sigma,
+            alpha,
+            lightness,
+            contrast,
+            threshold,
+            grey,
+        ),
         *(jittered, greyed, saturation, hue),
         jitter_contrast=uniform(low, high),
         brightness=uniform(low, high),
@@ -132,14 +186,21 @@ def draw(strength: Strength, batch: int, *, generator: torch.Generator) -> Draws
 def compose(draws: Draws, size: tuple[int, int]) -> View:
     """What the draws do to images of (height, width) `size`: one warp, one colour matrix."""
     chosen, (height, width) = draws.chosen, size
-    cut, side = draws.crop * chosen["crop"][:, None], draws.crop_sides * chosen["crop_sides"][:, None]
+    cut, side = (
+        draws.crop * chosen["crop"][:, None],
+        draws.crop_sides * chosen["crop_sides"][:, None],
+    )
     one = torch.ones(())
     matrix = (
         geometry.crop(side[:, 0], side[:, 1], cut[:, 0], cut[:, 1], size)
         @ geometry.rotate(torch.deg2rad(draws.angle) * chosen["rotate"], size)
         @ geometry.perspective(draws.inward * chosen["perspective"][:, None, None], size)
     )
-    shifts = draws.shifts * torch.tensor([width, height]).view(2, 1, 1) * chosen["piecewise"][:, None, None, None]
+    shifts = (
+        draws.shifts
+        * torch.tensor([width, height]).view(2, 1, 1)
+        * chosen["piecewise"][:, None, None, None]
+    )
     saturation = torch.where(draws.jittered, draws.saturation, one) * ~draws.greyed
     saturation = saturation * torch.where(chosen["grey"], 1 - draws.grey, one)
     hue = draws.hue * 2 * math.pi * draws.jittered
@@ -156,7 +217,9 @@ def compose(draws: Draws, size: tuple[int, int]) -> View:
     )
 
 
-def draw_view(strength: Strength, batch: int, size: tuple[int, int], *, generator: torch.Generator) -> View:
+def draw_view(
+    strength: Strength, batch: int, size: tuple[int, int], *, generator: torch.Generator
+) -> View:
     """Decide a guidance view for each of `batch` images of (height, width) `size` pixels."""
     return compose(draw(strength, batch, generator=generator), size)
 

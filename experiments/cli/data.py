@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from core.runtime.errors import UserError
-from experiments.cli.options import add_command, add_reading, charset_of, positive, processes_of, progress_bar
+from experiments.cli.options import (
+    add_command,
+    add_reading,
+    charset_of,
+    positive,
+    processes_of,
+    progress_bar,
+)
 
 
 def add_data_commands(commands: Any) -> None:
@@ -71,8 +78,15 @@ def _add_build(commands: Any) -> None:
     parser = add_command(commands, "build", build_command, BUILD)
     parser.add_argument("source", type=Path, metavar="SOURCE")
     parser.add_argument("out", type=Path, metavar="OUT", help="the LMDB folder to make")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="where the images lie (default: beside the annotations)")
-    parser.add_argument("--processes", type=positive, help="that read images (default: one for each core)")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="where the images lie (default: beside the annotations)",
+    )
+    parser.add_argument(
+        "--processes", type=positive, help="that read images (default: one for each core)"
+    )
     parser.add_argument("--json", action="store_true")
 
 
@@ -91,16 +105,30 @@ def build_command(arguments: argparse.Namespace) -> int:
     previous = [(number, signal.signal(number, stop)) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
         with progress_bar(f"building {arguments.out}") as show:
-            done = build(items, folder, arguments.out, processes_of(arguments), lambda: stopped, show)
+            done = build(
+                items, folder, arguments.out, processes_of(arguments), lambda: stopped, show
+            )
     finally:
         for number, handler in previous:
             signal.signal(number, handler)
     if done is None:
-        print(f"stopped; {arguments.out} is not made yet, the same command goes on from here", file=sys.stderr)
+        print(
+            f"stopped; {arguments.out} is not made yet, the same command goes on from here",
+            file=sys.stderr,
+        )
         return 130
     skipped = done.items - done.samples
     if arguments.json:
-        print(json.dumps({"out": str(arguments.out), "samples": done.samples, "skipped": skipped, "reasons": done.reasons}))
+        print(
+            json.dumps(
+                {
+                    "out": str(arguments.out),
+                    "samples": done.samples,
+                    "skipped": skipped,
+                    "reasons": done.reasons,
+                }
+            )
+        )
         return 0
     bare = " without labels" if find_annotation(arguments.source) is None else ""
     print(f"{arguments.out}: {done.samples:,} samples{bare}")
@@ -121,7 +149,9 @@ def _add_check(commands: Any) -> None:
     parser = add_command(commands, "check", check_command, CHECK)
     parser.add_argument("roots", nargs="*", metavar="ROOT")
     add_reading(parser)
-    parser.add_argument("--processes", type=positive, help="that decode images (default: one for each core)")
+    parser.add_argument(
+        "--processes", type=positive, help="that decode images (default: one for each core)"
+    )
     parser.add_argument("--json", action="store_true")
 
 
@@ -136,7 +166,9 @@ def check_command(arguments: argparse.Namespace) -> int:
         for root in roots:
             try:
                 with progress_bar(f"checking {root}") as show:
-                    report = check_root(root, charset, arguments.max_length, processes_of(arguments), show)
+                    report = check_root(
+                        root, charset, arguments.max_length, processes_of(arguments), show
+                    )
             except UserError as error:
                 missing.append(str(error))
                 wrong = True
@@ -148,17 +180,30 @@ def check_command(arguments: argparse.Namespace) -> int:
             report |= {"known_sizes": list(known), "images_of_name": total}
             if name and known and total not in known:
                 sizes = " or ".join(f"{size:,}" for size in known)
-                report["problems"].insert(0, f"{total:,} images, where {name} has {sizes} ({registry()[name].what})")
+                report["problems"].insert(
+                    0, f"{total:,} images, where {name} has {sizes} ({registry()[name].what})"
+                )
         reports += checked
     if arguments.json:
         print(json.dumps({"roots": reports, "missing": missing}, indent=1, ensure_ascii=False))
     else:
-        print("\n\n".join([*map(_check_text, reports), *(f"missing or unusable  {sentence}" for sentence in missing)]))
+        print(
+            "\n\n".join(
+                [
+                    *map(_check_text, reports),
+                    *(f"missing or unusable  {sentence}" for sentence in missing),
+                ]
+            )
+        )
     return 1 if wrong or any(report["problems"] for report in reports) else 0
 
 
 def _check_text(report: dict[str, Any]) -> str:
-    known = f", as {report['name']} should have" if report["images_of_name"] in report["known_sizes"] else ""
+    known = (
+        f", as {report['name']} should have"
+        if report["images_of_name"] in report["known_sizes"]
+        else ""
+    )
     lines = [
         f"{report['root']}: {report['images']:,} images{known}; fingerprint {report['fingerprint']}",
         *(f"  problem  {problem}" for problem in report["problems"]),
@@ -173,10 +218,15 @@ def _check_text(report: dict[str, Any]) -> str:
     outside = report["labels"]["characters_outside"]
     if outside:
         shown = ", ".join(f"{mark!r} x {count}" for mark, count in list(outside.items())[:20])
-        lines.append(f"  characters outside the charset, by labels: {shown}" + (", ..." if len(outside) > 20 else ""))
+        lines.append(
+            f"  characters outside the charset, by labels: {shown}"
+            + (", ..." if len(outside) > 20 else "")
+        )
     if report["labelled"]:
         for name, counts in report["labels"]["protocols"].items():
-            lines.append(f"  protocol {name:21} alters {counts['altered']:,} labels and leaves nothing of {counts['empty']:,}")
+            lines.append(
+                f"  protocol {name:21} alters {counts['altered']:,} labels and leaves nothing of {counts['empty']:,}"
+            )
     return "\n".join(lines)
 
 
@@ -185,9 +235,14 @@ def _bars(title: str, histogram: dict[str, int], rows: int = 16) -> list[str]:
     entries = list(histogram.items())
     if len(entries) > rows:
         rest = entries[rows - 1 :]
-        entries = [*entries[: rows - 1], (f"{rest[0][0]} and more", sum(count for _, count in rest))]
+        entries = [
+            *entries[: rows - 1],
+            (f"{rest[0][0]} and more", sum(count for _, count in rest)),
+        ]
     most, width = max(count for _, count in entries), max(len(value) for value, _ in entries)
-    bars = [f"    {value:>{width}} {'#' * -(-40 * count // most)} {count:,}" for value, count in entries]
+    bars = [
+        f"    {value:>{width}} {'#' * -(-40 * count // most)} {count:,}" for value, count in entries
+    ]
     return [f"  {title}", *bars]
 
 
@@ -202,9 +257,18 @@ def _add_overlap(commands: Any) -> None:
     parser = add_command(commands, "overlap", overlap_command, OVERLAP)
     parser.add_argument("train", metavar="A")
     parser.add_argument("test", metavar="B")
-    parser.add_argument("--out", type=Path, help="the list (default: results/filters/A_without_B.tsv)")
-    parser.add_argument("--threshold", type=int, metavar="BITS", help="near: at most so many of 256 bits differ (default 48)")
-    parser.add_argument("--processes", type=positive, help="that read images (default: one for each core)")
+    parser.add_argument(
+        "--out", type=Path, help="the list (default: results/filters/A_without_B.tsv)"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=int,
+        metavar="BITS",
+        help="near: at most so many of 256 bits differ (default 48)",
+    )
+    parser.add_argument(
+        "--processes", type=positive, help="that read images (default: one for each core)"
+    )
     parser.add_argument("--json", action="store_true")
 
 
@@ -214,7 +278,9 @@ def overlap_command(arguments: argparse.Namespace) -> int:
 
     threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
     if not 0 <= threshold < BITS // 2:
-        raise UserError(f"--threshold {threshold}: of {BITS} bits, unrelated images differ in about half; 0 to {BITS // 2 - 1}")
+        raise UserError(
+            f"--threshold {threshold}: of {BITS} bits, unrelated images differ in about half; 0 to {BITS // 2 - 1}"
+        )
     train, test = present_roots(arguments.train), present_roots(arguments.test)
     hashes = []
     for roots in (train, test):
@@ -225,16 +291,28 @@ def overlap_command(arguments: argparse.Namespace) -> int:
     out = arguments.out or Path("results", "filters", name)
     write_filter(out, train, test, matches, threshold)
     exact = sum(match.exact for match in matches)
-    counts = {"images": len(hashes[0][1]), "against": len(hashes[1][1]), "exact": exact, "near": len(matches) - exact}
+    counts = {
+        "images": len(hashes[0][1]),
+        "against": len(hashes[1][1]),
+        "exact": exact,
+        "near": len(matches) - exact,
+    }
     unreadable = [int((files == 0).sum()) for _, files in hashes]
     if arguments.json:
-        result = counts | {"threshold": threshold, "bits": BITS, "unreadable": sum(unreadable), "filter": str(out)}
+        result = counts | {
+            "threshold": threshold,
+            "bits": BITS,
+            "unreadable": sum(unreadable),
+            "filter": str(out),
+        }
         print(json.dumps(result | {"matches": [vars(match) for match in matches]}))
         return 0
     print(
         f"{counts['images']:,} images against {counts['against']:,}: {exact:,} equal files, {counts['near']:,} near duplicates"
     )
-    print(f"(at most {threshold} of {BITS} bits differ; {sum(unreadable):,} images could not be read)")
+    print(
+        f"(at most {threshold} of {BITS} bits differ; {sum(unreadable):,} images could not be read)"
+    )
     print(f"{out} lists them; leave them out with --set 'finetune.data.filters=[{out}]'")
     return 0
 
@@ -250,8 +328,19 @@ def _add_charset(commands: Any) -> None:
         "The characters of all labels, as a file that --set finetune.charset=file:PATH takes.",
     )
     parser.add_argument("roots", nargs="+", metavar="ROOT")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="one line of characters, UTF-8 (default: to standard output)")
-    parser.add_argument("--least", type=positive, default=1, metavar="N", help="leave out characters that fewer labels have")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="one line of characters, UTF-8 (default: to standard output)",
+    )
+    parser.add_argument(
+        "--least",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="leave out characters that fewer labels have",
+    )
 
 
 def charset_command(arguments: argparse.Namespace) -> int:
@@ -260,11 +349,17 @@ def charset_command(arguments: argparse.Namespace) -> int:
     from core.text.charset import Charset, count_characters
 
     found = count_characters(
-        label for label in WordImages([root for name in arguments.roots for root in present_roots(name)]).labels() if label
+        label
+        for label in WordImages(
+            [root for name in arguments.roots for root in present_roots(name)]
+        ).labels()
+        if label
     )
     if not found:
         raise UserError(f"{', '.join(arguments.roots)}: no labels here, so no characters")
-    kept = Charset("".join(sorted(mark for mark, count in found.items() if count >= arguments.least)))
+    kept = Charset(
+        "".join(sorted(mark for mark, count in found.items() if count >= arguments.least))
+    )
     if not kept.characters:
         raise UserError(f"--least {arguments.least}: no character is in so many labels")
     if arguments.out is None:
@@ -272,5 +367,8 @@ def charset_command(arguments: argparse.Namespace) -> int:
     else:
         write_text(arguments.out, kept.characters + "\n")
     left = len(found) - len(kept.characters)
-    print(f"{len(kept.characters):,} characters, {kept.classes:,} classes; {left:,} rarer ones left out", file=sys.stderr)
+    print(
+        f"{len(kept.characters):,} characters, {kept.classes:,} classes; {left:,} rarer ones left out",
+        file=sys.stderr,
+    )
     return 0

@@ -65,7 +65,9 @@ def measured_rates(plan: Plan, store: Store) -> dict[str, float]:
             with suppress(UserError):  # a damaged record tells nothing here; tables name it
                 metrics = read_record(store.run(run.id), StoredTraining).metrics
                 if metrics.train_seconds:
-                    rates[run.stage] = cost(run.config)[1] * metrics.images_seen / metrics.train_seconds
+                    rates[run.stage] = (
+                        cost(run.config)[1] * metrics.images_seen / metrics.train_seconds
+                    )
     return rates
 
 
@@ -95,7 +97,9 @@ def describe_plan(plan: Plan, store: Store) -> dict[str, Any]:
         "hours_taken": round(sum(run["hours"] or 0 for run in runs), 3),
         "estimate": {
             "hours": round(sum(run["estimated_hours"] for run in runs), 4),
-            "hours_left": round(sum(run["estimated_hours"] for run in runs if run["state"] != "complete"), 4),
+            "hours_left": round(
+                sum(run["estimated_hours"] for run in runs if run["state"] != "complete"), 4
+            ),
             "of": assumed,
         },
     }
@@ -115,12 +119,17 @@ def filled_rows(plan: Plan) -> dict[str, list[dict[str, Any]]]:
         if experiment.table is None:
             continue
         table = reported_table(experiment.table)
-        rows = filled.setdefault(experiment.table, {number: [] for number in range(len(table.rows)) if table.own(number)})
+        rows = filled.setdefault(
+            experiment.table, {number: [] for number in range(len(table.rows)) if table.own(number)}
+        )
         for variant in experiment.variants:
             if (number := find_row(experiment.table, variant.reported)) is not None:
                 rows.setdefault(number, []).append(f"{name}: {variant.name}")
     return {
-        table: [{"reported": reported_table(table).rows[number].name(), "rows": names} for number, names in rows.items()]
+        table: [
+            {"reported": reported_table(table).rows[number].name(), "rows": names}
+            for number, names in rows.items()
+        ]
         for table, rows in filled.items()
     }
 
@@ -137,7 +146,10 @@ def plan_text(description: dict[str, Any]) -> str:
         rows = run["rows"][0] + (f" (+{len(run['rows']) - 1} more)" if run["shared"] else "")
         lines.append((run["id"], run["state"], rows, *numbers, *size))
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    table = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    table = [
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
     summary, estimate = description["summary"], description["estimate"]
     counted = ", ".join(f"{number} {stage}" for stage, number in summary.items())
     complete = f"{description['complete']} complete"
@@ -146,10 +158,17 @@ def plan_text(description: dict[str, Any]) -> str:
     left = f"about {_time(estimate['hours_left'])} of {estimate['of']} left"
     if description["complete"] == len(description["runs"]):
         left = "nothing left"
-    shared = f"{description['shared']} shared ({description['without_sharing']} runs without sharing)"
+    shared = (
+        f"{description['shared']} shared ({description['without_sharing']} runs without sharing)"
+    )
     table.append(f"{counted}; {shared}, {complete}; {left}")
-    table += sorted({f"missing: {missing}" for run in description["runs"] for missing in run["missing"]})
-    titles = [f"{name}: {title} (scale {description['scale']})" for name, title in description["experiments"].items()]
+    table += sorted(
+        {f"missing: {missing}" for run in description["runs"] for missing in run["missing"]}
+    )
+    titles = [
+        f"{name}: {title} (scale {description['scale']})"
+        for name, title in description["experiments"].items()
+    ]
     return "\n".join([*titles, *table])
 
 
@@ -162,7 +181,9 @@ def describe_status(plan: Plan, store: Store) -> dict[str, Any]:
     now = standing(plan.runs.values(), store, Scheduler(0), now=True)
 
     def entry(run: PlannedRun, state: State) -> dict[str, Any]:
-        progress = {"done": state.done, "total": state.total, "unit": state.unit} if state.total else None
+        progress = (
+            {"done": state.done, "total": state.total, "unit": state.unit} if state.total else None
+        )
         return {
             "id": run.id,
             "stage": run.stage,
@@ -182,7 +203,8 @@ def status_text(description: dict[str, Any]) -> str:
     """States as aligned lines."""
     width = max(len(run["id"]) for run in description["runs"])
     lines = [
-        f"{run['state']:9}  {run['id']:{width}}  {run['rows'][0]}  {run['detail']}".rstrip() for run in description["runs"]
+        f"{run['state']:9}  {run['id']:{width}}  {run['rows'][0]}  {run['detail']}".rstrip()
+        for run in description["runs"]
     ]
     states = [run["state"] for run in description["runs"]]
     counted = ", ".join(f"{states.count(name)} {name}" for name in dict.fromkeys(sorted(states)))
@@ -191,7 +213,9 @@ def status_text(description: dict[str, Any]) -> str:
 
 def ending(plan: Plan, store: Store, states: Mapping[str, State], how: Ending) -> int:
     """Say what is not complete, and why; the command's exit code: 0, 130 interrupted, 2 a user's mistake, 1 otherwise."""
-    unfinished = [(run, states[run.id]) for run in plan.runs.values() if states[run.id].name != "complete"]
+    unfinished = [
+        (run, states[run.id]) for run in plan.runs.values() if states[run.id].name != "complete"
+    ]
     if not unfinished:
         return 0
     print(f"{len(unfinished)} of {len(states)} runs are not complete:", file=sys.stderr)
@@ -199,7 +223,9 @@ def ending(plan: Plan, store: Store, states: Mapping[str, State], how: Ending) -
         reason = state.message or "its inputs are not complete"
         print(f"  {state.name:9} {run.id}  {run.rows[0]}: {reason}", file=sys.stderr)
         if state.name == "failed" and not state.user_error:
-            print(*(f"      {line}" for line in last_words(run.id, store)), sep="\n", file=sys.stderr)
+            print(
+                *(f"      {line}" for line in last_words(run.id, store)), sep="\n", file=sys.stderr
+            )
     failed = [state for _, state in unfinished if state.name == "failed"]
     if how.unwritable or (failed and all(state.user_error for state in failed)):
         return 2

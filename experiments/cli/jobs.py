@@ -14,22 +14,41 @@ LAST = 3  # lines that tell a failure
 
 def add_job_commands(commands: Any) -> None:
     """Add the parser of `logs`; `cancel` takes the options of a plan (run.py)."""
-    logs = add_command(commands, "logs", logs_command, "what a run says: its state, its traceback, its jobs' output")
-    logs.add_argument("run", metavar="RUN", help="a run's id, or its beginning (`status` lists them)")
+    logs = add_command(
+        commands,
+        "logs",
+        logs_command,
+        "what a run says: its state, its traceback, its jobs' output",
+    )
+    logs.add_argument(
+        "run", metavar="RUN", help="a run's id, or its beginning (`status` lists them)"
+    )
     logs.add_argument("--results", type=Path, default=Path("results"), metavar="DIR")
-    logs.add_argument("--lines", type=positive, default=30, metavar="N", help="last lines of each file (default 30)")
+    logs.add_argument(
+        "--lines",
+        type=positive,
+        default=30,
+        metavar="N",
+        help="last lines of each file (default 30)",
+    )
 
 
 def find_run(name: str, store: Store) -> Run:
     """The one run whose id begins so. Raises UserError."""
     from experiments.slurm.submissions import latest_submissions
 
-    known = {path.name for path in (store.root / "runs").glob("*-*")} | latest_submissions(store).keys()
+    known = {path.name for path in (store.root / "runs").glob("*-*")} | latest_submissions(
+        store
+    ).keys()
     found = sorted(run for run in known if run == name or run.startswith(name))
     if name in found:
         return store.run(name)
     if len(found) != 1:
-        choice = f"more than one begins so: {', '.join(found[:5])}" if found else "no run below it begins so"
+        choice = (
+            f"more than one begins so: {', '.join(found[:5])}"
+            if found
+            else "no run below it begins so"
+        )
         raise UserError(f"{name}: {choice} ({store.root / 'runs'}; `status` lists runs)")
     return store.run(found[0])
 
@@ -60,7 +79,9 @@ def last_words(run: str, store: Store) -> list[str]:
 
     if words := [line for line in tail(store.run(run).folder / TRACEBACK, LAST) if line.strip()]:
         return words
-    errors = [line for path in job_files(run, store) if path.suffix == ".err" for line in tail(path, 20)]
+    errors = [
+        line for path in job_files(run, store) if path.suffix == ".err" for line in tail(path, 20)
+    ]
     return [line for line in errors if line.strip()][-LAST:]
 
 
@@ -78,7 +99,9 @@ def logs_command(arguments: argparse.Namespace) -> int:
     for path in shown:
         print(f"\n==> {path} <==", *tail(path, arguments.lines), sep="\n")
     if not shown:
-        print("no traceback, and no output of a job; a run of this machine prints where its command runs")
+        print(
+            "no traceback, and no output of a job; a run of this machine prints where its command runs"
+        )
     return 0
 
 
@@ -94,7 +117,9 @@ def cancel_runs(plan: Any, store: Store) -> int:
         print("no job of these runs is queued or running")
         return 0
     slurm.cancel(now.jobs.values())
-    print(f"cancelled {len(now.jobs)} jobs; what ran keeps its last checkpoint, and the same command goes on from there")
+    print(
+        f"cancelled {len(now.jobs)} jobs; what ran keeps its last checkpoint, and the same command goes on from there"
+    )
     for run, job in now.jobs.items():
         print(f"  {job}  {run}  {plan.runs[run].rows[0]}", file=sys.stderr)
     return 0

@@ -34,7 +34,12 @@ def _add_import(commands: Any) -> None:
 
 
 def _add_export(commands: Any) -> None:
-    parser = add_command(commands, "export", export_command, "Our safetensors -> a checkpoint under the released code's names.")
+    parser = add_command(
+        commands,
+        "export",
+        export_command,
+        "Our safetensors -> a checkpoint under the released code's names.",
+    )
     parser.add_argument("model", metavar="RUN_OR_FILE", help="a run's id, or a .safetensors file")
     parser.add_argument("out", type=Path, metavar="OUT.pth")
     add_results(parser)
@@ -42,7 +47,11 @@ def _add_export(commands: Any) -> None:
 
 def add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="where runs lie (default: results)"
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="where runs lie (default: results)",
     )
 
 
@@ -52,7 +61,9 @@ def import_command(arguments: argparse.Namespace) -> int:
     from experiments.planning.schema import overrides
 
     if arguments.out.suffix != ".safetensors":
-        raise UserError(f"{arguments.out}: the imported file must end in .safetensors, for that is how it is told from a .pth")
+        raise UserError(
+            f"{arguments.out}: the imported file must end in .safetensors, for that is how it is told from a .pth"
+        )
     imported = read_released(arguments.checkpoint, overrides(arguments.set))
     metadata = imported.metadata()
     safetensors_io.save(arguments.out, imported.weights, metadata)
@@ -65,20 +76,32 @@ def import_command(arguments: argparse.Namespace) -> int:
         }
         print(
             json.dumps(
-                report | {"assumed": imported.assumed, "config": metadata["config"], "out": str(arguments.out)}, indent=1
+                report
+                | {
+                    "assumed": imported.assumed,
+                    "config": metadata["config"],
+                    "out": str(arguments.out),
+                },
+                indent=1,
             )
         )
         return 0
     print(f"{arguments.checkpoint}: {imported.kind}, epoch {imported.source['epoch']}")
-    print(f"matched  {len(imported.matched)} of {len(imported.matched) + len(imported.ignored)} weights")
+    print(
+        f"matched  {len(imported.matched)} of {len(imported.matched) + len(imported.ignored)} weights"
+    )
     for reason in dict.fromkeys(imported.ignored.values()):
         names = [name for name, why in imported.ignored.items() if why == reason]
-        print(f"ignored  {len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}): {reason}")
+        print(
+            f"ignored  {len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}): {reason}"
+        )
     print(f"missing  {', '.join(imported.missing) or 'nothing'}")
     for name, value in metadata["config"].items():
         print(f"sizes    {name}: {json.dumps(value)}")
     for key, value in imported.assumed.items():
-        print(f"assumed  {key}={json.dumps(value)} (no checkpoint says it; --set {key}=... if it was another)")
+        print(
+            f"assumed  {key}={json.dumps(value)} (no checkpoint says it; --set {key}=... if it was another)"
+        )
     print(f"written  {arguments.out}")
     return 0
 
@@ -89,7 +112,10 @@ def export_command(arguments: argparse.Namespace) -> int:
 
     path = find_model(arguments.model, arguments.results)
     names, absent = export_released(path, arguments.out)
-    print(f"{arguments.out}: {names} weights of {path} under the released names" + (f"; without {absent}" if absent else ""))
+    print(
+        f"{arguments.out}: {names} weights of {path} under the released names"
+        + (f"; without {absent}" if absent else "")
+    )
     return 0
 
 
@@ -97,10 +123,18 @@ def export_command(arguments: argparse.Namespace) -> int:
 
 
 def _add_predict(commands: Any) -> None:
-    parser = add_command(commands, "predict", predict_command, "Read the words on images: text and confidence for each.")
+    parser = add_command(
+        commands,
+        "predict",
+        predict_command,
+        "Read the words on images: text and confidence for each.",
+    )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER")
     parser.add_argument(
-        "--model", required=True, metavar="RUN_OR_FILE", help="a finetune or evaluate run's id, or a recogniser's file"
+        "--model",
+        required=True,
+        metavar="RUN_OR_FILE",
+        help="a finetune or evaluate run's id, or a recogniser's file",
     )
     add_results(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")

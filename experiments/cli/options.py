@@ -33,7 +33,9 @@ def whole_numbers(text: str) -> list[int]:
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers like 0,1,2") from error
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of whole numbers like 0,1,2"
+        ) from error
     if min(numbers) < 0 or len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError("seeds must be different and not negative")
     return numbers
@@ -43,31 +45,93 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """`--set` and `--precision` as settings by dotted key. Raises UserError."""
     from experiments.planning.schema import overrides
 
-    return overrides(arguments.set) | ({"precision": arguments.precision} if arguments.precision else {})
+    return overrides(arguments.set) | (
+        {"precision": arguments.precision} if arguments.precision else {}
+    )
 
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:
     """Options of the commands that take experiment files or a sweep."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="experiment files (experiments/*.yaml), or a sweep")
-    what = parser.add_argument_group("what is computed")
-    what.add_argument("--scale", help="profile in experiments/scales: smoke, mini (mostly the default), small, paper, ...")
-    what.add_argument(
-        "--seeds", type=whole_numbers, metavar="0,1,2", help="instead of the files' own (compare adds those recorded)"
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="experiment files (experiments/*.yaml), or a sweep",
     )
-    what.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="e.g. pretrain.mask.ratio=0.7")
-    what.add_argument("--precision", choices=("fp32", "bf16"), help="instead of the profile's; part of what is computed")
+    what = parser.add_argument_group("what is computed")
+    what.add_argument(
+        "--scale",
+        help="profile in experiments/scales: smoke, mini (mostly the default), small, paper, ...",
+    )
+    what.add_argument(
+        "--seeds",
+        type=whole_numbers,
+        metavar="0,1,2",
+        help="instead of the files' own (compare adds those recorded)",
+    )
+    what.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="e.g. pretrain.mask.ratio=0.7",
+    )
+    what.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        help="instead of the profile's; part of what is computed",
+    )
     how = parser.add_argument_group("how")
-    how.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="all that is written goes below")
-    how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    how.add_argument("--jobs", type=positive, help="runs at a time (default: on CPU one for each core, else 1)")
-    how.add_argument("--workers", type=positive, metavar="N", help="of a sweep: trials at a time (as --jobs; slurm: 4)")
-    how.add_argument("--storage", metavar="URL", help="of a sweep: Optuna's storage (default: a journal in the results folder)")
-    how.add_argument("--readers", type=not_negative, help="processes that read images, per run (default: 0 on CPU, 8 on GPU)")
-    how.add_argument("--micro-batch", type=positive, help="images at a time; gradients accumulate to the config's batch")
-    how.add_argument("--checkpoint-minutes", type=float, metavar="M", help="between checkpoints (default: 1 here, 10 in jobs)")
-    how.add_argument("--launcher", choices=("local", "slurm"), default="local", help="this machine (default), or jobs of SLURM")
     how.add_argument(
-        "--cluster", type=Path, metavar="FILE", help="what jobs ask for (default experiments/settings/cluster.yaml)"
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="all that is written goes below",
+    )
+    how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    how.add_argument(
+        "--jobs", type=positive, help="runs at a time (default: on CPU one for each core, else 1)"
+    )
+    how.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="of a sweep: trials at a time (as --jobs; slurm: 4)",
+    )
+    how.add_argument(
+        "--storage",
+        metavar="URL",
+        help="of a sweep: Optuna's storage (default: a journal in the results folder)",
+    )
+    how.add_argument(
+        "--readers",
+        type=not_negative,
+        help="processes that read images, per run (default: 0 on CPU, 8 on GPU)",
+    )
+    how.add_argument(
+        "--micro-batch",
+        type=positive,
+        help="images at a time; gradients accumulate to the config's batch",
+    )
+    how.add_argument(
+        "--checkpoint-minutes",
+        type=float,
+        metavar="M",
+        help="between checkpoints (default: 1 here, 10 in jobs)",
+    )
+    how.add_argument(
+        "--launcher",
+        choices=("local", "slurm"),
+        default="local",
+        help="this machine (default), or jobs of SLURM",
+    )
+    how.add_argument(
+        "--cluster",
+        type=Path,
+        metavar="FILE",
+        help="what jobs ask for (default experiments/settings/cluster.yaml)",
     )
     how.add_argument("--json", action="store_true", help="plan and status: JSON on standard output")
 
@@ -75,7 +139,11 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
 def add_command(commands: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
     """A parser of its own for one command."""
     parser = commands.add_parser(
-        name, help=text, description=text, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        name,
+        help=text,
+        description=text,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(command=command)
     return parser
@@ -84,10 +152,15 @@ def add_command(commands: Any, name: str, command: Command, text: str) -> argpar
 def add_reading(parser: argparse.ArgumentParser) -> None:
     """Options for what a recogniser can read."""
     parser.add_argument(
-        "--charset", default="ascii94", help="ascii94 (default) or file:PATH, the characters a recogniser knows"
+        "--charset",
+        default="ascii94",
+        help="ascii94 (default) or file:PATH, the characters a recogniser knows",
     )
     parser.add_argument(
-        "--max-length", type=positive, default=25, help="end mark included (default 25; the Chinese benchmark 40)"
+        "--max-length",
+        type=positive,
+        default=25,
+        help="end mark included (default 25; the Chinese benchmark 40)",
     )
 
 
@@ -112,9 +185,20 @@ def processes_of(arguments: argparse.Namespace) -> int:
 def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[..., None]]:
     """A progress bar on standard error, gone at the end; yields a function of (done, total), or of (done) if total is given."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=total)
         yield lambda done, total=total: progress.update(task, completed=done, total=total)

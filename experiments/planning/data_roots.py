@@ -33,14 +33,18 @@ def resolve_root(root: str, recipe: Recipe, store: Store) -> tuple[Root, ...]:
     Raises UserError if it names a rendered split that is not made, or nothing that could be a folder."""
     for section, prefix in RENDERED.items():
         if root.startswith(prefix):
-            return (_rendered_root(root, root.removeprefix(prefix), getattr(recipe, section), store),)
+            return (
+                _rendered_root(root, root.removeprefix(prefix), getattr(recipe, section), store),
+            )
     return _real_roots(root)
 
 
 def _rendered_root(root: str, split: str, rendered: Rendered | None, store: Store) -> Root:
     sizes = synthetic.splits(rendered) if rendered else {}
     if rendered is None or split not in sizes:
-        raise UserError(f"{root}: no such rendered split; there are {', '.join(sizes) or 'none in this scale profile'}")
+        raise UserError(
+            f"{root}: no such rendered split; there are {', '.join(sizes) or 'none in this scale profile'}"
+        )
     try:
         found = synthetic.fingerprint(rendered)
     except UserError as error:  # no font for these words
@@ -58,18 +62,26 @@ def _real_roots(root: str) -> tuple[Root, ...]:
         missing = f"{path}: no LMDB here (data.mdb is missing)"
     if missing:
         expected = registry()[root].expected if named else 0
-        return (Root(root, path, f"unknown:{root}", expected, missing=absent(root) if named else missing),)
+        return (
+            Root(
+                root, path, f"unknown:{root}", expected, missing=absent(root) if named else missing
+            ),
+        )
     return tuple(replace(one, name=root) for one in _opened(path))
 
 
 @cache
 def _opened(path: str) -> tuple[Root, ...]:
-    return tuple(Root("", place, *fingerprint(place), note=irregular(place)) for place in find_roots(path))
+    return tuple(
+        Root("", place, *fingerprint(place), note=irregular(place)) for place in find_roots(path)
+    )
 
 
 def different_size(name: str, images: int) -> str:
     """How the size of a named training set differs from the paper's, or nothing. Names of no data set say nothing."""
-    known, about = (registry()[name].images, registry()[name].about) if name in registry() else ((), 0)
+    known, about = (
+        (registry()[name].images, registry()[name].about) if name in registry() else ((), 0)
+    )
     if known and images != known[0]:
         return f"{name} has {images:,} images, not {known[0]:,}"
     if about and not 0.75 * about < images < 1.25 * about:

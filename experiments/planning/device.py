@@ -6,7 +6,11 @@ from pathlib import Path
 
 from core.runtime.errors import UserError
 
-DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA, AMD, and NVIDIA under Windows' Linux
+DRIVERS = (
+    "/dev/nvidiactl",
+    "/dev/kfd",
+    "/dev/dxg",
+)  # of NVIDIA, AMD, and NVIDIA under Windows' Linux
 
 
 def find_device(wanted: str) -> str:
@@ -21,7 +25,9 @@ def find_device(wanted: str) -> str:
         torch.empty(1, device=wanted)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"--device {wanted}: not usable here ({reason}); use cpu, or auto") from error
+        raise UserError(
+            f"--device {wanted}: not usable here ({reason}); use cpu, or auto"
+        ) from error
     return wanted
 
 
@@ -30,7 +36,9 @@ def automatic_precision(device: str, launcher: str) -> Callable[[], str]:
 
     def find() -> str:
         if launcher == "slurm":
-            raise UserError("precision: auto would be this machine's, not that of the jobs; say --precision bf16, or fp32")
+            raise UserError(
+                "precision: auto would be this machine's, not that of the jobs; say --precision bf16, or fp32"
+            )
         return default_precision(find_device(device))
 
     return find

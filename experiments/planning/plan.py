@@ -37,7 +37,9 @@ class PlannedRun:
 
     def missing(self) -> list[str]:
         """Why the run cannot start here: everything that it needs and that is not there."""
-        files = [name.removeprefix("file:") for name in self.inputs.values() if name.startswith("file:")]
+        files = [
+            name.removeprefix("file:") for name in self.inputs.values() if name.startswith("file:")
+        ]
         absences = [root.missing for roots in self.data.values() for root in roots if root.missing]
         files += [expand(path) for paths in filters_of(self.config).values() for path in paths]
         absences += [f"{file}: no such file" for file in files if not Path(file).is_file()]
@@ -46,7 +48,9 @@ class PlannedRun:
     def waiting_for(self, store: Store) -> dict[str, State]:
         """The inputs that are not complete, as they stand."""
         inputs = [name for name in self.inputs.values() if not name.startswith("file:")]
-        return {name: state for name in inputs if (state := store.run(name).state()).name != "complete"}
+        return {
+            name: state for name in inputs if (state := store.run(name).state()).name != "complete"
+        }
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,9 @@ class Plan:
 
     def cells_of(self, experiment: str, variant: int) -> list[Cell]:
         """A row's cells, one for each seed."""
-        return [cell for cell in self.cells if (cell.experiment, cell.variant) == (experiment, variant)]
+        return [
+            cell for cell in self.cells if (cell.experiment, cell.variant) == (experiment, variant)
+        ]
 
     def lacking(self) -> dict[str, str]:
         """Experiment -> the first thing that it needs and that is not here."""
@@ -93,7 +99,11 @@ class Plan:
         """The plan of the other experiments."""
         kept = [cell for cell in self.cells if cell.experiment not in experiments]
         needed = {run for cell in kept for run in self._runs_of(cell)}
-        others = {name: experiment for name, experiment in self.experiments.items() if name not in experiments}
+        others = {
+            name: experiment
+            for name, experiment in self.experiments.items()
+            if name not in experiments
+        }
         runs = {name: run for name, run in self.runs.items() if name in needed}
         return replace(self, experiments=others, cells=kept, runs=runs)
 
@@ -102,13 +112,21 @@ class Plan:
 
 
 # Where a config names data: they count by their fingerprints
-PATHS: Any = {"data": {"roots": True, "filters": True, "mix": {"roots"}}, "validation": True, "subsets": True}
+PATHS: Any = {
+    "data": {"roots": True, "filters": True, "mix": {"roots"}},
+    "validation": True,
+    "subsets": True,
+}
 
 
-def run_id(stage: str, config: StageConfig, inputs: dict[str, str], data: dict[str, tuple[Root, ...]]) -> str:
+def run_id(
+    stage: str, config: StageConfig, inputs: dict[str, str], data: dict[str, tuple[Root, ...]]
+) -> str:
     """STAGE-HASH. Paths do not enter: data count by their fingerprints, files by their content."""
     settings = identity(config, exclude=PATHS)
-    contents: dict[str, object] = {role: [root.fingerprint for root in roots] for role, roots in data.items()}
+    contents: dict[str, object] = {
+        role: [root.fingerprint for root in roots] for role, roots in data.items()
+    }
     for role, filters in filters_of(config).items():
         contents[f"filters of {role}"] = [_content_of(f"file:{expand(path)}") for path in filters]
     named = {role: _content_of(name) for role, name in inputs.items()}

@@ -19,20 +19,36 @@ from experiments.planning.recipe import (
     row_layers,
 )
 from experiments.planning.registry import expand
-from experiments.planning.schema import Experiment, Layer, Recipe, Tree, delta, experiment_files, read_experiment, source_of
+from experiments.planning.schema import (
+    Experiment,
+    Layer,
+    Recipe,
+    Tree,
+    delta,
+    experiment_files,
+    read_experiment,
+    source_of,
+)
 from results.store import Store
 
-SCRATCH, TEACHER = "scratch", "teacher"  # given encoders that are no files: weights drawn anew, the teacher's
+SCRATCH, TEACHER = (
+    "scratch",
+    "teacher",
+)  # given encoders that are no files: weights drawn anew, the teacher's
 
 
 class Planner:
     """Adds the cells of experiments to a plan."""
 
-    def __init__(self, plan: Plan, store: Store, precision: Callable[[], str], several: bool) -> None:
+    def __init__(
+        self, plan: Plan, store: Store, precision: Callable[[], str], several: bool
+    ) -> None:
         """precision: what `auto` means here. several: experiments, so that rows are told by their experiment too."""
         self.plan, self.store, self.precision, self.several = plan, store, precision, several
 
-    def add(self, path: Path, experiment: Experiment, overrides: Tree, seeds: Iterable[int]) -> None:
+    def add(
+        self, path: Path, experiment: Experiment, overrides: Tree, seeds: Iterable[int]
+    ) -> None:
         """Every variant of an experiment at every seed."""
         below = recipe_layers(path, experiment, self.plan.scale, overrides)
         recipe = read_recipe(below)
@@ -41,7 +57,10 @@ class Planner:
         for number, variant in enumerate(experiment.variants):
             own = row_layers(path, variant, below)
             idle = [key for key in overrides if any(defines(layer, key) for layer in own)]
-            self.plan.notes += [f"--set {key} does not reach row {variant.name!r}, which is defined by it" for key in idle]
+            self.plan.notes += [
+                f"--set {key} does not reach row {variant.name!r}, which is defined by it"
+                for key in idle
+            ]
             made = read_recipe([*below, *own])
             for seed in seeds:
                 row = f"{variant.name}, seed {seed}" if len(seeds) > 1 else variant.name
@@ -49,20 +68,36 @@ class Planner:
                 self._add_cell(path.stem, number, seed, made, below, own, row)
 
     def _add_cell(
-        self, name: str, number: int, seed: int, recipe: Recipe, below: list[Layer], own: list[Layer], row: str
+        self,
+        name: str,
+        number: int,
+        seed: int,
+        recipe: Recipe,
+        below: list[Layer],
+        own: list[Layer],
+        row: str,
     ) -> None:
         layers = [*below, *own]
         pretrain, finetune, evaluate = (
-            read_stage(stage, recipe, self._precision(recipe), seed, layers) for stage in ("pretrain", "finetune", "evaluate")
+            read_stage(stage, recipe, self._precision(recipe), seed, layers)
+            for stage in ("pretrain", "finetune", "evaluate")
         )
         trainings, teacher = [], ""
         if recipe.given.recognizer is not None:
             recognizer = f"file:{expand(recipe.given.recognizer)}"
         else:
-            encoder = {"encoder": f"file:{expand(recipe.given.encoder)}"} if recipe.given.encoder else {}
+            encoder = (
+                {"encoder": f"file:{expand(recipe.given.encoder)}"} if recipe.given.encoder else {}
+            )
             if recipe.given.encoder is None:
-                teacher = self._teacher(recipe, seed, below, own, row) if pretrain.needs_teacher else ""
-                encoder = {"encoder": self._add("pretrain", pretrain, {"teacher": teacher} if teacher else {}, recipe, row)}
+                teacher = (
+                    self._teacher(recipe, seed, below, own, row) if pretrain.needs_teacher else ""
+                )
+                encoder = {
+                    "encoder": self._add(
+                        "pretrain", pretrain, {"teacher": teacher} if teacher else {}, recipe, row
+                    )
+                }
                 trainings.append(encoder["encoder"])
             elif recipe.given.encoder == TEACHER:
                 teacher = self._teacher(recipe, seed, below, own, row)
@@ -71,28 +106,44 @@ class Planner:
                 encoder = {}
             elif is_name(recipe.given.encoder):
                 source = source_of(layers, ["given", "encoder"])
-                raise UserError(f"{source}: given.encoder: {recipe.given.encoder}: neither scratch, teacher nor a file")
+                raise UserError(
+                    f"{source}: given.encoder: {recipe.given.encoder}: neither scratch, teacher nor a file"
+                )
             recognizer = self._add("finetune", finetune, encoder, recipe, row)
             trainings.append(recognizer)
         last = self._add("evaluate", evaluate, {"recognizer": recognizer}, recipe, row)
         given = recipe.given.encoder if recipe.given.encoder not in (None, SCRATCH, TEACHER) else ""
-        seen = recipe.teacher.images if teacher.startswith("file:") and not _other_file(layers) else None
-        self.plan.cells.append(Cell(name, number, seed, tuple(trainings), last, teacher, seen, given or ""))
+        seen = (
+            recipe.teacher.images
+            if teacher.startswith("file:") and not _other_file(layers)
+            else None
+        )
+        self.plan.cells.append(
+            Cell(name, number, seed, tuple(trainings), last, teacher, seen, given or "")
+        )
 
     def _precision(self, recipe: Recipe) -> str:
         return self.precision() if recipe.precision == "auto" else recipe.precision
 
-    def _teacher(self, recipe: Recipe, seed: int, below: list[Layer], own: list[Layer], row: str) -> str:
+    def _teacher(
+        self, recipe: Recipe, seed: int, below: list[Layer], own: list[Layer], row: str
+    ) -> str:
         """The teacher's run, or its file. What a row says of its method, pre-training, length or position table
         does not reach it, so that rows share one."""
         if recipe.teacher.file is not None:
             return f"file:{expand(recipe.teacher.file)}"
         if recipe.teacher.method is None:
-            raise UserError(f"{row}: teacher: this row needs one; give teacher.file or teacher.method")
-        trained = [name for name, changes in recipe.methods.items() if "given.encoder" not in changes]
+            raise UserError(
+                f"{row}: teacher: this row needs one; give teacher.file or teacher.method"
+            )
+        trained = [
+            name for name, changes in recipe.methods.items() if "given.encoder" not in changes
+        ]
         if recipe.teacher.method not in trained:
             place = f"{source_of([*below, *own], ['teacher', 'method'])}: teacher.method: {recipe.teacher.method}"
-            raise UserError(f"{place}: no method of the recipe that trains an encoder; choose from {', '.join(trained)}")
+            raise UserError(
+                f"{place}: no method of the recipe that trains an encoder; choose from {', '.join(trained)}"
+            )
         source, changes = own[-1].source, own[-1].tree
         shared = {key: value for key, value in changes.items() if _reaches_teacher(key)}
         method = method_delta(recipe.teacher.method, recipe, source)
@@ -100,7 +151,9 @@ class Planner:
         made = read_recipe(layers)
         config = read_stage("pretrain", made, self._precision(made), seed, layers)
         if config.needs_teacher:
-            raise UserError(f"{row}: teacher.method {recipe.teacher.method}: it needs a teacher itself; choose MIM, or a file")
+            raise UserError(
+                f"{row}: teacher.method {recipe.teacher.method}: it needs a teacher itself; choose MIM, or a file"
+            )
         return self._add("pretrain", config, {}, made, f"teacher of {row}")
 
     def _check_tables(self, config: StageConfig, inputs: dict[str, str], row: str) -> None:
@@ -119,10 +172,16 @@ class Planner:
 
     def _check_files(self, config: StageConfig, inputs: dict[str, str]) -> None:
         """Raise UserError if a checkpoint or filter list that is there is not what it is taken for."""
-        files = {role: Path(name.removeprefix("file:")) for role, name in inputs.items() if name.startswith("file:")}
+        files = {
+            role: Path(name.removeprefix("file:"))
+            for role, name in inputs.items()
+            if name.startswith("file:")
+        }
         for role, path in files.items():
             if not isinstance(config, Evaluate) and path.is_file():
-                from core.checkpoints.released import check_encoder  # needs torch, which most plans do without
+                from core.checkpoints.released import (
+                    check_encoder,
+                )  # needs torch, which most plans do without
 
                 check_encoder(path, config.encoder, _own_table(role, config))
         filters = [Path(expand(path)) for paths in filters_of(config).values() for path in paths]
@@ -131,7 +190,9 @@ class Planner:
 
             read_filters(there)
 
-    def _add(self, stage: str, config: StageConfig, inputs: dict[str, str], recipe: Recipe, row: str) -> str:
+    def _add(
+        self, stage: str, config: StageConfig, inputs: dict[str, str], recipe: Recipe, row: str
+    ) -> str:
         roots = {
             role: tuple(found for root in names for found in resolve_root(root, recipe, self.store))
             for role, names in _roles(config).items()
@@ -140,7 +201,9 @@ class Planner:
         self._check_files(config, inputs)
         name = run_id(stage, config, inputs, roots)
         if name not in self.plan.runs:
-            self.plan.runs[name] = PlannedRun(name, stage, config, inputs, roots, missing_charset(recipe, config))
+            self.plan.runs[name] = PlannedRun(
+                name, stage, config, inputs, roots, missing_charset(recipe, config)
+            )
             notes = [root.note for found in roots.values() for root in found if root.note]
             self.plan.notes += [note for note in notes if note not in self.plan.notes]
         self.plan.runs[name].rows.append(row)
@@ -149,7 +212,11 @@ class Planner:
 
 def _other_file(layers: Iterable[Layer]) -> bool:
     """Whether a layer names another teacher's file and not how many images that one saw."""
-    return any("teacher.file" in layer.tree and "teacher.images" not in layer.tree for layer in layers if layer.dotted)
+    return any(
+        "teacher.file" in layer.tree and "teacher.images" not in layer.tree
+        for layer in layers
+        if layer.dotted
+    )
 
 
 def _own_table(role: str, config: StageConfig) -> bool:
@@ -178,7 +245,9 @@ def _common_scale(experiments: Sequence[Experiment]) -> str:
     scales = {experiment.scale for experiment in experiments}
     default = Experiment.model_fields["scale"].default
     if len(scales) > 1 and default not in scales:
-        raise UserError(f"these files are made for different scales ({', '.join(sorted(scales))}); choose one with --scale")
+        raise UserError(
+            f"these files are made for different scales ({', '.join(sorted(scales))}); choose one with --scale"
+        )
     return default if len(scales) > 1 else scales.pop()
 
 
@@ -197,8 +266,14 @@ def make_plan(
     Raises UserError."""
     experiments = [(path, read_experiment(path)) for path in experiment_files(files)]
     common = scale or _common_scale([experiment for _, experiment in experiments])
-    fitting = [(path, experiment) for path, experiment in experiments if scale or experiment.scale == common]
-    plan = plan_experiments(fitting, common, store, precision=precision, overrides=overrides, seeds=seeds)
+    fitting = [
+        (path, experiment)
+        for path, experiment in experiments
+        if scale or experiment.scale == common
+    ]
+    plan = plan_experiments(
+        fitting, common, store, precision=precision, overrides=overrides, seeds=seeds
+    )
     for path, experiment in experiments if scale is None else []:
         if experiment.scale != common:
             why = f"it is made for scale {experiment.scale}; give it alone, or choose a --scale for all"
@@ -220,7 +295,9 @@ def plan_experiments(
     planner = Planner(plan, store, precision, several=len(experiments) > 1)
     for path, experiment in experiments:
         if path.stem in plan.experiments:
-            raise UserError(f"{path}: another file named {path.stem} is given too; tables would mix, so rename one")
+            raise UserError(
+                f"{path}: another file named {path.stem} is given too; tables would mix, so rename one"
+            )
         plan.experiments[path.stem] = experiment
         chosen = seeds.get(path.stem) if isinstance(seeds, Mapping) else seeds
         planner.add(path, experiment, overrides, chosen or experiment.seeds)

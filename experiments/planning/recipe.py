@@ -25,7 +25,10 @@ from experiments.planning.schema import (
     stage_model,
 )
 
-RENDERED = {"rendered": "rendered:", "rendered_chinese": "rendered_chinese:"}  # section of a recipe -> prefix of its splits
+RENDERED = {
+    "rendered": "rendered:",
+    "rendered_chinese": "rendered_chinese:",
+}  # section of a recipe -> prefix of its splits
 FIRST_CHARACTER = 0x4E00  # with it placeholders begin for characters that are not known here
 
 
@@ -72,7 +75,9 @@ def _with_subsets(tree: Tree, source: str) -> Tree:
         return tree
     benchmarks = tree.get("benchmarks") or {}
     if name not in benchmarks:
-        raise UserError(f"{source}: evaluate.subsets: {name}: no benchmark of that name; choose from {', '.join(benchmarks)}")
+        raise UserError(
+            f"{source}: evaluate.subsets: {name}: no benchmark of that name; choose from {', '.join(benchmarks)}"
+        )
     subsets = {subset: {"roots": [data]} for subset, data in benchmarks[name].items()}
     return tree | {"evaluate": tree["evaluate"] | {"subsets": subsets}}
 
@@ -99,7 +104,9 @@ def row_layers(path: Path, variant: Variant, below: Sequence[Layer]) -> list[Lay
 def method_delta(name: str | None, recipe: Recipe, source: str) -> Tree:
     """What a method of the recipe changes; nothing if `name` is None. Raises UserError for an unknown name."""
     if name is not None and name not in recipe.methods:
-        raise UserError(f"{source}: method {name}: the recipe has none of that name; choose from {', '.join(recipe.methods)}")
+        raise UserError(
+            f"{source}: method {name}: the recipe has none of that name; choose from {', '.join(recipe.methods)}"
+        )
     return {} if name is None else recipe.methods[name]
 
 
@@ -111,12 +118,16 @@ def read_recipe(layers: Sequence[Layer]) -> Recipe:
         raise UserError(explain(error, Recipe, layers)) from error
 
 
-def read_stage(stage: str, recipe: Recipe, precision: str, seed: int, layers: Sequence[Layer]) -> Any:
+def read_stage(
+    stage: str, recipe: Recipe, precision: str, seed: int, layers: Sequence[Layer]
+) -> Any:
     """One stage's config of a recipe. Raises UserError naming file and key."""
     elsewhere = {"precision": "precision", "encoder": "encoder", "seed": "seeds (or --seeds)"}
     for key, right in elsewhere.items():
         if key in getattr(recipe, stage):
-            raise UserError(f"{source_of(layers, [stage, key])}: {stage}.{key}: all stages share it; set {right} instead")
+            raise UserError(
+                f"{source_of(layers, [stage, key])}: {stage}.{key}: all stages share it; set {right} instead"
+            )
     content = _filled_in(stage, recipe, _typed(layers)) | {"precision": precision}
     if stage != "evaluate":
         content |= {"encoder": recipe.encoder, "seed": seed}
@@ -129,7 +140,9 @@ def read_stage(stage: str, recipe: Recipe, precision: str, seed: int, layers: Se
         if is_name(root) and root not in registry():
             near = get_close_matches(root, registry())
             advice = f"; did you mean {' or '.join(near)}?" if near else ""
-            told = f"{root}: neither a data set of experiments/settings/data.yaml nor a folder{advice}"
+            told = (
+                f"{root}: neither a data set of experiments/settings/data.yaml nor a folder{advice}"
+            )
             raise UserError(f"{source_of(layers, place.split('.'))}: {place}: {told}")
     return config
 
@@ -194,7 +207,10 @@ def _replaces(recipe: Recipe, place: str, typed: Iterable[str]) -> bool:
 
 def _stand_ins(roots: Any) -> list[Any]:
     """Roots with their stand-ins instead, each once."""
-    found = [registry()[root].stand_in or root if isinstance(root, str) and root in registry() else root for root in roots]
+    found = [
+        registry()[root].stand_in or root if isinstance(root, str) and root in registry() else root
+        for root in roots
+    ]
     return found if any(not isinstance(root, str) for root in found) else list(dict.fromkeys(found))
 
 
@@ -213,7 +229,11 @@ def _stand_in_subsets(subsets: Any, recipe: Recipe, typed: Iterable[str]) -> Any
         return subsets
     found: Tree = {}
     for name, data in subsets.items():
-        new = _stand_in(data, recipe, f"evaluate.subsets.{name}", typed) if isinstance(data, dict) else data
+        new = (
+            _stand_in(data, recipe, f"evaluate.subsets.{name}", typed)
+            if isinstance(data, dict)
+            else data
+        )
         if new != data:
             name = new["roots"][0].partition(":")[2]
         found[name] = new
@@ -229,7 +249,9 @@ def _charset(content: Tree, recipe: Recipe) -> Tree:
     if not isinstance(named, str) or not named.startswith("file:"):
         return {}
     if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
-        return {"charset": "ascii94"}  # so that what is wrong with the data is told, and not the charset
+        return {
+            "charset": "ascii94"
+        }  # so that what is wrong with the data is told, and not the charset
     if recipe.rendered_chinese is not None and roots == [f"{RENDERED['rendered_chinese']}train"]:
         return {"charset": synthetic.characters(recipe.rendered_chinese)}
     path = Path(expand(named.removeprefix("file:")))

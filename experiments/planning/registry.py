@@ -66,7 +66,9 @@ def user_roots() -> dict[str, str]:
     roots = read_yaml(path)
     for name, root in roots.items():
         if name not in registry():
-            raise UserError(f"{path}: {name}: no data set of that name; choose from {', '.join(registry())}")
+            raise UserError(
+                f"{path}: {name}: no data set of that name; choose from {', '.join(registry())}"
+            )
         if not isinstance(root, str):
             raise UserError(f"{path}: {name}: must be a folder")
     return roots
@@ -108,7 +110,9 @@ def absent(name: str) -> str:
     for place in places(name):
         variable = unset_variable(place)
         lacks.append(f"{variable} is not set" if variable else f"nothing at {expand(place)}")
-    published = f"published at {one.published}" if "://" in one.published.split()[0] else one.published
+    published = (
+        f"published at {one.published}" if "://" in one.published.split()[0] else one.published
+    )
     told = f"{' and '.join(lacks)} ({one.what}{size}; {published})"
     return f"{name}: {told}; put it there or set LMIM_ROOT_{name.upper()}"
 

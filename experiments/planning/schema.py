@@ -54,7 +54,9 @@ class Experiment(Closed):
     table: str | None = None
     base: str = "lmim"
     scale: str = "mini"  # profile where the command line names none
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(once)] = (0,)
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(once)
+    ] = (0,)
     set: Tree = Field(default_factory=dict)
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
 
@@ -114,10 +116,16 @@ class Recipe(Closed):
 
 
 STAGES = ("pretrain", "finetune", "evaluate")
-SETTINGS = ("data.yaml", "data.local.yaml", "cluster.yaml")  # files beside the experiments that are none
+SETTINGS = (
+    "data.yaml",
+    "data.local.yaml",
+    "cluster.yaml",
+)  # files beside the experiments that are none
 
 
-def stage_model(stage: str, content: Tree) -> type[Pretrain] | type[ContrastivePretrain] | type[Finetune] | type[Evaluate]:
+def stage_model(
+    stage: str, content: Tree
+) -> type[Pretrain] | type[ContrastivePretrain] | type[Finetune] | type[Evaluate]:
     """The config that a stage's settings are for."""
     if stage == "pretrain":
         return Pretrain if content.get("contrast") is None else ContrastivePretrain
@@ -139,9 +147,17 @@ def delta(source: str, tree: Tree) -> Layer:
     def flat(key: str, value: Any) -> Tree:
         if not isinstance(value, dict) or not value or "kind" in value or key.endswith("subsets"):
             return {key: value}
-        return {path: one for name, inner in value.items() for path, one in flat(f"{key}.{name}", inner).items()}
+        return {
+            path: one
+            for name, inner in value.items()
+            for path, one in flat(f"{key}.{name}", inner).items()
+        }
 
-    return Layer(source, {path: one for key, value in tree.items() for path, one in flat(key, value).items()}, dotted=True)
+    return Layer(
+        source,
+        {path: one for key, value in tree.items() for path, one in flat(key, value).items()},
+        dotted=True,
+    )
 
 
 def overrides(pairs: Sequence[str]) -> Tree:
@@ -173,7 +189,9 @@ def read_experiment(path: Path) -> Experiment:
     """An experiment file, checked. Raises UserError."""
     tree = read_yaml(path)
     if not {"title", "variants"} & tree.keys():
-        raise UserError(f"{path}: not an experiment (no title, no variants); name a file like {EXAMPLE}")
+        raise UserError(
+            f"{path}: not an experiment (no title, no variants); name a file like {EXAMPLE}"
+        )
     try:
         experiment = Experiment.model_validate(tree)
     except ValidationError as error:
@@ -181,21 +199,29 @@ def read_experiment(path: Path) -> Experiment:
     twins: dict[int | None, str] = {}
     names = [variant.name for variant in experiment.variants]
     if len(set(names)) < len(names):
-        raise UserError(f"{path}: variants: two have the same name; names must differ: {', '.join(names)}")
+        raise UserError(
+            f"{path}: variants: two have the same name; names must differ: {', '.join(names)}"
+        )
     for number, variant in enumerate(experiment.variants):
         others = [name for name in names if name != variant.name]
         if wrong := [name for name in experiment.others(number) if name not in others]:
             choice = f"choose from {', '.join(others)}" if others else "there is only this one"
-            raise UserError(f"{path}: {variant.name}: against: {wrong[0]}: no other row of that name; {choice}")
+            raise UserError(
+                f"{path}: {variant.name}: against: {wrong[0]}: no other row of that name; {choice}"
+            )
         if variant.reported and experiment.table is None:
-            raise UserError(f"{path}: {variant.name}: reported: say in which table, e.g. table: table1")
+            raise UserError(
+                f"{path}: {variant.name}: reported: say in which table, e.g. table: table1"
+            )
         if experiment.table is not None:
             try:
                 twin = find_row(experiment.table, variant.reported)
             except UserError as error:
                 raise UserError(f"{path}: {variant.name}: {error}") from error
             if twin is not None and twin in twins:
-                raise UserError(f"{path}: {variant.name}: reported: {twins[twin]} stands beside that row already; one row only")
+                raise UserError(
+                    f"{path}: {variant.name}: reported: {twins[twin]} stands beside that row already; one row only"
+                )
             twins[twin] = variant.name
     return experiment
 
@@ -205,7 +231,9 @@ def named_file(kind: str, name: str) -> Path:
     path = HERE / kind / f"{name}.yaml"
     if not path.is_file():
         names = sorted(file.stem for file in (HERE / kind).glob("*.yaml"))
-        raise UserError(f"{kind} {name!r}: there is none of that name; choose from {', '.join(names)}")
+        raise UserError(
+            f"{kind} {name!r}: there is none of that name; choose from {', '.join(names)}"
+        )
     return path
 
 
@@ -216,7 +244,9 @@ def file_layer(kind: str, name: str) -> Layer:
     return Layer(f"experiments/{kind}/{path.name}", read_yaml(path))
 
 
-def explain(error: ValidationError, model: type[BaseModel], layers: Sequence[Layer], prefix: str = "") -> str:
+def explain(
+    error: ValidationError, model: type[BaseModel], layers: Sequence[Layer], prefix: str = ""
+) -> str:
     """The first problem in one line: file, key, what is wrong, what is allowed. Unknown keys go first."""
     problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     location = [str(part) for part in problem["loc"]]
@@ -224,7 +254,9 @@ def explain(error: ValidationError, model: type[BaseModel], layers: Sequence[Lay
         location = [prefix, *location]
     allowed, key = "", ".".join(location)
     if problem["type"] == "extra_forbidden":
-        fields = _fields_at(model, location[1:-1] if prefix and location[0] == prefix else location[:-1])
+        fields = _fields_at(
+            model, location[1:-1] if prefix and location[0] == prefix else location[:-1]
+        )
         allowed = f"unknown key; allowed: {', '.join(fields)}" if fields else "unknown key"
     elif problem["type"] == "missing":
         allowed = "missing; it must be given"
@@ -270,7 +302,13 @@ def _fields_at(model: Any, path: Sequence[str]) -> list[str]:
             if part in named:
                 model = named[part].annotation
                 break
-    return sorted({field.alias or name for candidate in _models(model) for name, field in candidate.model_fields.items()})
+    return sorted(
+        {
+            field.alias or name
+            for candidate in _models(model)
+            for name, field in candidate.model_fields.items()
+        }
+    )
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

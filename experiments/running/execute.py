@@ -35,7 +35,9 @@ TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @contextmanager
-def hold(place: Run, should_stop: Callable[[], bool]) -> Iterator[Literal["open", "complete", "preempted"]]:
+def hold(
+    place: Run, should_stop: Callable[[], bool]
+) -> Iterator[Literal["open", "complete", "preempted"]]:
     """Hold a run's lock, waiting while another process computes the run; yields whether it is open, complete, or preempted
     because this process was to stop before it could begin."""
     while not should_stop():
@@ -91,7 +93,9 @@ def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
         if reason.errno not in OUT_OF_REACH:
             return fail_run(place, started, machine.should_stop())
         advice = "make room or choose another folder with --results; the same command then goes on"
-        outcome = end_run(place, "failed", f"{place.folder}: {reason.strerror}; {advice}", user_error=True)
+        outcome = end_run(
+            place, "failed", f"{place.folder}: {reason.strerror}; {advice}", user_error=True
+        )
         return replace(outcome, outside=True)
     except Exception:
         return fail_run(place, started, machine.should_stop())
@@ -101,7 +105,12 @@ def _follow(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
     """The part of a process that does not lead. What all of them meet alike is told by the leader."""
     place, started = store.run(run.id), time.time()
     try:
-        run_stage(run, store, place.folder, replace(machine, should_stop=lambda: False, should_save=lambda: False))
+        run_stage(
+            run,
+            store,
+            place.folder,
+            replace(machine, should_stop=lambda: False, should_save=lambda: False),
+        )
         return Outcome("complete")
     except Interrupted as reason:
         return Outcome("preempted", str(reason))
@@ -115,9 +124,13 @@ def fail_run(place: Run, started: float, stopping: bool = False) -> Outcome:
     """Tell of the exception that is being handled. stopping: the run was to stop, and this came of it: another process of its
     own, that was told so too, may be gone."""
     if stopping:
-        return end_run(place, "preempted", "stopped in its middle; it goes on from its last checkpoint")
+        return end_run(
+            place, "preempted", "stopped in its middle; it goes on from its last checkpoint"
+        )
     state = place.told()
-    if state.name == "failed" and state.updated > started:  # another process of the run failed first, and took this one along
+    if (
+        state.name == "failed" and state.updated > started
+    ):  # another process of the run failed first, and took this one along
         return Outcome("failed", state.message)
     last = traceback.format_exc().strip().splitlines()[-1]
     return end_run(place, "failed", f"{last} (traceback in {place.folder / TRACEBACK})")
@@ -129,7 +142,9 @@ def end_run(place: Run, state: StateName, message: str, *, user_error: bool = Fa
         if state == "failed":
             write_text(place.folder / TRACEBACK, traceback.format_exc())
         place.set_state(state, message=message, user_error=user_error)
-    except OSError:  # e.g. a full disk: the lock is freed all the same, so the run will not pass for running
+    except (
+        OSError
+    ):  # e.g. a full disk: the lock is freed all the same, so the run will not pass for running
         return Outcome(state, message, told=False)
     return Outcome(state, message)
 
@@ -193,13 +208,19 @@ def run_stage(run: PlannedRun, store: Store, folder: Path, machine: Machine) -> 
         if not isinstance(run.config, Finetune):
             return pretrain(run.config, images, inputs.get("teacher"), folder, machine)
         validation = WordImages(roots["validation"]) if "validation" in roots else None
-        metrics, right = finetune(run.config, images, validation, inputs.get("encoder"), folder, machine)
+        metrics, right = finetune(
+            run.config, images, validation, inputs.get("encoder"), folder, machine
+        )
         if right and machine.team.leads:
-            names = [root.name if len(run.data["validation"]) == 1 else root.path for root in run.data["validation"]]
+            names = [
+                root.name if len(run.data["validation"]) == 1 else root.path
+                for root in run.data["validation"]
+            ]
             store.run(run.id).write_validation(dict(zip(names, right, strict=True)))
         return metrics
     subsets = {
-        name: WordImages(roots[name], [expand(path) for path in data.filters]) for name, data in run.config.subsets.items()
+        name: WordImages(roots[name], [expand(path) for path in data.filters])
+        for name, data in run.config.subsets.items()
     }
     metrics, readings = evaluate(run.config, subsets, inputs["recognizer"], machine)
     if not machine.team.leads:
@@ -210,7 +231,9 @@ def run_stage(run: PlannedRun, store: Store, folder: Path, machine: Machine) -> 
         for subset, rows in readings.items()
         for row in rows
     )
-    place.write_correct({name: [is_correct(row, protocol) for row in rows] for name, rows in readings.items()})
+    place.write_correct(
+        {name: [is_correct(row, protocol) for row in rows] for name, rows in readings.items()}
+    )
     return metrics
 
 
@@ -229,7 +252,9 @@ def find_model(name: str, results: Path) -> Path:
     if not (folder / MODEL).is_file():
         state = store.run(name).state().name
         lacks = (
-            "no weights are kept beside its record; run its experiment for them" if state == "complete" else f"it is {state}"
+            "no weights are kept beside its record; run its experiment for them"
+            if state == "complete"
+            else f"it is {state}"
         )
         raise UserError(f"{name}: this run has no weights here: {lacks}")
     return folder / MODEL
@@ -244,22 +269,33 @@ def describe(run: PlannedRun) -> dict[str, object]:
         "inputs": run.inputs,
         "data": {
             role: [
-                {"root": root.name, "path": root.path, "fingerprint": root.fingerprint, "images": root.images} for root in roots
+                {
+                    "root": root.name,
+                    "path": root.path,
+                    "fingerprint": root.fingerprint,
+                    "images": root.images,
+                }
+                for root in roots
             ]
             for role, roots in run.data.items()
         },
     }
 
 
-def record(run: PlannedRun, metrics: dict[str, object], machine: Machine, started: float) -> dict[str, object]:
+def record(
+    run: PlannedRun, metrics: dict[str, object], machine: Machine, started: float
+) -> dict[str, object]:
     """The record of a complete run: what it was, what came out, where, with what; times are those of its last part."""
-    accelerator = torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else None
+    accelerator = (
+        torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else None
+    )
     return describe(run) | {
         "seed": getattr(run.config, "seed", None),
         "metrics": metrics,
         "code": provenance.commit(),
         "versions": provenance.versions(),
-        "hardware": provenance.hardware(accelerator) | {"threads": torch.get_num_threads(), "processes": machine.team.size},
+        "hardware": provenance.hardware(accelerator)
+        | {"threads": torch.get_num_threads(), "processes": machine.team.size},
         "started": time.strftime(TIME, time.gmtime(started)),
         "ended": time.strftime(TIME, time.gmtime()),
         "seconds": round(time.time() - started, 3),

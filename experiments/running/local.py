@@ -88,7 +88,9 @@ def stop_with(parent: int) -> Callable[[], bool]:
     return lambda: bool(asked) or os.getppid() != parent
 
 
-def work(runs: list[PlannedRun], store: Store, options: Options, started: float, parent: int) -> None:
+def work(
+    runs: list[PlannedRun], store: Store, options: Options, started: float, parent: int
+) -> None:
     """Take runs until none is left. Stops, with a checkpoint, on SIGTERM or when the parent process is gone.
 
     Exits with UNTOLD if a run's end could not be written into its folder."""
@@ -99,7 +101,9 @@ def work(runs: list[PlannedRun], store: Store, options: Options, started: float,
 
     provenance.commit()  # of the code as it was imported, whatever is edited while it runs
     machine = options.machine(should_stop)
-    runs = sorted(runs, key=lambda run: STAGES.index(run.stage))  # earlier stages first: others wait for them
+    runs = sorted(
+        runs, key=lambda run: STAGES.index(run.stage)
+    )  # earlier stages first: others wait for them
     lost: set[str] = set()
     untold = False
     while not should_stop():
@@ -107,7 +111,10 @@ def work(runs: list[PlannedRun], store: Store, options: Options, started: float,
         if not open_runs:
             break
         for run in open_runs:
-            if not all(name.startswith("file:") or store.run(name).state().name == "complete" for name in run.inputs.values()):
+            if not all(
+                name.startswith("file:") or store.run(name).state().name == "complete"
+                for name in run.inputs.values()
+            ):
                 continue
             try:
                 with store.run(run.id).lock() as free:
@@ -165,11 +172,17 @@ def launch(runs: Iterable[PlannedRun], store: Store, options: Options, console: 
         return supervise(work, (runs, store, options, time.time()), options.jobs, look)
 
 
-def supervise(target: Callable[..., None], arguments: tuple[Any, ...], jobs: int, look: Callable[[], None]) -> Ending:
+def supervise(
+    target: Callable[..., None], arguments: tuple[Any, ...], jobs: int, look: Callable[[], None]
+) -> Ending:
     """Run `target(*arguments, parent)` in so many processes until all have ended; `look` is called meanwhile and at the end."""
     context = get_context("spawn")
-    workers: list[BaseProcess] = [context.Process(target=target, args=(*arguments, os.getpid())) for _ in range(jobs)]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is this process's to pass on, from their first moment
+    workers: list[BaseProcess] = [
+        context.Process(target=target, args=(*arguments, os.getpid())) for _ in range(jobs)
+    ]
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # inherited: Ctrl-C is this process's to pass on, from their first moment
     for worker in workers:
         worker.start()
     interrupt = Interrupt(workers)
@@ -185,7 +198,11 @@ class Watch:
 
     def __init__(self, runs: list[PlannedRun], console: Console) -> None:
         self.runs, self.console = runs, console
-        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else _NoLive()
+        self.live = (
+            Live(console=console, auto_refresh=False, transient=True)
+            if console.is_terminal
+            else _NoLive()
+        )
         self.last: dict[str, str] = {}
         self.told = {run.id: 0.0 for run in runs}
 
@@ -193,8 +210,14 @@ class Watch:
         """Show how the runs stand now."""
         for run in self.runs:
             state = states[run.id]
-            changed = self.last.get(run.id, "planned") != state.name and (state.updated > 0 or state.name == "queued")
-            due = state.name == "running" and not self.console.is_terminal and time.monotonic() - self.told[run.id] > 30
+            changed = self.last.get(run.id, "planned") != state.name and (
+                state.updated > 0 or state.name == "queued"
+            )
+            due = (
+                state.name == "running"
+                and not self.console.is_terminal
+                and time.monotonic() - self.told[run.id] > 30
+            )
             if changed or due:
                 self._tell(run, state)
             self.last[run.id] = state.name
@@ -205,7 +228,9 @@ class Watch:
         self.told[run.id] = time.monotonic()
         clock = time.strftime("%H:%M:%S")
         self.console.print(
-            f"{clock} {state.name:9} {run.id}  {run.rows[0]}  {progress_text(state)}", highlight=False, markup=False
+            f"{clock} {state.name:9} {run.id}  {run.rows[0]}  {progress_text(state)}",
+            highlight=False,
+            markup=False,
         )
 
     def _table(self, states: Mapping[str, State]) -> Table:

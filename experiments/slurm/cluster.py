@@ -5,7 +5,15 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from core.config import Closed
 from core.runtime.errors import UserError
@@ -14,9 +22,29 @@ from experiments.planning.schema import HERE, Layer, explain, named_file
 
 CLUSTER = HERE / "settings" / "cluster.yaml"
 OURS = {  # options of sbatch that this suite sets, or that have a key of their own
-    *("array", "chdir", "dependency", "error", "export", "job-name", "kill-on-invalid-dep", "no-requeue", "open-mode"),
+    *(
+        "array",
+        "chdir",
+        "dependency",
+        "error",
+        "export",
+        "job-name",
+        "kill-on-invalid-dep",
+        "no-requeue",
+        "open-mode",
+    ),
     *("output", "requeue", "signal", "wrap"),
-    *("account", "constraint", "cpus-per-task", "gpus-per-node", "mem", "nodes", "ntasks", "ntasks-per-node", "partition"),
+    *(
+        "account",
+        "constraint",
+        "cpus-per-task",
+        "gpus-per-node",
+        "mem",
+        "nodes",
+        "ntasks",
+        "ntasks-per-node",
+        "partition",
+    ),
     *("qos", "time"),
 }
 
@@ -30,7 +58,9 @@ def minutes(time: int | str) -> int:
     given = [part for part in parts if part is not None]
     hours_first = days is not None or len(given) == 3
     units = (60, 1, 1 / 60) if hours_first else (1, 1 / 60)
-    total = math.ceil((days or 0) * 24 * 60 + sum(part * unit for part, unit in zip(given, units, strict=False)))
+    total = math.ceil(
+        (days or 0) * 24 * 60 + sum(part * unit for part, unit in zip(given, units, strict=False))
+    )
     if total < 1:
         raise ValueError("must be a minute at least")
     return total
@@ -46,7 +76,9 @@ def _lines(value: Any) -> Any:
 
 def _free(options: dict[str, Any]) -> dict[str, Any]:
     if taken := sorted(name for name in options if name.replace("_", "-") in OURS):
-        raise ValueError(f"{taken[0]} is what this suite says to sbatch itself; where there is a key for it, use that")
+        raise ValueError(
+            f"{taken[0]} is what this suite says to sbatch itself; where there is a key for it, use that"
+        )
     return options
 
 
@@ -66,7 +98,9 @@ class Resources(Closed):
     parallelism: PositiveInt = 64
     setup: Annotated[tuple[str, ...], BeforeValidator(_lines)] = ()
     python: str | None = None
-    sbatch: Annotated[dict[str, str | int | bool], AfterValidator(_free)] = Field(default_factory=dict)
+    sbatch: Annotated[dict[str, str | int | bool], AfterValidator(_free)] = Field(
+        default_factory=dict
+    )
 
     @property
     def tasks(self) -> int:
@@ -88,7 +122,9 @@ class Cluster(ScaleResources):
     warning_seconds: PositiveInt = 120
     poll_seconds: PositiveFloat = 10
     array_size: PositiveInt = 1000
-    lost_after_stops: PositiveInt = 5  # a run stopped so often in a row without a checkpoint between is given up
+    lost_after_stops: PositiveInt = (
+        5  # a run stopped so often in a row without a checkpoint between is given up
+    )
 
 
 def read_cluster(path: Path | None, scale: str) -> tuple[Cluster, dict[str, Resources]]:
@@ -97,7 +133,9 @@ def read_cluster(path: Path | None, scale: str) -> tuple[Cluster, dict[str, Reso
     tree = read_yaml(path)
     try:
         cluster = Cluster.model_validate(tree)
-        for name, stages in [(name, part.get("stages", {})) for name, part in cluster.scales.items()]:
+        for name, stages in [
+            (name, part.get("stages", {})) for name, part in cluster.scales.items()
+        ]:
             named_file("scales", name)
             ScaleResources.model_validate({**cluster.scales[name], "stages": stages})
     except UserError as error:
@@ -109,10 +147,16 @@ def read_cluster(path: Path | None, scale: str) -> tuple[Cluster, dict[str, Reso
     scaled = cluster.scales.get(scale, {})
     resources = {}
     for stage in ("pretrain", "finetune", "evaluate", "sweep"):  # of a sweep: each of its workers
-        layers = ({key: value for key, value in scaled.items() if key != "stages"}, cluster.stages, scaled.get("stages", {}))
+        layers = (
+            {key: value for key, value in scaled.items() if key != "stages"},
+            cluster.stages,
+            scaled.get("stages", {}),
+        )
         merged = base | layers[0] | layers[1].get(stage, {}) | layers[2].get(stage, {})
         try:
             resources[stage] = Resources.model_validate(merged)
         except ValidationError as error:
-            raise UserError(explain(error, Resources, [Layer(f"{path}: {stage}", merged)])) from error
+            raise UserError(
+                explain(error, Resources, [Layer(f"{path}: {stage}", merged)])
+            ) from error
     return cluster, resources

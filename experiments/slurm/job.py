@@ -20,7 +20,9 @@ from experiments.planning.plan import PlannedRun
 from results import provenance
 from results.store import Run, Store
 
-SIGNAL = getattr(signal, f"SIG{JobEnvironment.USR_SIG}")  # before the time limit, and before preemption
+SIGNAL = getattr(
+    signal, f"SIG{JobEnvironment.USR_SIG}"
+)  # before the time limit, and before preemption
 INPUTS_SECONDS = 60  # that another node's files may take to be seen here
 
 
@@ -47,7 +49,9 @@ class Warned:
 
     def __init__(self) -> None:
         self.to_stop = self.to_save = False
-        self.requeue: Any = signal.getsignal(SIGNAL)  # submitit's: it calls `checkpoint` and requeues the job
+        self.requeue: Any = signal.getsignal(
+            SIGNAL
+        )  # submitit's: it calls `checkpoint` and requeues the job
         signal.signal(SIGNAL, self._stop)
         signal.signal(signal.SIGTERM, self._save)
 
@@ -89,7 +93,9 @@ class ClusterJob(ABC):
         """Whether it was stopped again and again late in its time and never came any further."""
         if came_on:
             self.idle_stops = 0
-        elif seconds > 0.5 * (self.options.limit_seconds - self.options.warning_seconds):  # else it was preempted early
+        elif seconds > 0.5 * (
+            self.options.limit_seconds - self.options.warning_seconds
+        ):  # else it was preempted early
             self.idle_stops += 1
         return self.idle_stops >= self.options.stops
 
@@ -106,7 +112,10 @@ class RunJob(ClusterJob):
         warned, started = self.begin(), time.time()
         from experiments.running.execute import end_run, fail_run
 
-        place, leads = Store(self.results).run(self.run.id), os.environ.get("SLURM_PROCID", "0") == "0"
+        place, leads = (
+            Store(self.results).run(self.run.id),
+            os.environ.get("SLURM_PROCID", "0") == "0",
+        )
         try:
             outcome = self._compute(place, warned)
         except UserError as reason:
@@ -117,7 +126,9 @@ class RunJob(ClusterJob):
             outcome = self._count_stop(outcome, place, time.time() - started)
             if outcome.state == "preempted":
                 requeue(warned, self.options.warning_seconds)
-        signal.signal(SIGNAL, signal.SIG_IGN)  # from here on it would kill the interpreter that ends
+        signal.signal(
+            SIGNAL, signal.SIG_IGN
+        )  # from here on it would kill the interpreter that ends
         if outcome.state == "failed":
             raise RunFailed(f"{self.run.id}: {outcome.message}")
         return outcome.state
@@ -154,7 +165,14 @@ class RunJob(ClusterJob):
 
 def _meet_others() -> None:
     """Let PyTorch know the processes of this job, whatever the command that submitted it was told of others."""
-    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+    for name in (
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+    ):
         os.environ.pop(name, None)
     if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
@@ -175,11 +193,19 @@ def device_of_job(wanted: str) -> Any:
     from experiments.planning.device import find_device
 
     name = find_device(wanted)
-    if name == "cpu" != wanted and os.environ.get("CUDA_VISIBLE_DEVICES") and list(Path("/dev").glob("nvidia[0-9]*")):
-        raise UserError("PyTorch sees none of the GPUs of this job: install its CUDA build, or say --device cpu")
+    if (
+        name == "cpu" != wanted
+        and os.environ.get("CUDA_VISIBLE_DEVICES")
+        and list(Path("/dev").glob("nvidia[0-9]*"))
+    ):
+        raise UserError(
+            "PyTorch sees none of the GPUs of this job: install its CUDA build, or say --device cpu"
+        )
     if name != "cuda":
         return torch.device(name)
-    device = torch.device("cuda", int(os.environ.get("SLURM_LOCALID", "0")) % torch.cuda.device_count())
+    device = torch.device(
+        "cuda", int(os.environ.get("SLURM_LOCALID", "0")) % torch.cuda.device_count()
+    )
     torch.cuda.set_device(device)
     return device
 

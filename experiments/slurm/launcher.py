@@ -54,7 +54,9 @@ class SlurmOptions:
         )
 
 
-def launch_slurm(plan: Plan, store: Store, options: SlurmOptions, console: Console) -> tuple[Ending, Mapping[str, State]]:
+def launch_slurm(
+    plan: Plan, store: Store, options: SlurmOptions, console: Console
+) -> tuple[Ending, Mapping[str, State]]:
     """Submit, and wait for the end unless told not to; how it ended and how the runs stand. Raises UserError."""
     cluster, resources = read_cluster(options.cluster, plan.scale)
     scheduler = Scheduler(cluster.poll_seconds)
@@ -80,19 +82,25 @@ def launch_slurm(plan: Plan, store: Store, options: SlurmOptions, console: Conso
 def _check(store: Store, runs: list[PlannedRun], resources: Mapping[str, Resources]) -> None:
     """Raise UserError for what would fail in every job."""
     if "%" in str(store.root.resolve()):
-        raise UserError(f"{store.root}: SLURM gives % in a path a meaning of its own; choose another folder with --results")
+        raise UserError(
+            f"{store.root}: SLURM gives % in a path a meaning of its own; choose another folder with --results"
+        )
     for run in runs:
         if not isinstance(run.config, Evaluate):
             asked = resources[run.stage]
             Team(0, asked.nodes * asked.tasks).share(run.config.optimiser.batch)
 
 
-def _settled(runs: list[PlannedRun], store: Store, scheduler: Scheduler, now: Standing, console: Console) -> Standing:
+def _settled(
+    runs: list[PlannedRun], store: Store, scheduler: Scheduler, now: Standing, console: Console
+) -> Standing:
     """How runs stand once what is about to end has ended: jobs that complete or are being cancelled, and jobs that wait for an
     input that will not come, which are cancelled here."""
 
     def ending(job: str) -> bool:
-        return job in doomed.values() or (job in scheduler.entries and scheduler.entries[job].state == "COMPLETING")
+        return job in doomed.values() or (
+            job in scheduler.entries and scheduler.entries[job].state == "COMPLETING"
+        )
 
     doomed: dict[str, str] = {}
     for run in runs:  # inputs come before those that need them
@@ -113,24 +121,39 @@ def _settled(runs: list[PlannedRun], store: Store, scheduler: Scheduler, now: St
     return now
 
 
-def arrays_of(runs: list[PlannedRun], now: Standing, cluster: Cluster, console: Console) -> list[Array]:
+def arrays_of(
+    runs: list[PlannedRun], now: Standing, cluster: Cluster, console: Console
+) -> list[Array]:
     """What is to be submitted: runs that are not complete, of which no job and no other command is in charge."""
-    elsewhere = {run.id for run in runs if now.states[run.id].name == "running" and not now.alive(run.id)}
+    elsewhere = {
+        run.id for run in runs if now.states[run.id].name == "running" and not now.alive(run.id)
+    }
     left: list[PlannedRun] = []
     for run in runs:
         if elsewhere.intersection(run.inputs.values()):
             elsewhere.add(run.id)
-        elif run.id not in elsewhere and now.states[run.id].name != "complete" and not now.alive(run.id):
+        elif (
+            run.id not in elsewhere
+            and now.states[run.id].name != "complete"
+            and not now.alive(run.id)
+        ):
             left.append(run)
     if elsewhere:
-        console.print(f"{len(elsewhere)} runs are left to a command that computes them, or their input, now", highlight=False)
+        console.print(
+            f"{len(elsewhere)} runs are left to a command that computes them, or their input, now",
+            highlight=False,
+        )
     if now.jobs:
         console.print(f"{len(now.jobs)} runs have a job that is queued or running", highlight=False)
     return make_arrays(left, now.jobs, cluster.array_size)
 
 
 def _submit(
-    arrays: list[Array], store: Store, cluster: Cluster, resources: Mapping[str, Resources], options: SlurmOptions
+    arrays: list[Array],
+    store: Store,
+    cluster: Cluster,
+    resources: Mapping[str, Resources],
+    options: SlurmOptions,
 ) -> dict[Array, str]:
     by_stage = {stage: job_options(cluster, asked, options) for stage, asked in resources.items()}
     done = submit(arrays, store, cluster, resources, by_stage)
@@ -151,13 +174,20 @@ def job_options(cluster: Cluster, asked: Resources, options: SlurmOptions) -> Jo
     )
 
 
-def _tell(arrays: list[Array], numbers: Mapping[Array, str], resources: Mapping[str, Resources], console: Console) -> None:
+def _tell(
+    arrays: list[Array],
+    numbers: Mapping[Array, str],
+    resources: Mapping[str, Resources],
+    console: Console,
+) -> None:
     """One line for each array, and their sum."""
     for place, array in enumerate(arrays, 1):
         asked = resources[array.stage]
         size = f"{asked.nodes} node{'s' * (asked.nodes > 1)} x {asked.tasks} task{'s' * (asked.tasks > 1)}"
         size += f", {asked.gpus_per_node} GPUs a node" if asked.gpus_per_node else ""
-        names = {other: numbers.get(other, f"array {number}") for number, other in enumerate(arrays, 1)}
+        names = {
+            other: numbers.get(other, f"array {number}") for number, other in enumerate(arrays, 1)
+        }
         after = array.dependency(names)
         waits = f", {after}" if after else ""
         text = f"{names[array] if numbers else f'array {place}'}: {array.stage} x {len(array.runs)} ({size}){waits}"
@@ -167,9 +197,13 @@ def _tell(arrays: list[Array], numbers: Mapping[Array, str], resources: Mapping[
     console.print(f"{verb} {jobs} jobs in {len(arrays)} arrays", highlight=False, markup=False)
 
 
-def wait(runs: list[PlannedRun], store: Store, scheduler: Scheduler, console: Console) -> tuple[Ending, Mapping[str, State]]:
+def wait(
+    runs: list[PlannedRun], store: Store, scheduler: Scheduler, console: Console
+) -> tuple[Ending, Mapping[str, State]]:
     """Show the runs until no job is queued or running. Ctrl-C leaves the jobs to themselves."""
-    console.print("Ctrl-C leaves the jobs to themselves: the same command watches again, `status` tells, `cancel` ends them")
+    console.print(
+        "Ctrl-C leaves the jobs to themselves: the same command watches again, `status` tells, `cancel` ends them"
+    )
     watch, quiet, ended = Watch(runs, console), 0, time.monotonic()
     now = standing(runs, store, scheduler, now=True)
     try:
@@ -181,7 +215,9 @@ def wait(runs: list[PlannedRun], store: Store, scheduler: Scheduler, console: Co
                 quiet = 0 if now.jobs else quiet + 1
                 ended = ended if quiet else started
                 lost = any(state.name == "lost" for state in now.states.values())
-                if quiet > 1 and not (lost and started - ended < UNSEEN_SECONDS):  # asked again before the end is believed
+                if quiet > 1 and not (
+                    lost and started - ended < UNSEEN_SECONDS
+                ):  # asked again before the end is believed
                     break
                 time.sleep(max(LOOK_SECONDS, 10 * (time.monotonic() - started)))
     except KeyboardInterrupt:

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from core.runtime.errors import UserError
 
 # Of jobs that will still do something, be it after a requeue.
-ALIVE = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"} | {
+ALIVE = {
+    "PENDING",
+    "CONFIGURING",
+    "RUNNING",
+    "COMPLETING",
+    "SUSPENDED",
+    "STOPPED",
+    "RESIZING",
+    "SIGNALING",
+    "STAGE_OUT",
+} | {
     *("REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"),
 }
 SECONDS = 30  # that a command may take
@@ -41,7 +51,9 @@ class NoAnswer(Exception):
 
 def _ask(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL
+        )
     except FileNotFoundError as error:
         raise NoAnswer(f"{command[0]}: no such command here") from error
     except subprocess.TimeoutExpired as error:
@@ -53,8 +65,15 @@ def _ask(*command: str) -> str:
 
 def reason_of(text: str) -> str:
     """What a command of SLURM's says, on one line: without its name, its advice, and what it says twice."""
-    lines = [re.sub(r"^(\w+: )?(error: |slurm_load_jobs error: )?", "", line.strip()) for line in text.splitlines()]
-    lines = [line.removeprefix("Batch job submission failed: ") for line in lines if line and not line.startswith("Try ")]
+    lines = [
+        re.sub(r"^(\w+: )?(error: |slurm_load_jobs error: )?", "", line.strip())
+        for line in text.splitlines()
+    ]
+    lines = [
+        line.removeprefix("Batch job submission failed: ")
+        for line in lines
+        if line and not line.startswith("Try ")
+    ]
     return "; ".join(dict.fromkeys(lines))
 
 
@@ -76,7 +95,9 @@ def parse(text: str) -> list[Entry]:
     for line in text.splitlines():
         job, name, state, reason = (*line.split("|"), "", "", "")[:4]
         if job and "." not in job:
-            entries += [Entry(one, name, state.split(" ")[0], reason) for one in elements(job)]  # sacct: CANCELLED by 0
+            entries += [
+                Entry(one, name, state.split(" ")[0], reason) for one in elements(job)
+            ]  # sacct: CANCELLED by 0
     return entries
 
 
@@ -96,7 +117,16 @@ class Scheduler:
         self.asked = time.monotonic()
         self.sources, self.problem = [], ""
         try:
-            seen = parse(_ask("squeue", "--me", "--array", "--states=all", "--noheader", "--format=%i|%j|%T|%r"))
+            seen = parse(
+                _ask(
+                    "squeue",
+                    "--me",
+                    "--array",
+                    "--states=all",
+                    "--noheader",
+                    "--format=%i|%j|%T|%r",
+                )
+            )
         except NoAnswer as silence:
             self.problem = str(silence)
             return
@@ -118,7 +148,9 @@ class Scheduler:
     def _ask_accounting(self, numbers: Sequence[str]) -> None:
         try:
             columns = "--format=JobID,JobName,State"
-            text = _ask("sacct", "-X", "--noheader", "--parsable2", columns, "--jobs", ",".join(numbers))
+            text = _ask(
+                "sacct", "-X", "--noheader", "--parsable2", columns, "--jobs", ",".join(numbers)
+            )
         except NoAnswer:  # no accounting here: our own state files tell
             return
         self.sources.append("sacct")
@@ -130,4 +162,6 @@ def cancel(jobs: Collection[str] = (), name: str = "") -> None:
     try:
         _ask("scancel", *([f"--name={name}", "--me"] if name else sorted(jobs)))
     except NoAnswer as silence:
-        raise UserError(f"scancel: {silence}; nothing was cancelled, or not all: `status` shows which") from silence
+        raise UserError(
+            f"scancel: {silence}; nothing was cancelled, or not all: `status` shows which"
+        ) from silence

@@ -24,27 +24,41 @@ class Standing:
         return run in self.jobs
 
 
-def standing(runs: Iterable[PlannedRun], store: Store, scheduler: Scheduler, *, now: bool = False) -> Standing:
+def standing(
+    runs: Iterable[PlannedRun], store: Store, scheduler: Scheduler, *, now: bool = False
+) -> Standing:
     """The states of runs; asks the scheduler where jobs were submitted for some that are not complete."""
     runs = list(runs)
     submissions = latest_submissions(store)
     told = {run.id: store.run(run.id).state() for run in runs}
-    open_ = {run.id: submissions[run.id] for run in runs if run.id in submissions and told[run.id].name != "complete"}
+    open_ = {
+        run.id: submissions[run.id]
+        for run in runs
+        if run.id in submissions and told[run.id].name != "complete"
+    }
     if not open_:
         return Standing(told, {}, "state files")
-    scheduler.poll([job for run, submission in open_.items() if (job := submission.job(run))], now=now)
+    scheduler.poll(
+        [job for run, submission in open_.items() if (job := submission.job(run))], now=now
+    )
     jobs: dict[str, str] = {}
     for run, submission in open_.items():
         job = submission.job(run)
         entry = scheduler.entries.get(job)
         told[run] = merged(store.run(run), submission, job, entry, heard=not scheduler.problem)
-        if (entry is not None and entry.alive) or (scheduler.problem and told[run].name in ("queued", "running")):
+        if (entry is not None and entry.alive) or (
+            scheduler.problem and told[run].name in ("queued", "running")
+        ):
             jobs[run] = job
     for planned in runs:
         if told[planned.id].message == CANCELLED:
             told[planned.id] = replace(told[planned.id], message=_why_cancelled(planned, told))
     source = " and ".join(["state files", *scheduler.sources])
-    return Standing(told, jobs, f"{source}; SLURM does not answer: {scheduler.problem}" if scheduler.problem else source)
+    return Standing(
+        told,
+        jobs,
+        f"{source}; SLURM does not answer: {scheduler.problem}" if scheduler.problem else source,
+    )
 
 
 def state_now(run: str, store: Store) -> State:
@@ -54,25 +68,39 @@ def state_now(run: str, store: Store) -> State:
         return store.run(run).state()
     job = submission.job(run)
     scheduler.poll([job])
-    state = merged(store.run(run), submission, job, scheduler.entries.get(job), heard=not scheduler.problem)
-    return replace(state, message="its job was cancelled, or its input failed") if state.message == CANCELLED else state
+    state = merged(
+        store.run(run), submission, job, scheduler.entries.get(job), heard=not scheduler.problem
+    )
+    return (
+        replace(state, message="its job was cancelled, or its input failed")
+        if state.message == CANCELLED
+        else state
+    )
 
 
-def merged(run: Run, submission: Submission, job: str, entry: Entry | None, *, heard: bool) -> State:
+def merged(
+    run: Run, submission: Submission, job: str, entry: Entry | None, *, heard: bool
+) -> State:
     """A run's state as its own file and the scheduler tell it. heard: the scheduler answered."""
     own = run.told()
     if own.name == "complete" or (own.name == "running" and run.held()):
         return own
     since = own.updated > submission.submitted  # its own file tells of this job, not of one before
-    if own.name == "failed" and since and not (entry and entry.waits):  # a job may have been requeued since
+    if (
+        own.name == "failed" and since and not (entry and entry.waits)
+    ):  # a job may have been requeued since
         return own
     if entry is not None and entry.alive:
         return _of_alive(own if since else State(), job, entry)
     if not heard:
         return own if since else State("queued", f"job {job}, as it was submitted")
-    state = State("preempted" if own.name in ("running", "preempted") else "planned", updated=own.updated)
+    state = State(
+        "preempted" if own.name in ("running", "preempted") else "planned", updated=own.updated
+    )
     if entry is None:
-        return replace(state, name="lost", message=f"SLURM does not know job {job} (any more); {AGAIN}")
+        return replace(
+            state, name="lost", message=f"SLURM does not know job {job} (any more); {AGAIN}"
+        )
     if entry.state == CANCELLED:
         return replace(state, message=CANCELLED)
     if entry.state == "COMPLETED":
@@ -82,7 +110,11 @@ def merged(run: Run, submission: Submission, job: str, entry: Entry | None, *, h
 
 def _of_alive(own: State, job: str, entry: Entry) -> State:
     if entry.state in ("RUNNING", "COMPLETING"):
-        return own if own.name == "running" else State("running", f"job {job} starts", updated=own.updated)
+        return (
+            own
+            if own.name == "running"
+            else State("running", f"job {job} starts", updated=own.updated)
+        )
     reason = f", {entry.reason}" if entry.reason not in ("", "None") else ""
     again = f"; {own.message}" if own.name == "preempted" and own.message else ""
     return State("queued", f"job {job}{reason}{again}", updated=own.updated)
@@ -90,5 +122,11 @@ def _of_alive(own: State, job: str, entry: Entry) -> State:
 
 def _why_cancelled(run: PlannedRun, states: dict[str, State]) -> str:
     """A job that waited for a failed one is cancelled by the scheduler; others by somebody."""
-    lacking = [name for name in run.inputs.values() if name in states and states[name].name != "complete"]
-    return f"not started: its input {lacking[0]} is not complete" if lacking else f"its job was cancelled; {AGAIN}"
+    lacking = [
+        name for name in run.inputs.values() if name in states and states[name].name != "complete"
+    ]
+    return (
+        f"not started: its input {lacking[0]} is not complete"
+        if lacking
+        else f"its job was cancelled; {AGAIN}"
+    )

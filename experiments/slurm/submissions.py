@@ -41,7 +41,9 @@ def jobs_folder(store: Store) -> Path:
 
 
 def new_submission(stage: str, runs: Iterable[str], after: Iterable[str]) -> Submission:
-    return Submission(f"lmim-{stage}-{uuid.uuid4().hex[:10]}", stage, tuple(runs), time.time(), after=tuple(after))
+    return Submission(
+        f"lmim-{stage}-{uuid.uuid4().hex[:10]}", stage, tuple(runs), time.time(), after=tuple(after)
+    )
 
 
 def write_submission(store: Store, submission: Submission) -> Submission:
@@ -58,11 +60,15 @@ def _submissions(store: Store) -> Iterator[Submission]:
     for path in jobs_folder(store).glob(f"*/{FILE}"):
         try:
             content = json.loads(path.read_text())
-            yield Submission(**content | {"runs": tuple(content["runs"]), "after": tuple(content["after"])})
+            yield Submission(
+                **content | {"runs": tuple(content["runs"]), "after": tuple(content["after"])}
+            )
         except FileNotFoundError:  # forgotten by the command that made it, just now
             continue
         except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{path}: not a file of this suite; delete its folder, and `scancel` its jobs") from error
+            raise UserError(
+                f"{path}: not a file of this suite; delete its folder, and `scancel` its jobs"
+            ) from error
 
 
 def latest_submissions(store: Store) -> dict[str, Submission]:

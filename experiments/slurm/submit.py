@@ -44,7 +44,9 @@ class Array:
     def dependency(self, numbers: Mapping["Array", str]) -> str | None:
         """As sbatch takes it; numbers: of the arrays already submitted."""
         if self.parent is not None:
-            return f"{'aftercorr' if len(self.parent.runs) > 1 else 'afterok'}:{numbers[self.parent]}"
+            return (
+                f"{'aftercorr' if len(self.parent.runs) > 1 else 'afterok'}:{numbers[self.parent]}"
+            )
         return f"afterok:{':'.join(self.before)}" if self.before else None
 
 
@@ -62,7 +64,9 @@ def make_arrays(runs: Sequence[PlannedRun], jobs: Mapping[str, str], size: int) 
     def kind(run: PlannedRun) -> tuple[object, ...]:
         return (run.stage, *sorted(kind(child) for child in children.get(run.id, [])))
 
-    def grow(members: Sequence[PlannedRun], parent: Array | None, before: tuple[str, ...]) -> Iterator[Array]:
+    def grow(
+        members: Sequence[PlannedRun], parent: Array | None, before: tuple[str, ...]
+    ) -> Iterator[Array]:
         for start in range(0, len(members), size):
             array = Array(members[0].stage, tuple(members[start : start + size]), parent, before)
             yield array
@@ -85,7 +89,9 @@ def make_arrays(runs: Sequence[PlannedRun], jobs: Mapping[str, str], size: int) 
     ]
 
 
-def _together(runs: Iterable[PlannedRun], key: Callable[[PlannedRun], object]) -> list[list[PlannedRun]]:
+def _together(
+    runs: Iterable[PlannedRun], key: Callable[[PlannedRun], object]
+) -> list[list[PlannedRun]]:
     groups: dict[object, list[PlannedRun]] = {}
     for run in runs:
         groups.setdefault(key(run), []).append(run)
@@ -105,7 +111,9 @@ def submit(
         with clean_environment():
             for array in arrays:
                 numbers = {other: submission.number for other, submission in done.items()}
-                done[array] = _submit_one(array, numbers, store, cluster, resources[array.stage], options[array.stage])
+                done[array] = _submit_one(
+                    array, numbers, store, cluster, resources[array.stage], options[array.stage]
+                )
     except BaseException:
         take_back(store, [*done.values(), *interrupted_submissions(store)])
         raise
@@ -125,7 +133,9 @@ def submitting(store: Store) -> Iterator[None]:
     """Let no other command submit to these results meanwhile. Raises UserError if one does."""
     with try_lock(jobs_folder(store) / ".lock") as alone:
         if not alone:
-            raise UserError(f"{store.root}: another command submits to these results now; try again when it has")
+            raise UserError(
+                f"{store.root}: another command submits to these results now; try again when it has"
+            )
         yield
 
 
@@ -137,13 +147,19 @@ def clean_environment() -> Iterator[None]:
     if "SLURM_JOB_ID" not in os.environ:
         yield
         return
-    kept = {name: value for name, value in os.environ.items() if name == "SLURM_CONF" or name.startswith("SBATCH_")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name == "SLURM_CONF" or name.startswith("SBATCH_")
+    }
     with clean_env():
         os.environ.update(kept)
         yield
 
 
-def parameters(dependency: str | None, cluster: Cluster, asked: Resources, name: str) -> dict[str, object]:
+def parameters(
+    dependency: str | None, cluster: Cluster, asked: Resources, name: str
+) -> dict[str, object]:
     """What submitit's SlurmExecutor is told."""
     own = {key: value for key, value in asked.sbatch.items() if value is not False}
     further: dict[str, object] = {"requeue": True, "kill-on-invalid-dep": "yes", **own}
@@ -164,7 +180,10 @@ def parameters(dependency: str | None, cluster: Cluster, asked: Resources, name:
         "array_parallelism": asked.parallelism,
         "signal_delay_s": cluster.warning_seconds,
         "setup": [*asked.setup, f'export PYTHONPATH={path}"${{PYTHONPATH:+:$PYTHONPATH}}"'],
-        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={asked.cpus_per_task}"],  # srun does not take it from sbatch
+        "srun_args": [
+            "--kill-on-bad-exit=1",
+            f"--cpus-per-task={asked.cpus_per_task}",
+        ],  # srun does not take it from sbatch
         "wckey": None,
         "additional_parameters": further,
     }
@@ -177,7 +196,12 @@ def _python(asked: Resources) -> str:
 
 
 def _submit_one(
-    array: Array, numbers: Mapping[Array, str], store: Store, cluster: Cluster, asked: Resources, options: JobOptions
+    array: Array,
+    numbers: Mapping[Array, str],
+    store: Store,
+    cluster: Cluster,
+    asked: Resources,
+    options: JobOptions,
 ) -> Submission:
     after = (numbers[array.parent],) if array.parent is not None else array.before
     submission = new_submission(array.stage, [run.id for run in array.runs], after)
@@ -206,9 +230,17 @@ def hand_over(
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
         forget(store, submission)
         reason = slurm.reason_of(str(error)) or slurm.reason_of(errors.getvalue())
-        raise UserError(f"sbatch refuses the jobs of stage {submission.stage}: {reason}; nothing was submitted") from error
+        raise UserError(
+            f"sbatch refuses the jobs of stage {submission.stage}: {reason}; nothing was submitted"
+        ) from error
     except (RuntimeError, FileNotFoundError) as error:
         forget(store, submission)
-        reason = "no srun and sbatch here" if "srun" in str(error) or isinstance(error, FileNotFoundError) else str(error)
-        raise UserError(f"SLURM: {reason}; submit from a login node, or use --launcher local; nothing was submitted") from error
+        reason = (
+            "no srun and sbatch here"
+            if "srun" in str(error) or isinstance(error, FileNotFoundError)
+            else str(error)
+        )
+        raise UserError(
+            f"SLURM: {reason}; submit from a login node, or use --launcher local; nothing was submitted"
+        ) from error
     return write_submission(store, with_number(submission, submitted[0].job_id.partition("_")[0]))

@@ -31,9 +31,13 @@ def sweep_among(files: list[Path]) -> bool:
 def refuse_options(arguments: argparse.Namespace, sweep: bool) -> None:
     """Raise UserError for an option of sweeps beside an experiment, and the other way about."""
     if sweep and arguments.jobs is not None:
-        raise UserError("--jobs is for experiments; a sweep takes --workers, which compute a trial each")
+        raise UserError(
+            "--jobs is for experiments; a sweep takes --workers, which compute a trial each"
+        )
     if not sweep and arguments.workers is not None:
-        raise UserError("--workers is for sweeps; --jobs sets how many runs are computed at a time, --readers who reads images")
+        raise UserError(
+            "--workers is for sweeps; --jobs sets how many runs are computed at a time, --readers who reads images"
+        )
     if not sweep and arguments.storage is not None:
         raise UserError("--storage is for sweeps: it says where Optuna keeps the trials")
 
@@ -45,10 +49,15 @@ def trials_of(arguments: argparse.Namespace) -> "Trials":
     from sweeps.engine.trials import Trials
 
     refuse_options(arguments, sweep=True)
-    store, precision = Store(arguments.results), automatic_precision(arguments.device, arguments.launcher)
+    store, precision = (
+        Store(arguments.results),
+        automatic_precision(arguments.device, arguments.launcher),
+    )
     settings = settings_of(arguments)
     (path,) = arguments.files
-    search = make_search(path, arguments.scale, store, precision=precision, overrides=settings, seeds=arguments.seeds)
+    search = make_search(
+        path, arguments.scale, store, precision=precision, overrides=settings, seeds=arguments.seeds
+    )
     trials = Trials(search, store, arguments.storage)
     trials.check_storage()
     return trials
@@ -67,7 +76,12 @@ def plan_sweep(arguments: argparse.Namespace) -> int:
     plan.runs = {run.id: run for run in training_runs(plan)}
     runs = describe_plan(plan, trials.store)
     if arguments.json:
-        print(json.dumps({"search": trials.search.describe(), "sweep": description, "first_trial": runs}, indent=1))
+        print(
+            json.dumps(
+                {"search": trials.search.describe(), "sweep": description, "first_trial": runs},
+                indent=1,
+            )
+        )
         return 0
     for note in trials.search.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -106,7 +120,9 @@ def _describe(trials: "Trials", scheduler: "Scheduler", *, now: bool = True) -> 
     if workers.problem:
         description["source"] += f"; SLURM does not answer: {workers.problem}"
     elif scheduler.sources:
-        description["source"] += f", {' and '.join(scheduler.sources)}: {len(workers.jobs)} workers queued or running"
+        description["source"] += (
+            f", {' and '.join(scheduler.sources)}: {len(workers.jobs)} workers queued or running"
+        )
     return description
 
 
@@ -152,8 +168,14 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     print(sum_text(description))
     if description["over"]:
         if ended(description) < description["total"] and trials.search.sweep.budget.hours:
-            print(f"the budget of {trials.search.sweep.budget.hours:g} hours is used up", file=sys.stderr)
-        print(f"python run.py sweep-report {search.path} makes tables and pictures of it", file=sys.stderr)
+            print(
+                f"the budget of {trials.search.sweep.budget.hours:g} hours is used up",
+                file=sys.stderr,
+            )
+        print(
+            f"python run.py sweep-report {search.path} makes tables and pictures of it",
+            file=sys.stderr,
+        )
         return 0
     return _unfinished(how)
 
@@ -169,7 +191,9 @@ def _unfinished(how: "Ending") -> int:
     return 130 if how.interrupted else 1
 
 
-def _launch(trials: "Trials", arguments: argparse.Namespace, console: "Console", left: int) -> "Ending":
+def _launch(
+    trials: "Trials", arguments: argparse.Namespace, console: "Console", left: int
+) -> "Ending":
     from experiments.planning.device import find_device
     from experiments.running.local import Ending
     from results.provenance import cores

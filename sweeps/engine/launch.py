@@ -13,10 +13,23 @@ from core.runtime.errors import UserError
 from experiments.running.local import Ending, Options, supervise
 from experiments.slurm import scheduler as slurm
 from experiments.slurm.cluster import Cluster, Resources, read_cluster
-from experiments.slurm.job import SIGNAL, ClusterJob, JobOptions, RunFailed, device_of_job, job_machine, kept_steps, requeue
+from experiments.slurm.job import (
+    SIGNAL,
+    ClusterJob,
+    JobOptions,
+    RunFailed,
+    device_of_job,
+    job_machine,
+    kept_steps,
+    requeue,
+)
 from experiments.slurm.launcher import LOOK_SECONDS, SlurmOptions, job_options
 from experiments.slurm.scheduler import Scheduler
-from experiments.slurm.submissions import interrupted_submissions, latest_submissions, new_submission
+from experiments.slurm.submissions import (
+    interrupted_submissions,
+    latest_submissions,
+    new_submission,
+)
 from experiments.slurm.submit import clean_environment, hand_over, submitting, take_back
 from results.store import Store
 from sweeps.engine.search import Search
@@ -37,7 +50,9 @@ def launch(trials: Trials, options: Options, console: Console) -> Ending:
 class WorkerJob(ClusterJob):
     """A worker; after a requeue it goes on with the trial that nobody holds."""
 
-    def __init__(self, search: Search, results: Path, url: str | None, options: JobOptions, since: float) -> None:
+    def __init__(
+        self, search: Search, results: Path, url: str | None, options: JobOptions, since: float
+    ) -> None:
         super().__init__(results, options)
         self.search, self.url, self.since = search, url, since
 
@@ -52,17 +67,25 @@ class WorkerJob(ClusterJob):
         try:
             machine = job_machine(self.options, device_of_job(self.options.device), warned)
             trials = Trials(self.search, store, self.url)
-            part = search_on(trials, machine, self.since, threads=self.options.threads, linger=False)
+            part = search_on(
+                trials, machine, self.since, threads=self.options.threads, linger=False
+            )
             if warned.to_stop and not trials.over(trials.all()):
-                came_on = part.ended or (part.at and kept_steps(store.run(part.at)) > before.get(part.at, 0))
+                came_on = part.ended or (
+                    part.at and kept_steps(store.run(part.at)) > before.get(part.at, 0)
+                )
                 if self.given_up(bool(came_on), time.time() - started):
                     reason = f"stopped {self.idle_stops} times in a row before anything was kept"
-                    raise RunFailed(f"{reason}; raise time in the cluster's file (stages: {{sweep: ...}})")
+                    raise RunFailed(
+                        f"{reason}; raise time in the cluster's file (stages: {{sweep: ...}})"
+                    )
                 requeue(warned, self.options.warning_seconds)
         except UserError as reason:
             raise RunFailed(str(reason)) from reason
         finally:
-            signal.signal(SIGNAL, signal.SIG_IGN)  # from here on it would kill the interpreter that ends
+            signal.signal(
+                SIGNAL, signal.SIG_IGN
+            )  # from here on it would kill the interpreter that ends
         return f"{part.ended} trials"
 
 
@@ -84,7 +107,11 @@ def workers_of(trials: Trials, scheduler: Scheduler, *, now: bool = True) -> Wor
     if not mine:
         return Workers({}, "")
     scheduler.poll(mine.values(), now=now)
-    alive = {name: job for name, job in mine.items() if job in scheduler.entries and scheduler.entries[job].alive}
+    alive = {
+        name: job
+        for name, job in mine.items()
+        if job in scheduler.entries and scheduler.entries[job].alive
+    }
     return Workers(alive, scheduler.problem)
 
 
@@ -96,7 +123,9 @@ def launch_slurm(trials: Trials, workers: int, options: SlurmOptions, console: C
     asked, scheduler = resources[STAGE], Scheduler(0)
     if asked.nodes * asked.tasks > 1:
         advice = "say stages: {sweep: {nodes: 1, tasks_per_node: 1}} in the cluster's file, and have more workers"
-        raise UserError(f"a worker of a sweep is one process, not {asked.nodes * asked.tasks}; {advice}")
+        raise UserError(
+            f"a worker of a sweep is one process, not {asked.nodes * asked.tasks}; {advice}"
+        )
     with submitting(trials.store):
         there = workers_of(trials, scheduler)
         if not options.dry:
@@ -111,13 +140,21 @@ def launch_slurm(trials: Trials, workers: int, options: SlurmOptions, console: C
             number = _submit(trials, further, cluster, asked, options)
             text += f"submitted {further} workers as job {number}"
         console.print(text or "no worker is needed", highlight=False)
-    return _wait(trials, workers, scheduler, cluster.poll_seconds, console) if options.wait else Ending()
+    return (
+        _wait(trials, workers, scheduler, cluster.poll_seconds, console)
+        if options.wait
+        else Ending()
+    )
 
 
-def _submit(trials: Trials, count: int, cluster: Cluster, asked: Resources, options: SlurmOptions) -> str:
+def _submit(
+    trials: Trials, count: int, cluster: Cluster, asked: Resources, options: SlurmOptions
+) -> str:
     names = [f"{trials.folder.name}-{uuid.uuid4().hex[:6]}" for _ in range(count)]
     told, since = job_options(cluster, asked, options), time.time()
-    jobs: list[Callable[[], str]] = [WorkerJob(trials.search, trials.store.root, trials.url, told, since) for _ in names]
+    jobs: list[Callable[[], str]] = [
+        WorkerJob(trials.search, trials.store.root, trials.url, told, since) for _ in names
+    ]
     submission = new_submission(STAGE, names, ())
     try:
         with clean_environment():
@@ -128,9 +165,13 @@ def _submit(trials: Trials, count: int, cluster: Cluster, asked: Resources, opti
     return submission.number
 
 
-def _wait(trials: Trials, workers: int, scheduler: Scheduler, every: float, console: Console) -> Ending:
+def _wait(
+    trials: Trials, workers: int, scheduler: Scheduler, every: float, console: Console
+) -> Ending:
     """Show the trials until the sweep is over or no worker is left. Ctrl-C leaves the jobs to themselves."""
-    console.print("Ctrl-C leaves the jobs to themselves: the same command watches again, `status` tells, `cancel` ends them")
+    console.print(
+        "Ctrl-C leaves the jobs to themselves: the same command watches again, `status` tells, `cancel` ends them"
+    )
     asked, quiet = 0.0, 0
     try:
         with SweepWatch(trials, workers, console) as watch:

@@ -23,8 +23,12 @@ def _choices(given: Any) -> Any:
         raise ValueError("give a list of choices, e.g. [random, block]")
     plain = all(one is None or isinstance(one, str | int | float) for one in given)
     if not plain or (isinstance(given, dict) and not all(isinstance(name, str) for name in given)):
-        raise ValueError("choices that are sections or lists need names: categorical: {name: {...}, another: null}")
-    if isinstance(given, list) and len({str(one) for one in given} | set(given)) < 2 * len(given) - _texts(given):
+        raise ValueError(
+            "choices that are sections or lists need names: categorical: {name: {...}, another: null}"
+        )
+    if isinstance(given, list) and len({str(one) for one in given} | set(given)) < 2 * len(
+        given
+    ) - _texts(given):
         raise ValueError(f"no choice may stand twice: {given}")
     return tuple(given) if isinstance(given, list) else given
 
@@ -52,10 +56,12 @@ class Parameter(Closed):
     log: searched on a logarithmic scale. step: between values. relative: the ends are multiples of the recipe's own value.
     when: other searched values (one, or a list of them) under which this one is searched at all."""
 
-    real: Annotated[tuple[float, float], BeforeValidator(_numbers), AfterValidator(_ordered)] | None = Field(
-        None, alias="float"
-    )
-    whole: Annotated[tuple[int, int], BeforeValidator(_numbers), AfterValidator(_ordered)] | None = Field(None, alias="int")
+    real: (
+        Annotated[tuple[float, float], BeforeValidator(_numbers), AfterValidator(_ordered)] | None
+    ) = Field(None, alias="float")
+    whole: (
+        Annotated[tuple[int, int], BeforeValidator(_numbers), AfterValidator(_ordered)] | None
+    ) = Field(None, alias="int")
     categorical: Annotated[Any, BeforeValidator(_choices)] = None
     log: bool = False
     step: PositiveFloat | None = None
@@ -99,8 +105,15 @@ class Parameter(Closed):
         if self.real is not None and self.step is None:
             raise ValueError("a grid needs a step, or categorical: [...]")
         step = self.step or 1
-        values = [round(low + step * number, 12) for number in range(round((high - low) / step + 1e-9) + 1)]
-        return [value if self.real is not None else int(value) for value in values if value <= high + 1e-12]
+        values = [
+            round(low + step * number, 12)
+            for number in range(round((high - low) / step + 1e-9) + 1)
+        ]
+        return [
+            value if self.real is not None else int(value)
+            for value in values
+            if value <= high + 1e-12
+        ]
 
 
 def as_list(value: Any) -> list[Any]:

@@ -16,7 +16,9 @@ def make_sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
     sampler: optuna.samplers.BaseSampler
     if isinstance(how, Grid):
         points = {key: one.grid() for key, one in search.space.items()}
-        return optuna.samplers.GridSampler(points, seed=how.seed % 2**32)  # its seed also numbers the points
+        return optuna.samplers.GridSampler(
+            points, seed=how.seed % 2**32
+        )  # its seed also numbers the points
     if isinstance(how, RandomSearch):
         sampler = optuna.samplers.RandomSampler(seed=seed)
     elif isinstance(how, Gp):

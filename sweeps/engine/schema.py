@@ -86,7 +86,11 @@ class Pruner(Closed):
     """`at`: shares of the fine-tuning after which the validation accuracy is compared with other trials'. Optuna knows them as
     per cent of a trial's fine-tuning (all seeds), which is what its arguments count in."""
 
-    at: Annotated[tuple[Share, ...], Field(min_length=1), AfterValidator(_rising)] = (0.25, 0.5, 0.75)
+    at: Annotated[tuple[Share, ...], Field(min_length=1), AfterValidator(_rising)] = (
+        0.25,
+        0.5,
+        0.75,
+    )
 
 
 class Median(Pruner):
@@ -129,7 +133,9 @@ class Hyperband(Rungs):
     @model_validator(mode="after")
     def _has_a_bracket(self) -> "Hyperband":
         if self.max_resource < self.min_resource:
-            raise ValueError(f"max_resource {self.max_resource} is less than min_resource {self.min_resource}")
+            raise ValueError(
+                f"max_resource {self.max_resource} is less than min_resource {self.min_resource}"
+            )
         return self
 
 
@@ -165,15 +171,21 @@ class Sweep(Closed):
         before: dict[str, Parameter] = {}
         for name, parameter in self.space.items():
             if inside := [other for other in before if nested(name, other)]:
-                raise ValueError(f"space.{name}: {inside[0]} is searched too, and one would overwrite the other")
+                raise ValueError(
+                    f"space.{name}: {inside[0]} is searched too, and one would overwrite the other"
+                )
             for other, wanted in parameter.when.items():
                 if other not in before:
                     raise ValueError(f"space.{name}: when: {other} is not searched above it")
                 if before[other].real is not None:
-                    raise ValueError(f"space.{name}: when: {other} is a float, which next to never has a given value")
+                    raise ValueError(
+                        f"space.{name}: when: {other} is a float, which next to never has a given value"
+                    )
                 values = before[other].grid()
                 if unknown := [value for value in as_list(wanted) if value not in values]:
-                    raise ValueError(f"space.{name}: when: {other} is never {unknown[0]}; choose from {values[:20]}")
+                    raise ValueError(
+                        f"space.{name}: when: {other} is never {unknown[0]}; choose from {values[:20]}"
+                    )
             before[name] = parameter
         if isinstance(self.sampler, Grid):
             check_grid(self.space, self.trials)

@@ -18,7 +18,10 @@ Space = Mapping[str, Parameter]
 
 def active(parameter: Parameter, drawn: Mapping[str, Plain]) -> bool:
     """Whether a parameter is searched beside the values drawn before it."""
-    return all(other in drawn and drawn[other] in as_list(wanted) for other, wanted in parameter.when.items())
+    return all(
+        other in drawn and drawn[other] in as_list(wanted)
+        for other, wanted in parameter.when.items()
+    )
 
 
 def own_value(plan: Plan, recipe: Recipe, key: str) -> Any:
@@ -31,7 +34,9 @@ def own_value(plan: Plan, recipe: Recipe, key: str) -> Any:
     for part in (stage, *path):
         value = value.get(part) if isinstance(value, dict) else None
     if key == "pretrain.guidance.strength":  # a level is known by its number too
-        return next((number for number, level in NUMBERED_STRENGTHS.items() if level == value), value)
+        return next(
+            (number for number, level in NUMBERED_STRENGTHS.items() if level == value), value
+        )
     return value
 
 
@@ -40,7 +45,9 @@ def absolute(path: Path, key: str, parameter: Parameter, own: Any) -> Parameter:
     if not parameter.relative or parameter.real is None:
         return parameter
     if not isinstance(own, int | float) or isinstance(own, bool):
-        raise UserError(f"{path}: space.{key}: relative: the base row has no number there; give the range itself")
+        raise UserError(
+            f"{path}: space.{key}: relative: the base row has no number there; give the range itself"
+        )
     step = None if parameter.step is None else parameter.step * own
     ends = [float(f"{end * own:.6g}") for end in parameter.real]
     told = parameter.model_dump(by_alias=True) | {"float": ends, "step": step, "relative": False}
@@ -48,7 +55,9 @@ def absolute(path: Path, key: str, parameter: Parameter, own: Any) -> Parameter:
         return Parameter.model_validate(told)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise UserError(f"{path}: space.{key}: relative to the base row's {own}: {reason}") from error
+        raise UserError(
+            f"{path}: space.{key}: relative to the base row's {own}: {reason}"
+        ) from error
 
 
 def inside(parameter: Parameter, own: Any) -> tuple[Plain] | None:
@@ -59,7 +68,10 @@ def inside(parameter: Parameter, own: Any) -> tuple[Plain] | None:
     low, high = parameter.real or parameter.whole or (0, 0)
     if not isinstance(own, int | float) or isinstance(own, bool) or not low <= own <= high:
         return None
-    if parameter.step and abs((own - low) / parameter.step - round((own - low) / parameter.step)) > 1e-9:
+    if (
+        parameter.step
+        and abs((own - low) / parameter.step - round((own - low) / parameter.step)) > 1e-9
+    ):
         return None
     return (float(own) if parameter.real is not None else int(own),)
 
@@ -91,16 +103,25 @@ def within_reason(
         ends = parameter.choices() or list(parameter.real or parameter.whole or ())
         reasons = {end: reason for end in ends if (reason := wrong(end))}
         if len(reasons) == len(ends):
-            raise UserError(f"{path}: space.{key}: no end of it can be run: {next(iter(reasons.values()))}")
+            raise UserError(
+                f"{path}: space.{key}: no end of it can be run: {next(iter(reasons.values()))}"
+            )
         good = [ids_of("end", around | {key: end}) for end in ends if end not in reasons]
         if len(good) > 1 and all(ids == good[0] for ids in good):
-            raise UserError(f"{path}: space.{key}: nothing that is trained depends on it; take it out")
+            raise UserError(
+                f"{path}: space.{key}: nothing that is trained depends on it; take it out"
+            )
         space[key] = parameter
         if reasons and parameter.categorical is None:
             space[key] = _narrowed(parameter, wrong)
-            notes.append(f"{key} is searched {range_text(space[key])}: beyond that, {next(iter(reasons.values()))}")
+            notes.append(
+                f"{key} is searched {range_text(space[key])}: beyond that, {next(iter(reasons.values()))}"
+            )
         else:
-            notes += [f"trials there fail, and others take their place: {reason}" for reason in reasons.values()]
+            notes += [
+                f"trials there fail, and others take their place: {reason}"
+                for reason in reasons.values()
+            ]
     return space, notes
 
 
@@ -130,7 +151,9 @@ def _narrowed(parameter: Parameter, wrong: Callable[[Plain], str]) -> Parameter:
         middle = (good + bad) / 2
         if step:
             middle = good + step * round((middle - good) / step)
-        good, bad = (good, middle) if wrong(middle if parameter.real else int(middle)) else (middle, bad)
+        good, bad = (
+            (good, middle) if wrong(middle if parameter.real else int(middle)) else (middle, bad)
+        )
     ends = (good, high) if wrong(low) else (low, good)
     if parameter.whole:
         return parameter.model_copy(update={"whole": (int(ends[0]), int(ends[1]))})
@@ -144,6 +167,8 @@ def range_text(parameter: Parameter) -> str:
     ends = parameter.real or parameter.whole
     text = f"from {ends[0]:g} to {ends[1]:g}" if ends else ", ".join(map(str, parameter.choices()))
     kind = "in whole numbers " if parameter.whole else ""
-    scale = ", logarithmic" if parameter.log else f", step {parameter.step:g}" if parameter.step else ""
+    scale = (
+        ", logarithmic" if parameter.log else f", step {parameter.step:g}" if parameter.step else ""
+    )
     conditions = " and ".join(f"{key} is {wanted}" for key, wanted in parameter.when.items())
     return f"{kind}{text}{scale}" + (f", where {conditions}" if conditions else "")

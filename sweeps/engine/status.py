@@ -86,7 +86,10 @@ def ended(description: Described) -> int:
 
 def told(values: Values) -> str:
     """A trial's values on one line."""
-    return ", ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items())
+    return ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in values.items()
+    )
 
 
 def percent(value: float | None) -> str:
@@ -106,13 +109,19 @@ def trial_text(one: Described) -> str:
 def view(description: Described, width: int) -> View:
     """The trials as `run.py watch` shows them on a screen of so many columns."""
     order = sorted(description["trials"], key=lambda one: rank(one["state"], one["number"]))
-    blocks = ((one["state"], "\n".join(wrap(trial_text(one), width, subsequent_indent=" " * 7))) for one in order)
+    blocks = (
+        (one["state"], "\n".join(wrap(trial_text(one), width, subsequent_indent=" " * 7)))
+        for one in order
+    )
     return View(description["counts"], blocks, sum_text(description), description["over"])
 
 
 def sum_text(description: Described) -> str:
     """How many trials there are of each kind, and the best one."""
-    counted = ", ".join(f"{number} {name}" for name, number in description["counts"].items()) or "no trial yet"
+    counted = (
+        ", ".join(f"{number} {name}" for name, number in description["counts"].items())
+        or "no trial yet"
+    )
     best = ""
     if description["best"] is not None:
         one = description["trials"][description["best"]]
@@ -123,10 +132,14 @@ def sum_text(description: Described) -> str:
 def plan_text(trials: Trials, description: Described) -> str:
     """What is searched, and how."""
     search, sweep = trials.search, trials.search.sweep
-    lines = [f"{search.name}: {sweep.title} (scale {search.scale}); {description['total']} trials by {sweep.sampler.kind}"]
+    lines = [
+        f"{search.name}: {sweep.title} (scale {search.scale}); {description['total']} trials by {sweep.sampler.kind}"
+    ]
     lines[0] += f", pruned by {sweep.pruner.kind}" if sweep.pruner else ""
     lines += [f"  {key}: {range_text(parameter)}" for key, parameter in search.space.items()]
-    lines.append(f"  objective: {OBJECTIVES[sweep.objective]}, {sweep.direction}d; seeds {' '.join(map(str, sweep.seeds))}")
+    lines.append(
+        f"  objective: {OBJECTIVES[sweep.objective]}, {sweep.direction}d; seeds {' '.join(map(str, sweep.seeds))}"
+    )
     return "\n".join(lines)
 
 
@@ -135,7 +148,11 @@ class SweepWatch:
 
     def __init__(self, trials: Trials, workers: int, console: Console) -> None:
         self.trials, self.workers, self.console = trials, workers, console
-        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self.live = (
+            Live(console=console, auto_refresh=False, transient=True)
+            if console.is_terminal
+            else None
+        )
         self.last = {one["number"]: one["state"] for one in describe(trials)["trials"]}
         self.looked, self.begun, self.ended_here = 0.0, time.monotonic(), 0
 
@@ -166,10 +183,17 @@ class SweepWatch:
             self.live.update(self._table(description), refresh=True)
 
     def _tell(self, one: Described, description: Described) -> None:
-        words = [time.strftime("%H:%M:%S"), f"{one['state']:9}", f"trial {one['number']:<4}", told(one["values"])]
+        words = [
+            time.strftime("%H:%M:%S"),
+            f"{one['state']:9}",
+            f"trial {one['number']:<4}",
+            told(one["values"]),
+        ]
         words += [percent(one["value"]), one["detail"] if one["state"] != "running" else ""]
         left = self._left(description) if one["state"] in ("complete", "pruned") else ""
-        self.console.print("  ".join(word for word in [*words, left] if word), highlight=False, markup=False)
+        self.console.print(
+            "  ".join(word for word in [*words, left] if word), highlight=False, markup=False
+        )
 
     def _left(self, description: Described) -> str:
         """How many trials are left, and for how long by the rate since this command began."""

@@ -44,7 +44,9 @@ def open_storage(folder: Path, url: str | None) -> BaseStorage:
         if url is None:
             path = folder / JOURNAL
             return JournalStorage(JournalFileBackend(str(path), JournalLock(path)))
-        return get_storage(RDBStorage(url, engine_kwargs={"pool_pre_ping": True}))  # one cache for all of its studies
+        return get_storage(
+            RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        )  # one cache for all of its studies
 
 
 @contextmanager
@@ -56,11 +58,15 @@ def told(folder: Path, url: str | None) -> Iterator[None]:
         raise UserError(f"--storage {masked(url)}: {reason_of(error)}") from error
     except KeyError as error:
         place = folder / JOURNAL if url is None else f"--storage {masked(url)}"
-        raise UserError(f"{place}: there is no sweep {folder.name}; its own command begins it") from error
+        raise UserError(
+            f"{place}: there is no sweep {folder.name}; its own command begins it"
+        ) from error
     except ValueError as error:
         if url is not None:
             raise UserError(f"--storage {masked(url)}: {error}") from error
-        advice = "delete its folder; finished runs are kept, so the trials are computed again in moments"
+        advice = (
+            "delete its folder; finished runs are kept, so the trials are computed again in moments"
+        )
         raise UserError(f"{folder / JOURNAL}: damaged ({error}); {advice}") from error
 
 
@@ -80,4 +86,6 @@ def masked(url: str | None) -> str:
             found = found.set(database=str(Path(str(found.database)).resolve()))
         return found.render_as_string(hide_password=True)
     except (SQLAlchemyError, ValueError) as error:
-        raise UserError("--storage: not an address like sqlite:///sweep.db or postgresql://user@host/db") from error
+        raise UserError(
+            "--storage: not an address like sqlite:///sweep.db or postgresql://user@host/db"
+        ) from error

@@ -32,9 +32,13 @@ from sweeps.engine.space import Values
 from sweeps.engine.storage import JOURNAL, masked, open_storage, told
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # their arguments are pinned in the schema
+warnings.filterwarnings(
+    "ignore", category=optuna.exceptions.ExperimentalWarning
+)  # their arguments are pinned in the schema
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-UNSEEN_SECONDS = 600  # another machine's trial that says nothing for so long is gone, if its lock is free
+UNSEEN_SECONDS = (
+    600  # another machine's trial that says nothing for so long is gone, if its lock is free
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,10 @@ class Trials:
         """The study on its storage, for drawing with a sampler, or for anything else."""
         quiet = sampler or optuna.samplers.RandomSampler(seed=0)
         return optuna.load_study(
-            storage=self.storage, sampler=quiet, pruner=make_pruner(self.search), study_name=self.folder.name
+            storage=self.storage,
+            sampler=quiet,
+            pruner=make_pruner(self.search),
+            study_name=self.folder.name,
         )
 
     def begin(self) -> None:
@@ -75,14 +82,20 @@ class Trials:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._alone(), self._told():
             name, direction = self.folder.name, self.search.sweep.direction
-            study = optuna.create_study(storage=self.storage, study_name=name, direction=direction, load_if_exists=True)
+            study = optuna.create_study(
+                storage=self.storage, study_name=name, direction=direction, load_if_exists=True
+            )
             mark = self.kept().get("mark") or uuid.uuid4().hex
             if study.user_attrs.setdefault("results", mark) != mark:
                 advice = "name that folder with --results, or another database"
-                raise UserError(f"--storage {masked(self.url)}: its trials are of another results folder; {advice}")
+                raise UserError(
+                    f"--storage {masked(self.url)}: its trials are of another results folder; {advice}"
+                )
             study.set_user_attr("results", mark)
             content = {"storage": masked(self.url), "mark": mark} | self.search.describe()
-            write_text(self.folder / "sweep.json", json.dumps(content, indent=1, ensure_ascii=False))
+            write_text(
+                self.folder / "sweep.json", json.dumps(content, indent=1, ensure_ascii=False)
+            )
 
     def kept(self) -> dict[str, Any]:
         """What `begin` wrote into the folder; {} before."""
@@ -129,7 +142,11 @@ class Trials:
         state = place.state()
         if state.name == "preempted" and self._elsewhere(trial):
             return place.told()
-        return State("preempted", "its worker is gone") if state.name in ("planned", "complete") else state
+        return (
+            State("preempted", "its worker is gone")
+            if state.name in ("planned", "complete")
+            else state
+        )
 
     def _elsewhere(self, trial: FrozenTrial) -> bool:
         """Whether a trial seems to be computed on another machine, whose locks may not reach here."""
@@ -153,15 +170,23 @@ class Trials:
             yield taken
 
     def _resume(self, held: ExitStack) -> Taken | None:
-        for number in [trial.number for trial in self.read() if not trial.state.is_finished() and not self._elsewhere(trial)]:
+        for number in [
+            trial.number
+            for trial in self.read()
+            if not trial.state.is_finished() and not self._elsewhere(trial)
+        ]:
             if not held.enter_context(self.place(number).lock()):
                 continue
-            trial = self.read()[number]  # as it stands now that it is held: its worker may just have ended it
+            trial = self.read()[
+                number
+            ]  # as it stands now that it is held: its worker may just have ended it
             if trial.state.is_finished():
                 continue
             if "drawn" in trial.user_attrs:
                 return self._taken(trial)
-            if (taken := self._values_of(trial, held)) is not None:  # its worker was killed while it was drawn
+            if (
+                taken := self._values_of(trial, held)
+            ) is not None:  # its worker was killed while it was drawn
                 return taken
         return None
 
@@ -169,7 +194,9 @@ class Trials:
         values = {key: trial.params[key] for key in self.search.space if key in trial.params}
         self.place(trial.number).set_state("running", message="begins")
         study = self.study()  # a sampler of its own would go on drawing
-        return Taken(trial.number, values, study, optuna.Trial(study, trial._trial_id))  # there is no public way back to it
+        return Taken(
+            trial.number, values, study, optuna.Trial(study, trial._trial_id)
+        )  # there is no public way back to it
 
     def _draw(self, held: ExitStack, since: float) -> Taken | None:
         while True:
@@ -193,7 +220,9 @@ class Trials:
             self.study().tell(number, state=TrialState.FAIL)
             return None
         drawing.set_user_attr("runs", [run.id for run in training_runs(plan)])
-        drawing.set_user_attr("recognizers", {str(seed): run for seed, run in recognizers(plan).items()})
+        drawing.set_user_attr(
+            "recognizers", {str(seed): run for seed, run in recognizers(plan).items()}
+        )
         drawing.set_user_attr("drawn", True)
         return self._taken(self.read()[number])
 
@@ -204,26 +233,36 @@ class Trials:
         recent = [trial for trial in failed if _ended(trial) >= since]
         if len(recent) > max(5, sweep.trials):
             reason = recent[-1].user_attrs.get("reason", "")
-            raise UserError(f"{self.search.path}: {len(recent)} trials failed, so no more are drawn; the last one: {reason}")
+            raise UserError(
+                f"{self.search.path}: {len(recent)} trials failed, so no more are drawn; the last one: {reason}"
+            )
         if sweep.budget.hours is not None and self.hours(trials) >= sweep.budget.hours:
             return False
-        replaced = [] if isinstance(sweep.sampler, Grid) else failed  # a grid's point that fails is not tried again
+        replaced = (
+            [] if isinstance(sweep.sampler, Grid) else failed
+        )  # a grid's point that fails is not tried again
         return len(trials) - len(replaced) < sweep.trials
 
     def hours(self, trials: list[FrozenTrial]) -> float:
         """What the trials took so far, one after another, without the time that they waited for one another's runs."""
         return sum(trial.user_attrs.get("seconds", 0.0) for trial in trials) / 3600
 
-    def finish(self, taken: Taken, state: TrialState, value: float | None = None, reason: str = "") -> None:
+    def finish(
+        self, taken: Taken, state: TrialState, value: float | None = None, reason: str = ""
+    ) -> None:
         """Tell the storage how a trial that is held ended."""
         if reason:
             taken.trial.set_user_attr("reason", reason)
         taken.study.tell(taken.number, value, state=state)
-        self.place(taken.number).set_state("failed" if state == TrialState.FAIL else "complete", message=reason)
+        self.place(taken.number).set_state(
+            "failed" if state == TrialState.FAIL else "complete", message=reason
+        )
 
     def over(self, trials: list[FrozenTrial]) -> bool:
         """Whether no trial is open and none will be drawn."""
-        return all(trial.state.is_finished() for trial in trials) and not self._wanted(trials, time.time())
+        return all(trial.state.is_finished() for trial in trials) and not self._wanted(
+            trials, time.time()
+        )
 
     def collect(self) -> None:
         """Once the sweep is over: the checkpoints of pruned trials, which were kept for it, are deleted."""
@@ -234,13 +273,19 @@ class Trials:
             if not self.over(trials):
                 return
             pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
-            for name in {run for trial in pruned for run in trial.user_attrs["recognizers"].values()}:
+            for name in {
+                run for trial in pruned for run in trial.user_attrs["recognizers"].values()
+            }:
                 place = self.store.run(name)
                 with place.lock() as free:
-                    mine = free and place.told().message.endswith(f"{pruned_by(self.search)}; its checkpoint is kept")
+                    mine = free and place.told().message.endswith(
+                        f"{pruned_by(self.search)}; its checkpoint is kept"
+                    )
                     if mine and (place.folder / CHECKPOINT).exists():  # nobody has gone on with it
                         (place.folder / CHECKPOINT).unlink()
-                        place.set_state("preempted", message=f"{pruned_by(self.search)}; it would begin anew")
+                        place.set_state(
+                            "preempted", message=f"{pruned_by(self.search)}; it would begin anew"
+                        )
 
 
 def pruned_by(search: Search) -> str:

@@ -34,22 +34,35 @@ class Part:
     at: str = ""
 
 
-def work(search: Search, store: Store, url: str | None, options: Options, since: float, parent: int) -> None:
+def work(
+    search: Search, store: Store, url: str | None, options: Options, since: float, parent: int
+) -> None:
     """A worker process of this machine. Exits with UNTOLD where the user has to mend something, after saying what."""
     should_stop = stop_with(parent)
     provenance.commit()  # of the code as it was imported, whatever is edited while it runs
     try:
-        search_on(Trials(search, store, url), options.machine(should_stop), since, threads=options.threads, linger=True)
+        search_on(
+            Trials(search, store, url),
+            options.machine(should_stop),
+            since,
+            threads=options.threads,
+            linger=True,
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(UNTOLD)
     except OSError as error:  # the journal, a lock, or a trial's state cannot be written
         place = error.filename or store.root / "sweeps" / search.id
-        print(f"error: {place}: {error.strerror}; make room there, or name another place with --results", file=sys.stderr)
+        print(
+            f"error: {place}: {error.strerror}; make room there, or name another place with --results",
+            file=sys.stderr,
+        )
         sys.exit(UNTOLD)
 
 
-def search_on(trials: Trials, machine: "Machine", since: float, *, threads: int, linger: bool) -> Part:
+def search_on(
+    trials: Trials, machine: "Machine", since: float, *, threads: int, linger: bool
+) -> Part:
     """Compute trials until the sweep is over, or the machine is to stop. linger: wait for trials that others are at, in case
     they die. A storage that is away for some minutes is waited for. Raises UserError."""
     import torch
@@ -79,16 +92,32 @@ def search_on(trials: Trials, machine: "Machine", since: float, *, threads: int,
 class Work:
     """One trial in this process's hands."""
 
-    def __init__(self, trials: Trials, taken: Taken, machine: "Machine", threads: int, part: Part) -> None:
-        self.trials, self.taken, self.machine, self.threads, self.part = trials, taken, machine, threads, part
-        self.place, self.store, self.sweep = trials.place(taken.number), trials.store, trials.search.sweep
-        self.compared = set(trials.read()[taken.number].intermediate_values)  # steps at which the trial has been compared
+    def __init__(
+        self, trials: Trials, taken: Taken, machine: "Machine", threads: int, part: Part
+    ) -> None:
+        self.trials, self.taken, self.machine, self.threads, self.part = (
+            trials,
+            taken,
+            machine,
+            threads,
+            part,
+        )
+        self.place, self.store, self.sweep = (
+            trials.place(taken.number),
+            trials.store,
+            trials.search.sweep,
+        )
+        self.compared = set(
+            trials.read()[taken.number].intermediate_values
+        )  # steps at which the trial has been compared
         self.told = dict(taken.trial.user_attrs)
         self.spent = self.told.get("seconds", 0.0)
 
     def carry_out(self) -> bool:
         """Compute what the trial still lacks; whether it has ended. Raises UserError for what the user has to mend."""
-        if verdict := self.told.get("pruned"):  # its worker was killed before it could end the trial
+        if verdict := self.told.get(
+            "pruned"
+        ):  # its worker was killed before it could end the trial
             self._finish(TrialState.PRUNED, reason=verdict)
             return True
         plan = self.trials.search.plan(f"trial {self.taken.number}", self.taken.values, self.store)
@@ -134,7 +163,11 @@ class Work:
         """A run, computed by this process or another. seed: of a run whose validation counts."""
         from experiments.running.execute import hold
 
-        judge = None if seed is None or self.sweep.pruner is None else Judge(self, seed, self.sweep.pruner.at)
+        judge = (
+            None
+            if seed is None or self.sweep.pruner is None
+            else Judge(self, seed, self.sweep.pruner.at)
+        )
         with hold(self.store.run(run.id), self.machine.should_stop) as mine:
             if mine == "preempted":
                 return Reached("preempted", "stopped while it waited for another process")
@@ -195,7 +228,9 @@ class Judge:
             if self._report(share, values) and trial.should_prune():
                 self.verdict = pruned_by(self.work.trials.search)
                 trial.set_user_attr("pruned", self.verdict)
-        except AWAY as error:  # the run stops with a checkpoint, and goes on once the storage answers
+        except (
+            AWAY
+        ) as error:  # the run stops with a checkpoint, and goes on once the storage answers
             self.away = error
             return "the sweep's storage does not answer"
         return self.verdict
@@ -224,7 +259,9 @@ class Judge:
         """Between two seeds of a trial."""
         if self.seed == self.work.sweep.seeds[-1]:
             return ""
-        verdict = self(1.0, read_record(run, StoredValidation).metrics.model_dump(exclude_none=True))
+        verdict = self(
+            1.0, read_record(run, StoredValidation).metrics.model_dump(exclude_none=True)
+        )
         if self.away is not None:
             raise self.away
         return verdict
@@ -242,7 +279,9 @@ def objective(sweep: Sweep, run: Run) -> float:
     record = read_record(run, StoredValidation)
     several = len(record.data.get("validation", [])) != 1
     if sweep.objective == "validation_avg" and record.metrics.validation_avg is None and several:
-        raise UserError(f"{run.folder}: an older version of the code kept no validation Avg; delete the folder and run again")
+        raise UserError(
+            f"{run.folder}: an older version of the code kept no validation Avg; delete the folder and run again"
+        )
     return measure(sweep, record.metrics.model_dump(exclude_none=True))
 
 
@@ -251,7 +290,11 @@ def validations(run: Run, shares: tuple[float, ...]) -> list[tuple[float, dict[s
     from core.runtime.artefacts import METRICS
 
     try:
-        lines = [json.loads(line) for line in (run.folder / METRICS).read_text().splitlines() if line.endswith("}")]
+        lines = [
+            json.loads(line)
+            for line in (run.folder / METRICS).read_text().splitlines()
+            if line.endswith("}")
+        ]
     except (OSError, ValueError):
         return []
     return [(line["milestone"], line) for line in lines if line.get("milestone") in shares]

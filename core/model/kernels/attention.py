@@ -45,16 +45,22 @@ def parts_of(projected: Sequence[Tensor]) -> list[Tensor]:
 def _is_slow(projected: Sequence[Tensor]) -> bool:
     """Whether PyTorch's fused CPU kernel would be slower: in bf16 it takes twice as long, and where words are read, with one
     query or some, many times."""
-    return projected[0].dtype == torch.bfloat16 or (projected[0].shape[1] < FEW and not torch.is_grad_enabled())
+    return projected[0].dtype == torch.bfloat16 or (
+        projected[0].shape[1] < FEW and not torch.is_grad_enabled()
+    )
 
 
 class _Piecewise(torch.autograd.Function):
     """Plain matrix products, a few images at a time. No weights are kept: the backward pass makes, and draws, them again."""
 
     @staticmethod
-    def forward(ctx: Any, mask: Tensor | None, dropout: float, draw: Draw | None, *projected: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, mask: Tensor | None, dropout: float, draw: Draw | None, *projected: Tensor
+    ) -> Tensor:
         queries, keys, values = parts_of(projected)
-        mixed = queries.new_empty(queries.shape[0], queries.shape[2], queries.shape[1], queries.shape[3])  # (B, T, H, K)
+        mixed = queries.new_empty(
+            queries.shape[0], queries.shape[2], queries.shape[1], queries.shape[3]
+        )  # (B, T, H, K)
         ctx.mask, ctx.dropout, ctx.draw = mask, dropout, draw
         with torch.autocast("cpu", enabled=False):
             for rows, source in _pieces(draw, queries, keys):
@@ -75,14 +81,18 @@ class _Piecewise(torch.autograd.Function):
             for rows, source in _pieces(ctx.draw, queries, keys):
                 scaled, gradient = queries[rows] * scale, gradients[0][rows].transpose(1, 2)
                 weights = _weights(scaled, keys[rows], ctx.mask, rows)
-                change = gradient @ values[rows].transpose(2, 3)  # of the loss with each weight, (b, H, T, S)
+                change = gradient @ values[rows].transpose(
+                    2, 3
+                )  # of the loss with each weight, (b, H, T, S)
                 dropped = weights
                 if source is not None:
                     factors = _factors(weights, ctx.dropout, source)
                     dropped = _drop(weights.clone(), factors, ctx.dropout)
                     _drop(change, factors, ctx.dropout)
                 to_values[rows].copy_(dropped.transpose(2, 3) @ gradient)
-                shared = (gradient * mixed[rows].transpose(1, 2)).sum(-1, keepdim=True, dtype=torch.float)
+                shared = (gradient * mixed[rows].transpose(1, 2)).sum(
+                    -1, keepdim=True, dtype=torch.float
+                )
                 change.sub_(shared.to(change.dtype)).mul_(weights)  # softmax's derivative
                 torch.mul(change @ keys[rows], scale, out=to_queries[rows])
                 to_keys[rows].copy_(change.transpose(2, 3) @ scaled)
@@ -108,7 +118,9 @@ def _drop(values: Tensor, factors: Tensor, dropout: float) -> Tensor:
     return values.mul_(factors).mul_(1 / (1 - dropout))
 
 
-def _pieces(draw: Draw | None, queries: Tensor, keys: Tensor) -> Iterator[tuple[slice, torch.Generator | None]]:
+def _pieces(
+    draw: Draw | None, queries: Tensor, keys: Tensor
+) -> Iterator[tuple[slice, torch.Generator | None]]:
     """Rows of so many images that their weights are about PIECE numbers; with the generator of their chunk's draws."""
     step = max(1, PIECE // prod((*queries.shape[1:3], keys.shape[2])))
     chunks = [(None, slice(0, len(queries)))] if draw is None else draw.sources(queries.device)

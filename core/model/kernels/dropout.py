@@ -54,8 +54,12 @@ def next_draw(batch: int) -> Draw | None:
     if _pass is None:
         return None
     _pass.made += 1
-    assert batch == _pass.chunks[-1][1].stop, f"{batch} images, where {_pass.chunks[-1][1].stop} are drawn for"
-    return Draw([(derive_seed(_pass.seed, number, _pass.made), rows) for number, rows in _pass.chunks])
+    assert batch == _pass.chunks[-1][1].stop, (
+        f"{batch} images, where {_pass.chunks[-1][1].stop} are drawn for"
+    )
+    return Draw(
+        [(derive_seed(_pass.seed, number, _pass.made), rows) for number, rows in _pass.chunks]
+    )
 
 
 def kept(shape: Sequence[int], dropout: float, source: torch.Generator) -> Tensor:
@@ -71,7 +75,9 @@ def by_chunk(draw: Draw, operation: Callable[..., Tensor], *tensors: Tensor) -> 
     source = torch.cuda.default_generators[tensors[0].get_device()]
     sizes = [rows.stop - rows.start for _, rows in draw.seeds]
     done = []
-    for (seed, _), *parts in zip(draw.seeds, *(tensor.split(sizes) for tensor in tensors), strict=True):
+    for (seed, _), *parts in zip(
+        draw.seeds, *(tensor.split(sizes) for tensor in tensors), strict=True
+    ):
         source.manual_seed(seed)
         done.append(operation(*parts))
     return torch.cat(done)
@@ -85,6 +91,9 @@ class Dropout(nn.Dropout):
         if draw is None:
             return super().forward(values)
         keep = torch.cat(
-            [kept((rows.stop - rows.start, *values.shape[1:]), self.p, source) for source, rows in draw.sources(values.device)]
+            [
+                kept((rows.stop - rows.start, *values.shape[1:]), self.p, source)
+                for source, rows in draw.sources(values.device)
+            ]
         )
         return values.masked_fill(~keep, 0) * (1 / (1 - self.p))
