@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from analysis.tables.table import Table
     from experiments.planning.plan import Plan
-    from experiments.running.local import Ending
+    from experiments.running.local import LaunchResult
     from results.store import State, Store
 
 PROTOCOL_NAMES = tuple(PROTOCOLS)
@@ -351,11 +351,11 @@ def run_command(arguments: argparse.Namespace) -> int:
     if arguments.dry_run and arguments.launcher == "local":
         console.print("nothing was run")
         return 0
-    lacking = plan.lacking()
-    if lacking.keys() == plan.experiments.keys():
+    blocked_experiments = plan.blocked_experiments()
+    if blocked_experiments.keys() == plan.experiments.keys():
         needs = f"experiments/scales/{plan.scale}.yaml names what scale {plan.scale} needs"
-        raise UserError(f"{next(iter(lacking.values()))}; {needs}")
-    plan = plan.without(lacking)
+        raise UserError(f"{next(iter(blocked_experiments.values()))}; {needs}")
+    plan = plan.without(blocked_experiments)
     how, states = _launch(plan, store, arguments, console)
     if arguments.launcher == "slurm" and (arguments.dry_run or arguments.no_wait):
         return 0
@@ -370,16 +370,20 @@ def run_command(arguments: argparse.Namespace) -> int:
         if any(table.measured):
             print(markdown([table.content]))
             table.write()
-    for name, missing in lacking.items():
+    for name, missing in blocked_experiments.items():
         print(f"error: {name} was left out: {missing}", file=sys.stderr)
-    return ending(plan, store, states, how) or _tell_damages(tables) or (2 if lacking else 0)
+    return (
+        ending(plan, store, states, how)
+        or _tell_damages(tables)
+        or (2 if blocked_experiments else 0)
+    )
 
 
 def _launch(
     plan: "Plan", store: "Store", arguments: argparse.Namespace, console: "Console"
-) -> tuple["Ending", "Mapping[str, State]"]:
+) -> tuple["LaunchResult", "Mapping[str, State]"]:
     """Compute what is not complete, here or on a cluster; how that ended, and how the runs stand."""
-    from experiments.running.local import Ending, Options, launch
+    from experiments.running.local import LaunchResult, Options, launch
 
     if arguments.launcher == "slurm":
         from experiments.slurm.launcher import SlurmOptions, launch_slurm
@@ -388,7 +392,7 @@ def _launch(
     from experiments.planning.device import find_device
     from results.provenance import cores
 
-    how = Ending()
+    how = LaunchResult()
     if any(store.run(name).state().name != "complete" for name in plan.runs):
         device = find_device(arguments.device)
         jobs = arguments.jobs or (min(cores(), len(plan.cells)) if device == "cpu" else 1)

@@ -127,7 +127,7 @@ class Html:
         return self.text
 
 
-def listed(frame: pd.DataFrame) -> Html:
+def as_html_table(frame: pd.DataFrame) -> Html:
     """A table of texts and numbers, with nothing in it taken for HTML; an index that has a name is a column."""
     shown = frame.reset_index() if frame.index.name else frame
     return Html(
@@ -152,7 +152,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Album:
+class FigureWriter:
     """The figures of one results folder at one scale: each kept as PDF, PNG and caption below `folder`."""
 
     folder: Path

@@ -26,13 +26,13 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Size = tuple[PositiveInt, PositiveInt]  # (height, width) in pixels
 
 
-class Closed(BaseModel):
+class FrozenModel(BaseModel):
     """Immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Encoder(Closed):
+class Encoder(FrozenModel):
     """The ViT. `positions`: `released` numbers patches as if they formed a square grid, `grid` as they really lie."""
 
     image: Size = (32, 128)
@@ -74,7 +74,7 @@ class Encoder(Closed):
         return 3 * self.patch[0] * self.patch[1]
 
 
-class ReconstructionDecoder(Closed):
+class ReconstructionDecoder(FrozenModel):
     """Blocks of the pre-training decoder. `order` SA-FFN is the single branch without guidance (Table 1, first row)."""
 
     order: Literal["SA-CA-FFN", "CA-SA-FFN", "SA-FFN"] = "SA-CA-FFN"
@@ -93,7 +93,7 @@ class ReconstructionDecoder(Closed):
         return self
 
 
-class Mask(Closed):
+class Mask(FrozenModel):
     """`density` hides patches more often where strokes are, by the power `focus` of their density (0: as random)."""
 
     kind: Literal["random", "block", "density"] = "random"
@@ -110,7 +110,7 @@ class Mask(Closed):
 NUMBERED_STRENGTHS = {1.0: "medium", 1.5: "strong"}
 
 
-class Guidance(Closed):
+class Guidance(FrozenModel):
     """The linguistic guidance branch and its view of the word. `strength`: a level of Table 2, or any number above 0
     and at most 2, by which medium's ranges are multiplied: 1 is medium, 1.5 is strong."""
 
@@ -128,7 +128,7 @@ class Guidance(Closed):
         )
 
 
-class Alignment(Closed):
+class Alignment(FrozenModel):
     """Eq. 3's loss, with its weight in the total (the paper: 1).
 
     `stop_gradient`: the branch whose [cls] is held fixed while the other is drawn to it; the paper stops neither."""
@@ -137,16 +137,16 @@ class Alignment(Closed):
     stop_gradient: Literal["none", "guidance", "masked"] = "none"
 
 
-class PixelTarget(Closed):
+class PixelTarget(FrozenModel):
     kind: Literal["pixel"]
     normalised: bool = True  # each patch to zero mean and unit variance, as MAE does
 
 
-class RandomFeatureTarget(Closed):
+class RandomFeatureTarget(FrozenModel):
     kind: Literal["random_feature"]
 
 
-class MaeFeatureTarget(Closed):
+class MaeFeatureTarget(FrozenModel):
     kind: Literal["mae_feature"]
 
 
@@ -155,7 +155,7 @@ Target = Annotated[
 ]
 
 
-class Optimiser(Closed):
+class Optimiser(FrozenModel):
     """AdamW with linear warm-up from 0 and a half cosine to `final_lr`. `base_lr` is per 256 images of batch."""
 
     base_lr: PositiveFloat
@@ -180,14 +180,14 @@ class Optimiser(Closed):
 Roots = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class Mix(Closed):
+class Mix(FrozenModel):
     """Further roots that fill a share of every training batch; where they or the others run out first, they begin again."""
 
     roots: Roots
     share: Share
 
 
-class Data(Closed):
+class Data(FrozenModel):
     """LMDB roots, read one after another: a folder (or one that holds several), a name of `experiments/settings/data.yaml`, or
     `rendered:NAME`, a split of the embedded data set. `filters`: lists of images to leave out."""
 
@@ -215,7 +215,7 @@ Labels = Literal[
 ]  # what becomes of labels that do not fit: core/text/charset.py
 
 
-class PretrainModel(Closed):
+class PretrainModel(FrozenModel):
     """What is pre-trained; with `guidance: null`, a pixel target and SA-FFN it is plain masked image modelling."""
 
     encoder: Encoder
@@ -237,7 +237,7 @@ class PretrainModel(Closed):
         return self
 
 
-class TrainingRun(Closed):
+class TrainingRun(FrozenModel):
     """What every training stage is told."""
 
     encoder: Encoder
@@ -267,7 +267,7 @@ class Pretrain(TrainingRun, PretrainModel):
         return self
 
 
-class Contrast(Closed):
+class Contrast(FrozenModel):
     """SeqCLR (arXiv 2012.10873): windows along the width, the projection head's width, the temperature of NT-Xent."""
 
     windows: PositiveInt = 5
@@ -308,7 +308,7 @@ class ContrastivePretrain(TrainingRun):
         return self
 
 
-class TextDecoder(Closed):
+class TextDecoder(FrozenModel):
     """The recogniser's autoregressive decoder."""
 
     width: PositiveInt = 512
@@ -326,7 +326,7 @@ class TextDecoder(Closed):
         return self
 
 
-class RecognizerModel(Closed):
+class RecognizerModel(FrozenModel):
     """What a recogniser is. `max_length` counts the end mark, so a word has at most max_length - 1 characters.
 
     `charset`: ascii94, or file:PATH, which the characters in that file (UTF-8, white space ignored) then stand for, or the
@@ -344,7 +344,7 @@ class RecognizerModel(Closed):
         return read_charset(charset)
 
 
-class Whole(Closed):
+class Whole(FrozenModel):
     """Roots of which every image is read once."""
 
     roots: Roots
@@ -369,7 +369,7 @@ class Finetune(TrainingRun, RecognizerModel):
         return self
 
 
-class Evaluate(Closed):
+class Evaluate(FrozenModel):
     """One evaluation: every image of every subset is read, greedily or with so many `beams`, and scored under one protocol and
     label policy."""
 
@@ -395,7 +395,7 @@ class Evaluate(Closed):
 StageConfig = Pretrain | ContrastivePretrain | Finetune | Evaluate
 
 
-def identity(config: Closed, exclude: Any = None) -> dict[str, Any]:
+def identity(config: FrozenModel, exclude: Any = None) -> dict[str, Any]:
     """What tells a config from others: the values that are not the defaults.
 
     So a new option, whose default is what was done before it came, leaves identities as they were; hence a default never

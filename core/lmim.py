@@ -39,7 +39,9 @@ def alignment_loss(cls: Tensor, guidance_cls: Tensor) -> Tensor:
     return (cls.float() - guidance_cls.float()).square().mean()
 
 
-def held_fixed(cls: Tensor, guidance_cls: Tensor, stop_gradient: str) -> tuple[Tensor, Tensor]:
+def apply_stop_gradient(
+    cls: Tensor, guidance_cls: Tensor, stop_gradient: str
+) -> tuple[Tensor, Tensor]:
     """The two branches' [cls] for Eq. 3, that of the branch named by `stop_gradient` as a constant (the paper: none)."""
     return (
         cls.detach() if stop_gradient == "masked" else cls,
@@ -86,7 +88,9 @@ class LMIM(nn.Module):
         reconstruction = reconstruction_loss(prediction, target, hidden)
         alignment, weight = None, 0.0
         if self.config.alignment is not None and guidance is not None:
-            both = held_fixed(features[:, 0], guidance[:, 0], self.config.alignment.stop_gradient)
+            both = apply_stop_gradient(
+                features[:, 0], guidance[:, 0], self.config.alignment.stop_gradient
+            )
             alignment, weight = alignment_loss(*both), self.config.alignment.weight
         loss = total_loss(reconstruction, alignment, weight)
         return Output(loss, reconstruction, alignment, features, guidance, target, prediction)

@@ -61,8 +61,8 @@ class StoredEvaluation(Stored):
 
     @model_validator(mode="after")
     def _data_of_every_subset(self) -> "StoredEvaluation":
-        if lacking := sorted(self.metrics.counts.keys() - self.data.keys()):
-            raise ValueError(f"no data of {lacking[0]}")
+        if blocked_experiments := sorted(self.metrics.counts.keys() - self.data.keys()):
+            raise ValueError(f"no data of {blocked_experiments[0]}")
         return self
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from core.config import Closed
+from core.config import FrozenModel
 from core.runtime.errors import UserError
 from core.runtime.yaml import read_yaml
 
@@ -20,7 +20,7 @@ METRICS = {
 Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
 
 
-class ReportedRow(Closed):
+class ReportedRow(FrozenModel):
     """One printed row: what it is, its accuracies in percent (None where the paper has none), the averages as printed.
 
     `ours`: the paper's authors trained it. `recomputed`: they recomputed it from others' results. `default`: their choice."""
@@ -62,7 +62,7 @@ class ReportedRow(Closed):
         return f"{self.method}{trained}{''.join(f', {part}' for part in more)} ({self.source})"
 
 
-class ReportedTable(Closed):
+class ReportedTable(FrozenModel):
     """One table of the paper. `recipe`: ablation, where all rows are the authors' own."""
 
     title: str
@@ -81,7 +81,7 @@ class ReportedTable(Closed):
         return self.recipe == "ablation" or self.rows[number].ours
 
 
-class Misprint(Closed):
+class Misprint(FrozenModel):
     """A row whose printed Avg is not the mean of its printed values."""
 
     table: str
@@ -91,7 +91,7 @@ class Misprint(Closed):
     mean: Percent
 
 
-class Beside(Closed):
+class Beside(FrozenModel):
     """A result of others under another harness, shown below a table."""
 
     table: str
@@ -99,7 +99,7 @@ class Beside(Closed):
     avg: Percent
 
 
-class Reported(Closed):
+class Reported(FrozenModel):
     """The whole file."""
 
     subsets: dict[str, tuple[str, ...]]

@@ -18,7 +18,7 @@ import run
 from core.config import Data, Optimiser
 from core.data.lmdb_folder import COUNT_KEY, IMAGE_KEY, LABEL_KEY
 from core.synthetic.config import Rendered
-from core.training.loop import Machine
+from core.training.loop import RunContext
 
 torch.set_num_threads(1)
 
@@ -59,8 +59,8 @@ def shared() -> Path:
 
 
 @pytest.fixture
-def machine() -> Machine:
-    return Machine(torch.device("cpu"))
+def context() -> RunContext:
+    return RunContext(torch.device("cpu"))
 
 
 @pytest.fixture

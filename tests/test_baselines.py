@@ -35,7 +35,7 @@ from core.synthetic import words as synthetic
 from core.synthetic.config import Rendered
 from core.training.finetune import FinetuneTask
 from core.training.finetune import make_model as make_recognizer
-from core.training.loop import Machine, artefact
+from core.training.loop import RunContext, exported_tensors
 from core.training.pretrain import ContrastTask, make_model
 from core.views import augmentation, geometry
 from core.views.guidance import STRENGTHS, draw_view
@@ -148,12 +148,12 @@ def test_steady_views_keep_every_window_in_its_place() -> None:
     assert moved("medium") > 1.5 * moved("steady")
 
 
-def test_seqclr_learns_to_tell_windows_apart(machine: Machine) -> None:
+def test_seqclr_learns_to_tell_windows_apart(context: RunContext) -> None:
     words = Rendered(train=16, validation=1, vocabulary=300)
     pixels = torch.stack(
         [resize(synthetic.render(words, "train", number)[0], (32, 128)) for number in range(16)]
     )
-    task = ContrastTask(seqclr_config(), machine)
+    task = ContrastTask(seqclr_config(), context)
     optimiser = torch.optim.AdamW(task.model.parameters(), lr=1e-3)
     seen, matched = [], []
     for step in range(60):
@@ -170,15 +170,15 @@ def test_seqclr_learns_to_tell_windows_apart(machine: Machine) -> None:
     assert sum(matched[-5:]) / 5 > 5 / 80, "five times as often as by chance"
 
 
-def test_a_batchs_views_are_equal_again_and_differ_from_one_another(machine: Machine) -> None:
-    task = ContrastTask(seqclr_config(), machine)
+def test_a_batchs_views_are_equal_again_and_differ_from_one_another(context: RunContext) -> None:
+    task = ContrastTask(seqclr_config(), context)
     losses = [task.begin(batch(4), step)(slice(0, 4))["loss"].item() for step in (3, 3, 4)]
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_seqclr_refuses_batches_in_parts(machine: Machine) -> None:
+def test_seqclr_refuses_batches_in_parts(context: RunContext) -> None:
     with pytest.raises(UserError, match="run it without --micro-batch"):
-        ContrastTask(seqclr_config(), replace(machine, micro_batch=4))
+        ContrastTask(seqclr_config(), replace(context, micro_batch=4))
 
 
 def test_more_windows_than_columns_are_refused() -> None:
@@ -190,7 +190,9 @@ def test_seqclrs_encoder_is_finetuned_and_its_file_is_no_lmim(tmp_path: Path) ->
     config, path = seqclr_config(), tmp_path / "model.safetensors"
     model = SeqCLR(config.encoder, config.contrast)
     safetensors_io.save(
-        path, artefact(model), {"stage": "pretrain", "config": config.model_dump(mode="json")}
+        path,
+        exported_tensors(model),
+        {"stage": "pretrain", "config": config.model_dump(mode="json")},
     )
     recognizer = make_recognizer(
         Finetune(encoder=ENCODER, decoder=TextDecoder(width=32, heads=2, layers=1), **STAGE), path
@@ -216,7 +218,9 @@ def save_mae(path: Path, **changes: Any) -> Any:
     config = mae_config(seed=7, **changes)
     model = make_model(config, None)
     safetensors_io.save(
-        path, artefact(model), {"stage": "pretrain", "config": config.model_dump(mode="json")}
+        path,
+        exported_tensors(model),
+        {"stage": "pretrain", "config": config.model_dump(mode="json")},
     )
     return model
 
@@ -300,10 +304,10 @@ def test_images_take_the_draws_of_the_run_in_turn() -> None:
     assert torch.equal(turn.factor, draws.factor[torch.tensor([0, 1, 2, 0, 1, 2, 0])])
 
 
-def test_a_run_keeps_its_draws_over_steps_and_restarts(machine: Machine) -> None:
+def test_a_run_keeps_its_draws_over_steps_and_restarts(context: RunContext) -> None:
     decoder = TextDecoder(width=32, heads=2, layers=1, dropout=0)
     config = Finetune(encoder=ENCODER, decoder=decoder, augmentation_draws=8, **STAGE)
-    tasks = [FinetuneTask(config, make_recognizer(config, None), None, machine) for _ in range(2)]
+    tasks = [FinetuneTask(config, make_recognizer(config, None), None, context) for _ in range(2)]
     assert all(task.draws is not None and len(task.draws.sigma) == 8 for task in tasks)
     losses = [task.begin(batch(4), 3)(slice(0, 4))["loss"].item() for task in tasks]
     assert losses[0] == losses[1]

@@ -587,8 +587,8 @@ def test_a_run_that_is_stopped_again_and_again_without_getting_on_is_given_up(
     assert job._count_stop(stopped, place, 90) == stopped
     assert job.idle_stops == 0, "it came further"
     job.steps = 7
-    given_up = [job._count_stop(stopped, place, 90) for _ in range(2)][-1]
-    assert given_up.state == place.state().name == "failed"
+    should_give_up = [job._count_stop(stopped, place, 90) for _ in range(2)][-1]
+    assert should_give_up.state == place.state().name == "failed"
     assert "raise time in the cluster's file" in place.state().message
 
 

@@ -1,4 +1,4 @@
-"""Properties of the readers, the charset, the protocol, and the embedded data set."""
+"""Properties of the num_workers, the charset, the protocol, and the embedded data set."""
 
 import io
 import string

@@ -28,7 +28,7 @@ from analysis.figures.recognition_errors import (
     zipf,
 )
 from analysis.report.open_results import Images
-from analysis.style import COLUMN, Album, figure_of
+from analysis.style import COLUMN, FigureWriter, figure_of
 from analysis.sweep_report.open_sweep import open_sweeps
 from core.runtime.errors import UserError
 from experiments.planning.data_roots import Root
@@ -67,10 +67,10 @@ def errors(tmp_path: Path) -> Errors:
     write_readings(
         store, "evaluate-b", [(label, two) for label, _, two in READ], [1, 1, 1, 0, 0, 0]
     )
-    (found,), lacking = errors_of(
+    (found,), blocked_experiments = errors_of(
         [table(store, [row("a", "evaluate-a"), row("b", "evaluate-b", against=("a",))])], 0
     )
-    assert lacking == []
+    assert blocked_experiments == []
     return found
 
 
@@ -155,8 +155,10 @@ def test_a_row_without_the_seed_is_told_and_the_others_are_read(tmp_path: Path) 
     store = Store(tmp_path)
     write_readings(store, "evaluate-a", [("ab", "ab")] * 3, [1] * 3)
     made = table(store, [row("a", "evaluate-a"), row("b", "evaluate-b", against=("a",))])
-    (found,), lacking = errors_of([made], 0)
-    assert lacking == ["mine: b has no complete evaluation at seed 0; its evaluation is planned."]
+    (found,), blocked_experiments = errors_of([made], 0)
+    assert blocked_experiments == [
+        "mine: b has no complete evaluation at seed 0; its evaluation is planned."
+    ]
     assert found.runs == ["evaluate-a"]
     with pytest.raises(UserError, match=r"mine: no row 'b' is complete at seed 0; choose from a"):
         found.pair(None, None)
@@ -214,7 +216,7 @@ def test_figures_have_their_axes_named_and_are_as_wide_as_a_column(
     bars = confusion_figure(confusions(errors.readings))
     assert bars.get_xlabel() == "times in wrong readings"
     assert kinds_figure(kinds(errors.readings)).get_xlabel() == "share of wrong readings (%)"
-    album = Album(tmp_path / "album", "mini")
+    album = FigureWriter(tmp_path / "album", "mini")
     shown = album.show(bars, errors.name("confusions"), "Confusions.", errors.runs, [0])
     assert shown.caption == "Confusions. Scale mini, seed 0; runs evaluate-a, evaluate-b."
     assert all(path.stat().st_size for path in shown.files)

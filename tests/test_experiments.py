@@ -10,7 +10,7 @@ import run as command_line
 from core.config import ContrastivePretrain, Pretrain
 from core.runtime.errors import UserError
 from core.text.protocols import PROTOCOLS
-from experiments.planning.plan import Plan, effective
+from experiments.planning.plan import Plan, resolved_schedule
 from experiments.planning.planner import make_plan
 from experiments.planning.recipe import merge, set_key
 from experiments.planning.registry import registry
@@ -34,7 +34,7 @@ def test_the_papers_scale_plans_nine_runs_with_the_papers_learning_rates(tmp_pat
     found = plan(tmp_path, "paper")
     assert stages(found) == {"evaluate": 3, "finetune": 3, "pretrain": 3}
     for run in found.runs.values():
-        values = effective(run)
+        values = resolved_schedule(run)
         if run.stage != "evaluate":
             assert values["peak_lr"] == {"pretrain": 3e-4, "finetune": 2e-4}[run.stage]
             assert values["batch"] == 512

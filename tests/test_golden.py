@@ -23,7 +23,7 @@ from core.config import (
 )
 from core.lmim import LMIM, Output
 from core.model.masking import hidden_patches, visible_count, visible_from_noise
-from core.model.recognizer import Recognizer, reading_loss
+from core.model.recognizer import Recognizer, sequence_cross_entropy
 from core.model.vit import position_table
 from core.runtime.safetensors_io import load_into
 
@@ -140,7 +140,7 @@ def test_recognizer_loss_logits_and_gradients_equal_the_released_codes(
     tokens, lengths = recognizer.charset.encode(golden["words"], golden["max_len"])
     assert lengths.tolist() == golden["lengths_with_eos"]
     logits = recognizer(images, tokens, lengths)
-    loss = reading_loss(logits, tokens, lengths)
+    loss = sequence_cross_entropy(logits, tokens, lengths)
     loss.backward()
     assert loss.item() == pytest.approx(golden["loss"], rel=TOLERANCE)
     assert_described(recognizer.encoder(images), golden["encoder_features"])

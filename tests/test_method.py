@@ -23,7 +23,7 @@ from core.model.recognizer import Recognizer
 from core.model.targets import PixelPatches
 from core.model.vit import VisionTransformer, gather_patches, patchify, position_table
 from core.runtime.seeds import generator
-from core.training.loop import Machine
+from core.training.loop import RunContext
 from core.training.pretrain import PretrainTask, make_model
 from core.views.guidance import OPERATIONS, STRENGTHS, choose_operations, draw_view, guidance_view
 
@@ -297,11 +297,11 @@ def test_between_three_and_all_operations_are_chosen_evenly() -> None:
     torch.testing.assert_close(chosen.float().mean(1), torch.full((10,), 0.65), atol=0.02, rtol=0)
 
 
-def test_losses_do_not_depend_on_how_a_batch_is_split(machine: Machine) -> None:
+def test_losses_do_not_depend_on_how_a_batch_is_split(context: RunContext) -> None:
     from core.data.batches import Batch
 
     config = pretrain_config()
-    task = PretrainTask(config, make_model(config, None), machine)
+    task = PretrainTask(config, make_model(config, None), context)
     images = torch.randint(0, 256, (6, 3, 32, 128), dtype=torch.uint8)
     batch = Batch(images, list(range(6)), [""] * 6, [], list(range(6)), 6)
     whole = task.begin(batch, 7)(slice(0, 6))

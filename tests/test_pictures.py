@@ -16,11 +16,11 @@ from analysis.figures.models import Pretrained, untrained
 from analysis.figures.probe_words import Words, draw_words, guided, read_words, some_words
 from analysis.report import overview
 from analysis.report.open_results import Opened, open_results, recorded_files
-from analysis.style import Album, figure_of, grid, listed
+from analysis.style import FigureWriter, as_html_table, figure_of, grid
 from core.config import Encoder
 from core.data.batches import to_unit
 from core.lmim import reconstruction_loss
-from core.model.kernels.attention import parts_of
+from core.model.kernels.attention import split_qkv
 from core.model.vit import patchify
 from core.runtime.errors import UserError
 from core.synthetic.fonts import cjk_faces
@@ -150,7 +150,7 @@ def test_cross_attention_is_of_the_reading_itself(
     )
     layer = reader.layers[-1].cross_attention
     image = reader.bridge(reader.encoder(words.inputs))
-    (values,) = parts_of(layer.keys_values(image)[1:])
+    (values,) = split_qkv(layer.keys_values(image)[1:])
     caught: list[torch.Tensor] = []
     layer.register_forward_hook(lambda module, arguments, output: caught.append(output))
     reading.cross_attention(reader, words.inputs)
@@ -262,12 +262,12 @@ def test_rank_uniformity_and_spread_tell_a_collapse_from_a_ball() -> None:
 def test_recall_is_whole_for_equal_looks_and_chance_for_equal_words() -> None:
     values = np.random.default_rng(0).normal(size=(60, 8))
     assert (
-        alignment.recall(alignment.Looks(values, values + 1e-3), 1).value == 1
+        alignment.recall(alignment.TwoViews(values, values + 1e-3), 1).value == 1
     )  # a common shift is taken away
     same = np.ones((60, 8))
-    assert alignment.recall(alignment.Looks(same, same), 5).value == 0
+    assert alignment.recall(alignment.TwoViews(same, same), 5).value == 0
     other = np.random.default_rng(1).normal(size=(60, 8))
-    assert alignment.recall(alignment.Looks(values, other), 1).value < 0.15
+    assert alignment.recall(alignment.TwoViews(values, other), 1).value < 0.15
 
 
 def test_looks_of_other_words_are_refused(words: Words) -> None:
@@ -317,10 +317,12 @@ def test_names_of_rows_are_shown_as_they_are_written(
             attention.by_method(odd, words, 0),
         )
     ):
-        Album(tmp_path, "mini").show(
+        FigureWriter(tmp_path, "mini").show(
             axes, str(number), "Odd names.", ["run"], [0]
         )  # would raise for half a formula
-    assert "&lt;b&gt;a &amp; b&lt;/b&gt;" in listed(attention.compare(odd, words))._repr_html_()
+    assert (
+        "&lt;b&gt;a &amp; b&lt;/b&gt;" in as_html_table(attention.compare(odd, words))._repr_html_()
+    )
 
 
 def test_chinese_texts_are_drawn_where_a_font_has_them(
@@ -342,7 +344,7 @@ def test_chinese_texts_are_drawn_where_a_font_has_them(
         "of": 3,
     }
     axes = confusion_figure(pd.DataFrame([line]))
-    Album(tmp_path, "mini").show(axes, "chinese", "中文", ["run"], [0])
+    FigureWriter(tmp_path, "mini").show(axes, "chinese", "中文", ["run"], [0])
     assert not [str(one.message) for one in recwarn if "missing from font" in str(one.message)]
 
 
@@ -397,7 +399,7 @@ def test_tables_of_numbers_have_a_line_for_every_row_and_what_they_are_to_be_hel
 
 def test_a_figure_is_kept_for_papers_and_its_caption_says_what_made_it(tmp_path: Path) -> None:
     axes = grid(1, 1, 2, 1)[0, 0]
-    shown = Album(tmp_path, "mini").show(
+    shown = FigureWriter(tmp_path, "mini").show(
         axes, "one", "A <figure>.", ["pretrain-1", "pretrain-2", "pretrain-1"], [0, 1]
     )
     assert shown.caption == "A <figure>. Scale mini, seeds 0, 1; runs pretrain-1, pretrain-2."

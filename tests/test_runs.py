@@ -385,16 +385,18 @@ def test_a_file_that_lacks_its_data_is_left_out_and_the_others_run(
     finished: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path, tmp_path: Path
 ) -> None:
     results = with_data_of(finished[0], tmp_path / "results")
-    lacking = tmp_path / "lacking.yaml"
-    lacking.write_text("title: x\nset: {finetune.data.roots: [/nowhere]}\nvariants: [{name: a}]\n")
+    blocked_experiments = tmp_path / "lacking.yaml"
+    blocked_experiments.write_text(
+        "title: x\nset: {finetune.data.roots: [/nowhere]}\nvariants: [{name: a}]\n"
+    )
     both = command(experiment, results)
-    both.insert(both.index(str(experiment)), str(lacking))
+    both.insert(both.index(str(experiment)), str(blocked_experiments))
     output = run_command(both)
     assert output.returncode == 2
     assert "error: lacking was left out: /nowhere: no LMDB here" in output.stderr
     assert "# Table 1: one row" in output.stdout
     assert {run["state"] for run in status(experiment, results).values()} == {"complete"}
-    alone = call(lacking, results)
+    alone = call(blocked_experiments, results)
     assert alone.returncode == 2
     assert (
         "error: /nowhere: no LMDB here (data.mdb is missing); experiments/scales/smoke.yaml names what"

@@ -20,8 +20,8 @@ from analysis.bench.training import agreement
 from analysis.bench.work import Work, rendered_words
 from core.config import Encoder, Evaluate, Precision, RecognizerModel, TextDecoder, identity
 from core.model.compile import can_compile
-from core.model.kernels.attention import attend, parts_of
-from core.model.kernels.dropout import drawn_for, kept, next_draw
+from core.model.kernels.attention import attend, split_qkv
+from core.model.kernels.dropout import kept, next_draw, position_seeded_dropout
 from core.model.recognizer import Recognizer
 from core.training.evaluate import read_batch
 
@@ -42,7 +42,7 @@ def explicit(
     projected: list[Tensor], mask: Tensor | None, kept_share: list[Tensor] | None = None
 ) -> Tensor:
     """Attention by its formula, in double precision."""
-    queries, keys, values = (part.double() for part in parts_of(projected))
+    queries, keys, values = (part.double() for part in split_qkv(projected))
     scores = queries @ keys.transpose(2, 3) / queries.shape[-1] ** 0.5
     weights = (scores if mask is None else scores.masked_fill(~mask, -math.inf)).softmax(-1)
     if kept_share is not None:
@@ -82,9 +82,9 @@ def test_attention_with_dropout_and_its_gradients_are_those_of_the_formula_with_
     None
 ):
     inputs, seed = projected(torch.float32, images=32), 7
-    with drawn_for(seed, range(32), 32):
+    with position_seeded_dropout(seed, range(32), 32):
         ours = attend(*inputs, dropout=0.25)
-    with drawn_for(seed, range(32), 32):
+    with position_seeded_dropout(seed, range(32), 32):
         draw = next_draw(32)
     assert draw is not None
     # a chunk's images are attended to in one piece here, and so drawn for at once

@@ -27,7 +27,7 @@ from analysis.sweep_report import figures
 from analysis.sweep_report.report import make_report, write_experiment, write_report
 from core.runtime.artefacts import CHECKPOINT
 from core.runtime.errors import UserError
-from core.training.loop import Machine
+from core.training.loop import RunContext
 from experiments.planning.planner import make_plan
 from results.store import Store
 from sweeps.engine import trials as trials_module
@@ -36,7 +36,7 @@ from sweeps.engine.schema import read_sweep
 from sweeps.engine.search import Search, make_search
 from sweeps.engine.space import active
 from sweeps.engine.status import SweepWatch
-from sweeps.engine.trials import Taken, Trials
+from sweeps.engine.trials import ClaimedTrial, Trials
 from sweeps.engine.worker import search_on, validations
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -90,7 +90,7 @@ def begun(folder: Path, **changes: Any) -> Trials:
 
 
 def drawn(
-    trials: Trials, value: Callable[[Taken], float] = lambda taken: 0.5
+    trials: Trials, value: Callable[[ClaimedTrial], float] = lambda taken: 0.5
 ) -> list[dict[str, Any]]:
     """Draw all trials, without computing any; their values."""
     found = []
@@ -312,7 +312,7 @@ def test_options_of_sweeps_and_of_experiments_are_told_apart(
 
 @pytest.mark.parametrize("kind", ["tpe", "random", "gp"])
 def test_one_worker_draws_the_same_trials_again_and_after_a_stop(kind: str, tmp_path: Path) -> None:
-    def value(taken: Taken) -> float:
+    def value(taken: ClaimedTrial) -> float:
         return 1 - (float(str(taken.values["pretrain.mask.ratio"])) - 0.7) ** 2
 
     changes = {
@@ -657,9 +657,9 @@ def test_a_journal_that_was_cut_in_the_middle_of_a_line_is_mended_and_a_damaged_
 
 
 @pytest.fixture
-def alone() -> Machine:
+def alone() -> RunContext:
     torch.set_num_threads(1)
-    return Machine(torch.device("cpu"))
+    return RunContext(torch.device("cpu"))
 
 
 class Every:
@@ -670,21 +670,21 @@ class Every:
 
 
 def test_pruned_trials_stop_at_a_milestone_and_their_checkpoints_are_collected_at_the_end(
-    tmp_path: Path, alone: Machine, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, alone: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trials_module, "make_pruner", lambda search: Every())
     trials = begun(tmp_path, space=DECAY, pruner={"kind": "median", "at": [0.25, 0.5]})
     kept: list[bool] = []
     finish = trials.finish
 
-    def watched(taken: Taken, state: TrialState, *rest: Any, **named: Any) -> None:
+    def watched(taken: ClaimedTrial, state: TrialState, *rest: Any, **named: Any) -> None:
         finish(taken, state, *rest, **named)
         if state == TrialState.PRUNED:
             run = trials.all()[taken.number].user_attrs["recognizers"]["0"]
             kept.append((trials.store.run(run).folder / CHECKPOINT).exists())
 
     monkeypatch.setattr(trials, "finish", watched)
-    assert search_on(trials, alone, 0.0, threads=1, linger=True).ended == 4
+    assert search_on(trials, alone, 0.0, threads=1, wait_for_others=True).ended == 4
     found = trials.all()
     assert [one.state for one in found] == [TrialState.COMPLETE, TrialState.PRUNED] * 2
     assert [sorted(one.intermediate_values) for one in found] == [[25, 50]] * 4
@@ -700,32 +700,34 @@ def test_pruned_trials_stop_at_a_milestone_and_their_checkpoints_are_collected_a
 
 
 def test_a_verdict_is_kept_though_its_worker_dies_and_a_run_that_others_went_on_with_is_not_collected(
-    tmp_path: Path, alone: Machine, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, alone: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trials_module, "make_pruner", lambda search: Every())
     trials = begun(tmp_path, space=DECAY, pruner={"kind": "median", "at": [0.5]}, trials=2)
     finish = Trials.finish
 
-    def dies(self: Trials, taken: Taken, state: TrialState, *rest: Any, **named: Any) -> None:
+    def dies(
+        self: Trials, taken: ClaimedTrial, state: TrialState, *rest: Any, **named: Any
+    ) -> None:
         if state == TrialState.PRUNED:
             raise MemoryError("the worker dies here")
         finish(self, taken, state, *rest, **named)
 
     monkeypatch.setattr(Trials, "finish", dies)
     with pytest.raises(MemoryError):
-        search_on(trials, alone, 0.0, threads=1, linger=True)
+        search_on(trials, alone, 0.0, threads=1, wait_for_others=True)
     monkeypatch.setattr(Trials, "finish", finish)
     run = trials.store.run(trials.all()[1].user_attrs["recognizers"]["0"])
     run.set_state(
         "preempted", message="stopped after step 11 of 16; its checkpoint is kept"
     )  # by another command since
-    assert search_on(trials, alone, 0.0, threads=1, linger=True).ended == 1
+    assert search_on(trials, alone, 0.0, threads=1, wait_for_others=True).ended == 1
     assert [one.state for one in trials.all()] == [TrialState.COMPLETE, TrialState.PRUNED]
     assert (run.folder / CHECKPOINT).exists()
 
 
 def test_a_storage_that_is_away_for_a_moment_fails_no_trial(
-    tmp_path: Path, alone: Machine, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, alone: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report, calls = optuna.Trial.report, []
 
@@ -738,13 +740,13 @@ def test_a_storage_that_is_away_for_a_moment_fails_no_trial(
     monkeypatch.setattr(optuna.Trial, "report", away)
     monkeypatch.setattr(worker_module, "AWAY_SECONDS", 0.01)
     trials = begun(tmp_path, space=DECAY, pruner={"kind": "median", "at": [0.25, 0.5]}, trials=2)
-    assert search_on(trials, alone, 0.0, threads=1, linger=True).ended == 2
+    assert search_on(trials, alone, 0.0, threads=1, wait_for_others=True).ended == 2
     assert [one.state for one in trials.all()] == [TrialState.COMPLETE] * 2
     assert [sorted(one.intermediate_values) for one in trials.all()] == [[25, 50]] * 2
 
 
 def test_a_worker_waits_for_a_storage_that_is_away_between_two_trials(
-    tmp_path: Path, alone: Machine, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, alone: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, calls = Trials.read, []
 
@@ -766,7 +768,7 @@ def test_a_worker_waits_for_a_storage_that_is_away_between_two_trials(
     monkeypatch.setattr(worker_module, "AWAY_SECONDS", 0.01)
     trials = begun(tmp_path, space=DECAY, trials=2)
     monkeypatch.setattr(Trials, "read", away)
-    search_on(trials, alone, 0.0, threads=1, linger=True)
+    search_on(trials, alone, 0.0, threads=1, wait_for_others=True)
     monkeypatch.setattr(Trials, "read", read)
     assert [one.state for one in trials.all()] == [TrialState.COMPLETE] * 2
     assert len(calls) > 20
@@ -779,13 +781,13 @@ def test_a_worker_waits_for_a_storage_that_is_away_between_two_trials(
 
 
 def test_a_pruned_run_that_goes_on_ends_as_one_that_was_never_stopped(
-    tmp_path: Path, alone: Machine, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, alone: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trials_module, "make_pruner", lambda search: Every())
     monkeypatch.setattr(Trials, "collect", lambda self: None)
     pruner = {"kind": "median", "at": [0.3, 0.6]}
     trials = begun(tmp_path, space=DECAY, pruner=pruner, trials=2)
-    search_on(trials, alone, 0.0, threads=1, linger=True)
+    search_on(trials, alone, 0.0, threads=1, wait_for_others=True)
     name = trials.all()[1].user_attrs["recognizers"]["0"]
     run = trials.store.run(name)
     assert (run.folder / CHECKPOINT).exists()
@@ -802,7 +804,7 @@ def test_a_pruned_run_that_goes_on_ends_as_one_that_was_never_stopped(
 
 
 def test_a_run_that_fails_by_itself_fails_its_trial_and_one_that_can_be_mended_stops_the_sweep(
-    tmp_path: Path, alone: Machine, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, alone: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import experiments.running.execute as module
     from core.training.loop import NonFiniteLoss
@@ -820,7 +822,7 @@ def test_a_run_that_fails_by_itself_fails_its_trial_and_one_that_can_be_mended_s
 
     monkeypatch.setattr(module, "run_stage", diverges)
     trials = begun(tmp_path, space=DECAY, trials=2)
-    assert search_on(trials, alone, 0.0, threads=1, linger=True).ended == 3
+    assert search_on(trials, alone, 0.0, threads=1, wait_for_others=True).ended == 3
     assert [one.state.name for one in trials.all()] == ["FAIL", "COMPLETE", "COMPLETE"]
     assert "diverged" in trials.state(trials.all()[0]).message
 
@@ -831,14 +833,14 @@ def test_a_run_that_fails_by_itself_fails_its_trial_and_one_that_can_be_mended_s
     more = begun(tmp_path, space=DECAY, trials=3)
     for _ in range(2):
         with pytest.raises(UserError, match="No space left"):
-            search_on(more, alone, 0.0, threads=1, linger=True)
+            search_on(more, alone, 0.0, threads=1, wait_for_others=True)
     monkeypatch.setattr(module, "run_stage", run_stage)
-    assert search_on(more, alone, 0.0, threads=1, linger=True).ended == 1
+    assert search_on(more, alone, 0.0, threads=1, wait_for_others=True).ended == 1
     assert [one.state.name for one in more.all()] == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
 
 
 def test_a_trial_that_is_wrong_in_itself_stops_a_new_sweep_once_and_is_then_replaced(
-    tmp_path: Path, alone: Machine
+    tmp_path: Path, alone: RunContext
 ) -> None:
     space = {"finetune.max_length": {"categorical": [2, 16]}}  # labels have three letters at least
     trials = begun(
@@ -846,8 +848,8 @@ def test_a_trial_that_is_wrong_in_itself_stops_a_new_sweep_once_and_is_then_repl
     )
     if drawn_first(trials) == 2:
         with pytest.raises(UserError, match="no usable label"):
-            search_on(trials, alone, 0.0, threads=1, linger=True)
-    search_on(trials, alone, 0.0, threads=1, linger=True)
+            search_on(trials, alone, 0.0, threads=1, wait_for_others=True)
+    search_on(trials, alone, 0.0, threads=1, wait_for_others=True)
     states = [(one.params["finetune.max_length"], one.state.name) for one in trials.all()]
     assert (2, "FAIL") in states
     assert states.count((16, "COMPLETE")) == 2

@@ -939,7 +939,7 @@ def test_a_named_set_of_another_size_is_not_the_papers(
     store = Store(tmp_path / "results")
     plan = make_plan([DECODER], "paper", store, precision=lambda: "fp32", overrides={}, seeds=None)
     (made,) = tables_of(plan, store, recorded=False)
-    assert set(made.rows[0].unlike) == {
+    assert set(made.rows[0].deviations) == {
         "union14m_l has 3 images, not 3,230,742",
         "union14m_u_book32 has 2 images, not about 2,500,000",
     }

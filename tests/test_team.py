@@ -28,14 +28,14 @@ from core.config import (
 from core.data.batches import load_batches
 from core.data.word_images import WordImages
 from core.model.kernels.attention import attend
-from core.model.kernels.dropout import Dropout, drawn_for
+from core.model.kernels.dropout import Dropout, position_seeded_dropout
 from core.runtime import safetensors_io
-from core.runtime.distributed import Team, join_team
+from core.runtime.distributed import ProcessGroup, join_process_group
 from core.runtime.errors import UserError
 from core.runtime.seeds import chunk_size
 from core.training.evaluate import evaluate
 from core.training.finetune import finetune
-from core.training.loop import Interrupted, Machine
+from core.training.loop import Interrupted, RunContext
 from core.training.pretrain import pretrain
 
 ENCODER = Encoder(patch=(16, 8), width=32, depth=1, heads=2, positions="grid")
@@ -67,20 +67,20 @@ def run_stages(rank: int, size: int, root: str, folder: Path) -> None:
     }
     os.environ.update({name: str(value) for name, value in variables.items()})
     images = WordImages([root])
-    with join_team(torch.device("cpu")) as team:
-        machine = Machine(torch.device("cpu"), team=team, micro_batch=None)
+    with join_process_group(torch.device("cpu")) as team:
+        context = RunContext(torch.device("cpu"), process_group=team, micro_batch=None)
         metrics = {}
         for name, config in STAGES.items():
             if isinstance(config, Finetune):
-                metrics[name], _ = finetune(config, images, images, None, folder / name, machine)
+                metrics[name], _ = finetune(config, images, images, None, folder / name, context)
             else:
-                metrics[name] = pretrain(config, images, None, folder / name, machine)
+                metrics[name] = pretrain(config, images, None, folder / name, context)
         team.gather("the leader has written the recogniser")
         whole = Evaluate(subsets={"mine": Data(roots=(root,))}, batch=8, precision="fp32")
         counts, readings = evaluate(
-            whole, {"mine": images}, folder / "recognizer" / "model.safetensors", machine
+            whole, {"mine": images}, folder / "recognizer" / "model.safetensors", context
         )
-        if team.leads:
+        if team.is_main:
             rows = [[row.index, row.label, row.readable] for row in readings["mine"]]
             for stage in metrics.values():
                 del stage["train_seconds"]
@@ -141,11 +141,13 @@ def stop_while_reading(rank: int, size: int, port: int, root: str, model: Path, 
     variables = {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in variables.items()})
     asked = iter([False, True])
-    with join_team(torch.device("cpu")) as team:
-        machine = Machine(torch.device("cpu"), team=team, should_stop=lambda: next(asked))
+    with join_process_group(torch.device("cpu")) as team:
+        context = RunContext(
+            torch.device("cpu"), process_group=team, should_stop=lambda: next(asked)
+        )
         try:
             whole = Evaluate(subsets={"mine": Data(roots=(root,))}, batch=4, precision="fp32")
-            evaluate(whole, {"mine": WordImages([root])}, model, machine)
+            evaluate(whole, {"mine": WordImages([root])}, model, context)
         except Interrupted as reason:
             (told / f"{rank}.txt").write_text(str(reason))
 
@@ -189,7 +191,7 @@ def test_dropout_draws_the_same_for_an_image_however_its_batch_is_divided() -> N
     assert chunk_size(64) == 4
 
     def both(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        with drawn_for(3, range(64)[rows], 64):
+        with position_seeded_dropout(3, range(64)[rows], 64):
             return drop(values[rows]), attend(projected[rows], dropout=0.5)
 
     whole, parts = both(slice(0, 64)), [both(slice(0, 24)), both(slice(24, 64))]
@@ -197,16 +199,16 @@ def test_dropout_draws_the_same_for_an_image_however_its_batch_is_divided() -> N
         assert torch.equal(torch.cat([part[number] for part in parts]), whole[number])
     assert (whole[0] == 0).float().mean().item() == pytest.approx(0.5, abs=0.1)
     assert not torch.equal(whole[0][:4], whole[0][4:8]), "chunks draw differently"
-    with drawn_for(4, range(64), 64):
+    with position_seeded_dropout(4, range(64), 64):
         assert not torch.equal(drop(values), whole[0]), "and so does another step"
 
 
 def test_shares_are_whole_chunks_that_cover_the_batch() -> None:
     for batch, size in ((512, 8), (512, 3), (64, 16), (100, 7), (5, 5)):
-        shares = [Team(rank, size).share(batch) for rank in range(size)]
+        shares = [ProcessGroup(rank, size).local_slice(batch) for rank in range(size)]
         assert [place for share in shares for place in range(batch)[share]] == list(range(batch))
         assert all(share.start % chunk_size(batch) == 0 for share in shares)
     with pytest.raises(
         UserError, match="a batch of 64 images can be divided among 16 processes, not 17"
     ):
-        Team(0, 17).share(64)
+        ProcessGroup(0, 17).local_slice(64)

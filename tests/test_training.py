@@ -17,7 +17,7 @@ from core.data.batches import Batch
 from core.data.word_images import Selection
 from core.runtime.errors import UserError
 from core.runtime.safetensors_io import load, load_into, load_pickle, save
-from core.training.loop import Interrupted, Losses, Machine, NonFiniteLoss, Training
+from core.training.loop import Interrupted, Losses, NonFiniteLoss, RunContext, Training
 from core.training.optim import layer_scale, learning_rate, parameter_groups
 
 OPTIMISER = Optimiser(base_lr=0.1, batch=8, epochs=4, warmup_epochs=1)
@@ -51,16 +51,16 @@ def batches(start: int, stop: int) -> Iterator[Batch]:
 
 
 def start(
-    folder: Path, machine: Machine, task: LineTask | None = None, config: Optimiser = OPTIMISER
+    folder: Path, context: RunContext, task: LineTask | None = None, config: Optimiser = OPTIMISER
 ) -> Training:
     stage = Finetune(encoder=Encoder(), decoder=TextDecoder(), **(STAGE | {"optimiser": config}))
     return Training(
-        task or LineTask(), stage, [Selection(0, 40, np.empty(0, dtype=int))], folder, machine
+        task or LineTask(), stage, [Selection(0, 40, np.empty(0, dtype=int))], folder, context
     )
 
 
-def train(folder: Path, machine: Machine, config: Optimiser = OPTIMISER) -> Training:
-    training = start(folder, machine, config=config)
+def train(folder: Path, context: RunContext, config: Optimiser = OPTIMISER) -> Training:
+    training = start(folder, context, config=config)
     training.run(batches(training.step, training.total))
     return training
 
@@ -113,18 +113,18 @@ def test_steps_leave_out_a_last_smaller_batch() -> None:
     assert steps(10, 64, 3) == (1, 3)
 
 
-def test_accumulated_gradients_equal_one_large_batch(tmp_path: Path, machine: Machine) -> None:
-    whole = train(tmp_path / "whole", machine)
-    parts = train(tmp_path / "parts", replace(machine, micro_batch=3))
+def test_accumulated_gradients_equal_one_large_batch(tmp_path: Path, context: RunContext) -> None:
+    whole = train(tmp_path / "whole", context)
+    parts = train(tmp_path / "parts", replace(context, micro_batch=3))
     torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-4, atol=1e-6)
 
 
-def test_resumed_run_equals_uninterrupted_run(tmp_path: Path, machine: Machine) -> None:
-    whole = train(tmp_path / "whole", machine)
+def test_resumed_run_equals_uninterrupted_run(tmp_path: Path, context: RunContext) -> None:
+    whole = train(tmp_path / "whole", context)
     stops = iter([False] * 6 + [True])
     with pytest.raises(Interrupted, match="step 7 of 20"):
-        train(tmp_path / "cut", replace(machine, should_stop=lambda: next(stops)))
-    resumed = train(tmp_path / "cut", machine)
+        train(tmp_path / "cut", replace(context, should_stop=lambda: next(stops)))
+    resumed = train(tmp_path / "cut", context)
     assert torch.equal(weights(resumed), weights(whole))
     assert (resumed.step, resumed.images) == (whole.step, whole.images) == (20, 160)
     logs = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
@@ -132,9 +132,9 @@ def test_resumed_run_equals_uninterrupted_run(tmp_path: Path, machine: Machine) 
 
 
 def test_metrics_are_json_lines_with_losses_rate_and_images(
-    tmp_path: Path, machine: Machine
+    tmp_path: Path, context: RunContext
 ) -> None:
-    train(tmp_path, machine)
+    train(tmp_path, context)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     first = next(line for line in lines if line["step"] == 10 and "loss" in line)
     assert first.keys() == {"step", "loss", "learning_rate", "images"}
@@ -143,18 +143,18 @@ def test_metrics_are_json_lines_with_losses_rate_and_images(
     assert list((tmp_path / "tensorboard").iterdir())
 
 
-def test_clipping_bounds_the_step(tmp_path: Path, machine: Machine) -> None:
+def test_clipping_bounds_the_step(tmp_path: Path, context: RunContext) -> None:
     clipped = train(
-        tmp_path / "a", machine, OPTIMISER.model_copy(update={"clip": 1e-9, "weight_decay": 0.0})
+        tmp_path / "a", context, OPTIMISER.model_copy(update={"clip": 1e-9, "weight_decay": 0.0})
     )
-    free = train(tmp_path / "b", machine, OPTIMISER.model_copy(update={"weight_decay": 0.0}))
+    free = train(tmp_path / "b", context, OPTIMISER.model_copy(update={"weight_decay": 0.0}))
     assert not torch.equal(weights(clipped), weights(free))
 
 
 def test_a_non_finite_loss_stops_before_it_spoils_the_weights(
-    tmp_path: Path, machine: Machine
+    tmp_path: Path, context: RunContext
 ) -> None:
-    training = start(tmp_path, machine, LineTask(blow_up_at=5))
+    training = start(tmp_path, context, LineTask(blow_up_at=5))
     with pytest.raises(
         NonFiniteLoss, match="loss is nan at step 5: training diverged; lower the learning rate"
     ):
@@ -162,8 +162,10 @@ def test_a_non_finite_loss_stops_before_it_spoils_the_weights(
     assert torch.isfinite(weights(training)).all()
 
 
-def test_a_batch_without_a_readable_image_changes_nothing(tmp_path: Path, machine: Machine) -> None:
-    training = start(tmp_path, machine)
+def test_a_batch_without_a_readable_image_changes_nothing(
+    tmp_path: Path, context: RunContext
+) -> None:
+    training = start(tmp_path, context)
     before = weights(training)
     with pytest.raises(UserError, match="none of the 2 images could be decoded"):
         training.run([Batch(torch.empty(0), [], [], [7, 9], [], 2)])
@@ -171,27 +173,27 @@ def test_a_batch_without_a_readable_image_changes_nothing(tmp_path: Path, machin
     assert (training.step, training.images, training.unreadable) == (1, 0, {7, 9})
 
 
-def test_a_wreck_is_never_saved(tmp_path: Path, machine: Machine) -> None:
-    training = start(tmp_path, machine)
+def test_a_wreck_is_never_saved(tmp_path: Path, context: RunContext) -> None:
+    training = start(tmp_path, context)
     training.latest = {"loss": torch.tensor(math.nan)}
     with pytest.raises(NonFiniteLoss):
         training.save()
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
-def test_a_checkpoint_of_other_code_is_refused(tmp_path: Path, machine: Machine) -> None:
-    start(tmp_path, machine).save()
+def test_a_checkpoint_of_other_code_is_refused(tmp_path: Path, context: RunContext) -> None:
+    start(tmp_path, context).save()
     task = LineTask()
     task.model = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 1))
     with pytest.raises(
         UserError, match="does not fit this model; another version of the code wrote it; delete it"
     ):
-        start(tmp_path, machine, task)
+        start(tmp_path, context, task)
 
 
 def test_an_encoder_made_with_another_position_table_is_refused(tmp_path: Path) -> None:
     from core.model.vit import VisionTransformer
-    from core.training.loop import artefact
+    from core.training.loop import exported_tensors
 
     path = tmp_path / "model.safetensors"
     released, grid = (
@@ -200,7 +202,7 @@ def test_an_encoder_made_with_another_position_table_is_refused(tmp_path: Path) 
         )
         for kind in ("released", "grid")
     )
-    save(path, artefact(released), {})
+    save(path, exported_tensors(released), {})
     load_into(released["encoder"], load(path)[0], "encoder.", path)
     with pytest.raises(
         UserError, match=r"encoder\.positions is another table; set encoder\.positions"

@@ -196,9 +196,11 @@ def test_a_watch_is_over_when_every_run_is_complete_or_failed_or_lacks_one_that_
     for name in waiting:
         assert not over(planned, states | {last.id: State(name)})
     assert over(planned, states | {last.id: State("failed")})
-    lacking = {run.id: State("failed" if run is first else "planned") for run in planned}
-    assert over(planned, lacking)
-    assert not over(planned, lacking | {last.id: State("running")})
+    blocked_experiments = {
+        run.id: State("failed" if run is first else "planned") for run in planned
+    }
+    assert over(planned, blocked_experiments)
+    assert not over(planned, blocked_experiments | {last.id: State("running")})
 
 
 def test_time_left_is_all_work_at_the_pace_of_the_trainings_that_run() -> None:

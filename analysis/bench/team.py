@@ -15,7 +15,7 @@ from analysis.bench.work import Work
 from core.lmim import LMIM
 from core.model.cost import pretrain_cost
 from core.model.masking import random_mask
-from core.runtime.distributed import join_team, synchronised
+from core.runtime.distributed import join_process_group, synchronised
 from core.runtime.seeds import generator
 from core.training.loop import autocast
 
@@ -70,7 +70,7 @@ def _member(rank: int, port: int, work: Work, folder: str) -> None:
         batch, config.encoder.patches, config.mask.ratio, generator=generator("team")
     )
     images = torch.rand(batch, 3, *config.encoder.image)
-    with join_team(device) as team:
+    with join_process_group(device) as team:
         network = team.distribute(LMIM(config).train())
 
         def step(exchanged: bool) -> None:
@@ -80,7 +80,7 @@ def _member(rank: int, port: int, work: Work, folder: str) -> None:
         seconds = take_turns(
             {"exchange": lambda: step(True), "no exchange": lambda: step(False)}, work.repetitions
         )
-        if team.leads:
+        if team.is_main:
             torch.save(seconds, Path(folder) / "seconds.pt")
 
 

@@ -23,11 +23,11 @@ from core.lmim import LMIM
 from core.model.compile import can_compile, compile_blocks
 from core.model.cost import cost
 from core.model.masking import draw_visible
-from core.model.recognizer import Recognizer, reading_loss
+from core.model.recognizer import Recognizer, sequence_cross_entropy
 from core.runtime.seeds import generator
 from core.training.finetune import FinetuneTask
 from core.training.finetune import make_model as make_recognizer
-from core.training.loop import Machine, Training
+from core.training.loop import RunContext, Training
 from core.training.optim import parameter_groups
 from core.training.pretrain import PretrainTask
 from core.training.pretrain import make_model as make_lmim
@@ -44,13 +44,13 @@ def config_of(work: Work, stage: str, batch: int, precision: Precision) -> Pretr
 
 def our_training(config: Pretrain | Finetune, work: Work) -> Training:
     """The very loop of a run; it writes nothing."""
-    machine = Machine(torch.device(work.device), readers=0 if work.device == "cpu" else 14)
+    context = RunContext(torch.device(work.device), num_workers=0 if work.device == "cpu" else 14)
     if isinstance(config, Pretrain):
-        task: PretrainTask | FinetuneTask = PretrainTask(config, make_lmim(config, None), machine)
+        task: PretrainTask | FinetuneTask = PretrainTask(config, make_lmim(config, None), context)
     else:
-        task = FinetuneTask(config, make_recognizer(config, None), None, machine)
+        task = FinetuneTask(config, make_recognizer(config, None), None, context)
     with TemporaryDirectory() as folder:
-        training = Training(task, config, [work.images().selection()], Path(folder), machine)
+        training = Training(task, config, [work.images().selection()], Path(folder), context)
         assert training.log is not None
         training.log.close()
     return training
@@ -119,7 +119,9 @@ def plain_reading_loss(model: Recognizer, batch: Batch) -> Tensor:
         augment(image[None], place, 1, generator=generator(number))
         for number, image in enumerate(images)
     ]
-    return reading_loss(model(normalise(torch.cat(augmented)), tokens, lengths), tokens, lengths)
+    return sequence_cross_entropy(
+        model(normalise(torch.cat(augmented)), tokens, lengths), tokens, lengths
+    )
 
 
 def measure_steps(work: Work, stage: str) -> list[Row]:
@@ -173,9 +175,14 @@ def measure_feeding(work: Work) -> list[Row]:
     config = work.pretrain(batch, precision)
     steps = 3 if work.device == "cpu" else 30
     training = our_training(config, work)
-    machine, size, order = training.machine, config.encoder.image, training.order()
+    context, size, order = training.context, config.encoder.image, training.order()
     read = load_batches(
-        work.images(), size, order, labelled=False, workers=machine.readers, pinned=machine.pinned
+        work.images(),
+        size,
+        order,
+        labelled=False,
+        workers=context.num_workers,
+        pinned=context.pinned,
     )
     parts = iter(read)
     waited, spent = [], []
@@ -190,7 +197,7 @@ def measure_feeding(work: Work) -> list[Row]:
             waited.append(ready - started)
             spent.append(time.perf_counter() - started)
     share = sum(waited) / sum(spent)
-    case = f"{work.name}, batch {batch}, {machine.readers} readers"
+    case = f"{work.name}, batch {batch}, {context.num_workers} readers"
     return [
         Row(
             "feeding",

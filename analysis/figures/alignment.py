@@ -19,7 +19,7 @@ KINDS = ("[cls]", "mean of patches")
 
 
 @dataclass(frozen=True)
-class Looks:
+class TwoViews:
     """Features of the same B words in two looks, each (B, D); `first` asks, `second` answers."""
 
     first: np.ndarray
@@ -27,7 +27,7 @@ class Looks:
 
 
 @torch.inference_mode()
-def features(encoder: VisionTransformer, first: Words, second: Words) -> dict[str, Looks]:
+def features(encoder: VisionTransformer, first: Words, second: Words) -> dict[str, TwoViews]:
     """By kind (`KINDS`), the encoder's features of two looks of the same words, all patches visible.
 
     Raises ValueError if the words are not the same."""
@@ -38,14 +38,16 @@ def features(encoder: VisionTransformer, first: Words, second: Words) -> dict[st
         KINDS[0]: [one[:, 0] for one in both],
         KINDS[1]: [one[:, 1:].mean(1) for one in both],
     }
-    return {kind: Looks(*(one.double().numpy() for one in pair)) for kind, pair in made.items()}
+    return {kind: TwoViews(*(one.double().numpy() for one in pair)) for kind, pair in made.items()}
 
 
-def looks(models: Sequence[Pretrained], first: Words, second: Words) -> dict[str, dict[str, Looks]]:
+def looks(
+    models: Sequence[Pretrained], first: Words, second: Words
+) -> dict[str, dict[str, TwoViews]]:
     """Row -> kind -> features, of every model, of an encoder that was never trained, and of the images themselves."""
     found = {model.name: features(model.encoder, first, second) for model in models}
     found["never trained"] = features(untrained(models[0].config.encoder), first, second)
-    images = Looks(*(words.inputs.flatten(1).double().numpy() for words in (first, second)))
+    images = TwoViews(*(words.inputs.flatten(1).double().numpy() for words in (first, second)))
     return found | {"the image itself": {"pixels": images}}
 
 
@@ -82,7 +84,7 @@ def spread(values: np.ndarray) -> float:
     return float(values.var(0).sum() / (values**2).mean(0).sum())
 
 
-def recall(pair: Looks, among: int) -> Estimate:
+def recall(pair: TwoViews, among: int) -> Estimate:
     """How often a word's other look is among the `among` nearest, by cosine of features less their mean; in [0, 1].
 
     Collapsed features are given their best chance: the mean, which is all that they share, is taken away."""
@@ -95,7 +97,7 @@ def recall(pair: Looks, among: int) -> Estimate:
     return wilson(int((ranks < among).sum()), len(ranks))
 
 
-def measure(found: Mapping[str, Mapping[str, Looks]]) -> pd.DataFrame:
+def measure(found: Mapping[str, Mapping[str, TwoViews]]) -> pd.DataFrame:
     """A line for each row and kind: spread, effective rank, uniformity, how alike two looks and two words are, recalls.
 
     found: row -> kind -> features."""
@@ -166,7 +168,7 @@ def recall_figure(measured: pd.DataFrame, words: int) -> Axes:
 
 
 @styled()
-def spectrum_figure(found: Mapping[str, Mapping[str, Looks]]) -> Axes:
+def spectrum_figure(found: Mapping[str, Mapping[str, TwoViews]]) -> Axes:
     """Singular values of [cls] over words, row by row: a low curve is a collapse to one point, a steep one to a few."""
     axes: Axes = grid(1, 1, COLUMN, 2.3)[0, 0]
     rows = {name: kinds[KINDS[0]] for name, kinds in found.items() if KINDS[0] in kinds}

@@ -14,7 +14,7 @@ from analysis.figures.attention import as_shares, centres, draw_map, overlap
 from analysis.figures.probe_words import Words
 from analysis.style import COLUMN, PAGE, bare, grid, plain, styled
 from analysis.tables.intervals import mean_value
-from core.model.kernels.attention import parts_of
+from core.model.kernels.attention import split_qkv
 from core.model.recognizer import Attention, Recognizer
 
 MOST = 10  # characters of a reading that are drawn
@@ -26,7 +26,7 @@ def cross_attention(recognizer: Recognizer, inputs: Tensor) -> tuple[Tensor, Ten
     caught: list[Tensor] = []
 
     def catch(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        queries, keys = parts_of([module._split(module.query(arguments[0])), arguments[1]])  # type: ignore[operator]
+        queries, keys = split_qkv([module._split(module.query(arguments[0])), arguments[1]])  # type: ignore[operator]
         caught.append(
             (queries @ keys.transpose(-2, -1) / keys.shape[-1] ** 0.5).softmax(-1)[:, :, 0]
         )
@@ -42,23 +42,27 @@ def cross_attention(recognizer: Recognizer, inputs: Tensor) -> tuple[Tensor, Ten
 
 
 @styled()
-def by_character(readers: Mapping[str, Recognizer], words: Words, number: int) -> np.ndarray:
+def by_character(recognizers: Mapping[str, Recognizer], words: Words, number: int) -> np.ndarray:
     """What each recogniser (across) looks at while it writes each character (down), the first ten of a reading; its last layer,
     mean over heads."""
     read = {
-        name: cross_attention(reader, words[[number]].inputs) for name, reader in readers.items()
+        name: cross_attention(reader, words[[number]].inputs)
+        for name, reader in recognizers.items()
     }
     texts = {
-        name: readers[name].charset.decode(tokens[0].tolist()) for name, (tokens, _) in read.items()
+        name: recognizers[name].charset.decode(tokens[0].tolist())
+        for name, (tokens, _) in read.items()
     }
     rows = min(MOST, max(1, *(len(text) for text in texts.values())))
-    axes = grid(rows, len(readers), min(PAGE, COLUMN / 2 * max(2, len(readers))), 0.5 + 0.36 * rows)
+    axes = grid(
+        rows, len(recognizers), min(PAGE, COLUMN / 2 * max(2, len(recognizers))), 0.5 + 0.36 * rows
+    )
     for column, (name, (_, weights)) in enumerate(read.items()):
         axes[0, column].set_title(f"{plain(name, 18)}\n“{plain(texts[name], 18)}”", fontsize=7)
         for step in range(rows):
             bare(axes[step, column])
             if step < len(texts[name]):
-                config = readers[name].encoder.config
+                config = recognizers[name].encoder.config
                 draw_map(
                     axes[step, column],
                     words.images[number],
@@ -90,10 +94,10 @@ def reading_localities(recognizer: Recognizer, words: Words) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["character", "off"])
 
 
-def compare_readers(readers: Mapping[str, Recognizer], words: Words) -> pd.DataFrame:
+def compare_readers(recognizers: Mapping[str, Recognizer], words: Words) -> pd.DataFrame:
     """Means of `reading_localities` with their 95 % intervals over words, and how many words they are of."""
     lines = []
-    for name, reader in readers.items():
+    for name, reader in recognizers.items():
         frame = reading_localities(reader, words)
         told = {column: mean_value(frame[column]).told() if len(frame) else "–" for column in frame}
         inside, off = told["character"], told["off"]

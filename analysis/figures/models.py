@@ -76,7 +76,7 @@ def untrained(config: Encoder, seed: int = 0) -> VisionTransformer:
 def pretrained(rows: Sequence[Row], store: Store, seed: int) -> tuple[list[Pretrained], list[str]]:
     """The pre-trained models of a table's rows at one seed, a run shared by several once; and why others are not there."""
     found: dict[str, Pretrained] = {}
-    lacking: list[str] = []
+    blocked_experiments: list[str] = []
     for row in rows:
         for run in _pretrainings(row, seed):
             if run in found:
@@ -84,8 +84,8 @@ def pretrained(rows: Sequence[Row], store: Store, seed: int) -> tuple[list[Pretr
             try:
                 found[run] = _stored(row.name, run, seed, store)
             except UserError as error:
-                lacking.append(f"{row.name}: {error}")
-    return list(found.values()), lacking
+                blocked_experiments.append(f"{row.name}: {error}")
+    return list(found.values()), blocked_experiments
 
 
 def _pretrainings(row: Row, seed: int) -> Iterator[str]:
@@ -129,7 +129,7 @@ def recognizers(
 ) -> tuple[dict[str, tuple[str, Recognizer]], list[str]]:
     """Row -> (fine-tuning run, its recogniser in evaluation mode) at one seed; and why others are not there."""
     found: dict[str, tuple[str, Recognizer]] = {}
-    lacking: list[str] = []
+    blocked_experiments: list[str] = []
     for row in rows:
         for run in (run for run in row.trainings.get(seed, ()) if run.startswith("finetune-")):
             try:
@@ -141,5 +141,5 @@ def recognizers(
                     load_recognizer(store.weights(run), CPU).eval().requires_grad_(False),
                 )
             except UserError as error:
-                lacking.append(f"{row.name}: {error}")
-    return found, lacking
+                blocked_experiments.append(f"{row.name}: {error}")
+    return found, blocked_experiments

@@ -109,7 +109,7 @@ class Errors:
 
 def errors_of(tables: Sequence[Table], seed: int) -> tuple[list[Errors], list[str]]:
     """Of each table what its rows read at a seed, and a sentence on each row that is not complete."""
-    found, lacking = [], []
+    found, blocked_experiments = [], []
     for table in tables:
         frames = []
         for number, (row, measured) in enumerate(zip(table.rows, table.measured, strict=True)):
@@ -118,7 +118,7 @@ def errors_of(tables: Sequence[Table], seed: int) -> tuple[list[Errors], list[st
             else:
                 why = f"; {' and '.join(table.records.why_missing(number))}" if not measured else ""
                 there = f"; it is complete at {', '.join(map(str, measured))}" if measured else ""
-                lacking.append(
+                blocked_experiments.append(
                     f"{table.name}: {row.name} has no complete evaluation at seed {seed}{there}{why}."
                 )
         if frames:
@@ -131,7 +131,7 @@ def errors_of(tables: Sequence[Table], seed: int) -> tuple[list[Errors], list[st
                     ),
                 )
             )
-    return found, lacking
+    return found, blocked_experiments
 
 
 def _readings(name: str, measured: Measured) -> pd.DataFrame:

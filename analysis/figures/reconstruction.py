@@ -91,7 +91,7 @@ def as_pictures(patches: Tensor, config: Encoder) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Lens:
+class FeatureVisualizer:
     """How target values are looked at; fitted on other words' targets."""
 
     config: Encoder
@@ -120,7 +120,7 @@ class Lens:
 
 
 @torch.inference_mode()
-def fit_lens(model: Pretrained, words: Words, ridge: float = 1e-3) -> Lens:
+def fit_lens(model: Pretrained, words: Words, ridge: float = 1e-3) -> FeatureVisualizer:
     """Fit colours and the linear read-out on `words`, which must not be those looked at. ridge: the penalty, for each patch."""
     target = model.lmim.target(words.inputs).float()  # (B, N, D)
     flat = target.flatten(0, 1)
@@ -138,10 +138,10 @@ def fit_lens(model: Pretrained, words: Words, ridge: float = 1e-3) -> Lens:
         gram = inputs.T @ inputs
         penalty = ridge * len(inputs) * torch.eye(len(gram), dtype=gram.dtype)
         read_out = torch.linalg.solve(gram + penalty, inputs.T @ pixels).float()
-    return Lens(config.encoder, mean, target.mean(0), components, low, high, read_out)
+    return FeatureVisualizer(config.encoder, mean, target.mean(0), components, low, high, read_out)
 
 
-def explained(lens: Lens, reconstruction: Reconstruction, words: Words) -> float:
+def explained(lens: FeatureVisualizer, reconstruction: Reconstruction, words: Words) -> float:
     """Share of the pixels' variance that the read-out of the true targets explains (R squared): what pictures can show. It is 1
     where the target is the pixels."""
     pixels = words.images.permute(0, 2, 3, 1).numpy() / 255
@@ -164,7 +164,7 @@ COLUMNS = (
 @styled()
 def panel(
     models: Sequence[Pretrained],
-    lenses: Mapping[str, Lens],
+    lenses: Mapping[str, FeatureVisualizer],
     words: Words,
     number: int,
     seed: int = 0,
@@ -206,7 +206,7 @@ def panel(
 
 
 def _pictures(
-    made: Reconstruction, lens: Lens, words: Words, number: int
+    made: Reconstruction, lens: FeatureVisualizer, words: Words, number: int
 ) -> list[np.ndarray | None]:
     """Of one word: all columns but the first. Visible patches show the truth in predictions, as nothing was predicted there."""
     config, one = lens.config, slice(number, number + 1)
@@ -237,7 +237,10 @@ LOSSES = (
 
 
 def losses(
-    models: Sequence[Pretrained], lenses: Mapping[str, Lens], words: Words, seed: int = 0
+    models: Sequence[Pretrained],
+    lenses: Mapping[str, FeatureVisualizer],
+    words: Words,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """How well each model reconstructs words it has not seen, over hidden patches, relative to predicting the mean target at
     each place of the lens's words (100 %): with the word's own guidance view, with another word's, and the paired difference.

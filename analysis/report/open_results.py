@@ -12,7 +12,7 @@ from PIL.Image import Image
 
 from analysis.figures.models import Pretrained, pretrained, recognizers
 from analysis.figures.probe_words import some_words
-from analysis.style import Album, Html
+from analysis.style import FigureWriter, Html
 from analysis.tables.planned import recorded_tables
 from analysis.tables.table import Table
 from core.config import Pretrain
@@ -39,7 +39,7 @@ def found(path: str | Path) -> Path:
 
 
 @contextmanager
-def telling() -> Iterator[None]:
+def show_user_errors() -> Iterator[None]:
     """In a notebook: what is missing inside is told in one sentence, and the cell goes on after it."""
     try:
         yield
@@ -97,7 +97,7 @@ class Opened:
     plan: Plan
     tables: list[Table]
     store: Store
-    album: Album
+    album: FigureWriter
     missing: list[str] = field(default_factory=list)
 
     def models(self, seed: int = 0, table: Table | None = None) -> list[Pretrained]:
@@ -107,10 +107,10 @@ class Opened:
         tables: dict[str, str] = {}
         self.missing.clear()
         for one in self.tables if table is None else [table]:
-            models, lacking = pretrained(one.rows, self.store, seed)
+            models, blocked_experiments = pretrained(one.rows, self.store, seed)
             tables |= {model.run: one.label for model in models if model.run not in known}
             known |= {model.run: model for model in models if model.run not in known}
-            self.missing += [text for text in lacking if text not in self.missing]
+            self.missing += [text for text in blocked_experiments if text not in self.missing]
         names = [model.name for model in known.values()]
         return [
             model if names.count(model.name) == 1 else model.named(tables[model.run])
@@ -119,12 +119,12 @@ class Opened:
 
     def by_table(self, seed: int = 0) -> list[tuple[Table, list[Pretrained]]]:
         """Tables with the pre-trained models of their rows, of those that have some."""
-        lacking: list[str] = []
+        blocked_experiments: list[str] = []
         pairs = []
         for table in self.tables:
             pairs.append((table, self.models(seed, table)))
-            lacking += self.missing
-        self.missing[:] = dict.fromkeys(lacking)
+            blocked_experiments += self.missing
+        self.missing[:] = dict.fromkeys(blocked_experiments)
         return [(table, models) for table, models in pairs if models]
 
     def methods(self, seed: int = 0) -> list[Pretrained]:
@@ -169,11 +169,11 @@ class Opened:
         self.missing.clear()
         for table, model in ((table, model) for table in self.tables for model in models):
             rows = [row for row in table.rows if model.run in row.trainings.get(model.seed, ())]
-            readers, lacking = recognizers(rows, self.store, model.seed)
-            for name, (run, reader) in readers.items():
+            num_workers, blocked_experiments = recognizers(rows, self.store, model.seed)
+            for name, (run, reader) in num_workers.items():
                 if run not in {other for other, _ in known.values()}:
                     known[name] = run, reader
-            self.missing += [text for text in lacking if text not in self.missing]
+            self.missing += [text for text in blocked_experiments if text not in self.missing]
         return known
 
     def words(self, count: int, without: Sequence[str] = ()) -> tuple[str, ...]:
@@ -289,4 +289,4 @@ def open_results(
         )
 
     made, tables = recorded_tables(plan, store)
-    return Opened(made, tables, store, Album(found(out), made.scale))
+    return Opened(made, tables, store, FigureWriter(found(out), made.scale))

@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from analysis.report.open_results import found
-from analysis.style import Album, Picture
+from analysis.style import FigureWriter, Picture
 from analysis.sweep_report.figures import Drawn, pictures, short
 from analysis.sweep_report.report import best_lines, find_trials, make_report, search_lines
 from core.runtime.errors import UserError
@@ -91,7 +91,7 @@ class OpenedSweep:
             raise UserError(f"{name} of {self.name}: {drawn}")
         best, complete = self.report["best"], self.report["counts"].get("complete", 0)
         told = f"Sweep {self.report['id']}, {complete} complete trials: {caption} The runs are those of the best trial, {best}."
-        album = Album(found(out), self.report["scale"])
+        album = FigureWriter(found(out), self.report["scale"])
         return album.show(
             drawn,
             f"sweep_{self.name}_{name}",
@@ -136,7 +136,7 @@ def open_sweeps(
         if files is None
         else [(Path(file), scale) for file in files]
     )
-    lacking = (
+    blocked_experiments = (
         []
         if chosen
         else [
@@ -148,5 +148,5 @@ def open_sweeps(
         try:
             opened.append(open_sweep(file, its, results))
         except UserError as error:
-            lacking.append(f"{error}.")
-    return opened, lacking
+            blocked_experiments.append(f"{error}.")
+    return opened, blocked_experiments

@@ -48,8 +48,14 @@ def comparison(
     entry: dict[str, Any] = {"row": first.name, "other": second.name, "reported": paper}
     seeds = records.seeds_of(number, other)
     if not seeds:
-        lacking = [records.rows[row].name for row in (number, other) if not records.measured[row]]
-        why = f"no complete run of {' and '.join(lacking)}" if lacking else "no common seed"
+        blocked_experiments = [
+            records.rows[row].name for row in (number, other) if not records.measured[row]
+        ]
+        why = (
+            f"no complete run of {' and '.join(blocked_experiments)}"
+            if blocked_experiments
+            else "no common seed"
+        )
         return entry | {"verdict": "missing", "why": [why]}
     entry["seeds"] = seeds
     if all(
@@ -59,8 +65,8 @@ def comparison(
             "verdict": "same runs",
             "why": ["at this scale the two rows are one and the same"],
         }
-    if unlike := _unlike(records, number, other, subsets, seeds):
-        return entry | {"verdict": "not comparable", "why": [unlike]}
+    if deviations := _unlike(records, number, other, subsets, seeds):
+        return entry | {"verdict": "not comparable", "why": [deviations]}
     values = [
         records.values(number, name, seeds) - records.values(other, name, seeds) for name in subsets
     ]

@@ -30,10 +30,14 @@ def _scale(table: "Table") -> Iterator[str]:
     named = ", ".join(map(str, seeds)) or "none yet"
     yield f"Scale: {table.scale}{about}. Seeds: {named}. Values are percent, means over seeds."
     rows = zip(table.rows, table.measured, strict=True)
-    lacking = {
+    blocked_experiments = {
         row.name: [seed for seed in row.evaluations if seed not in found] for row, found in rows
     }
-    missing = [f"{name}: {', '.join(map(str, lacks))}" for name, lacks in lacking.items() if lacks]
+    missing = [
+        f"{name}: {', '.join(map(str, lacks))}"
+        for name, lacks in blocked_experiments.items()
+        if lacks
+    ]
     if missing:
         yield f"Seeds without a complete evaluation: {'; '.join(missing)}."
     _ = table.records.trainings  # read, so that the damaged are known

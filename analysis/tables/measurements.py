@@ -29,7 +29,7 @@ class Row:
     teacher_images: int | None = None  # that a teacher's file was trained on
     encoder_file: str = ""  # a checkpoint that was fine-tuned
     elsewhere: bool = False  # runs that this machine would not plan, of the same recipe
-    unlike: tuple[str, ...] = ()  # what of its data is not as the paper's
+    deviations: tuple[str, ...] = ()  # what of its data is not as the paper's
 
 
 @dataclass(frozen=True)

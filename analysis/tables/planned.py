@@ -31,9 +31,11 @@ def tables_of(plan: Plan, store: Store, *, recorded: bool) -> list[Table]:
         )
         rows = []
         for number, variant in enumerate(experiment.variants):
-            twin = find_row(experiment.table, variant.reported) if experiment.table else None
+            reported_row = (
+                find_row(experiment.table, variant.reported) if experiment.table else None
+            )
             found = _runs(plan, plan.cells_of(name, number), noted.get(variant.name, {}), store)
-            rows.append(Row(variant.name, twin, experiment.others(number), **found))
+            rows.append(Row(variant.name, reported_row, experiment.others(number), **found))
         about = (experiment.title, plan.scale, plan.about, experiment.table)
         tables.append(Table(name, *about, rows, store, plan.overrides, plan.stand_ins))
     return sorted(tables, key=lambda table: table.reported or "tables of our own")
@@ -75,7 +77,7 @@ def with_complete(plan: Plan, wider: Plan, store: Store) -> Plan:
 def _runs(plan: Plan, cells: list[Cell], noted: Mapping[str, Any], store: Store) -> dict[str, Any]:
     """A row's runs by seed, as `Row` has them."""
     evaluations, trainings, teachers, elsewhere = {}, {}, {}, False
-    unlike: list[str] = []
+    deviations: list[str] = []
     for cell in cells:
         runs, other = (cell.evaluate, cell.trainings, cell.teacher), noted.get(str(cell.seed))
         if (
@@ -86,10 +88,12 @@ def _runs(plan: Plan, cells: list[Cell], noted: Mapping[str, Any], store: Store)
             runs, elsewhere = (other["evaluate"], tuple(other["trainings"]), other["teacher"]), True
         evaluations[cell.seed], trainings[cell.seed], teachers[cell.seed] = runs
         if runs[0] == cell.evaluate:
-            unlike += [text for run in cell.trainings for text in _unlike_planned(plan.runs[run])]
+            deviations += [
+                text for run in cell.trainings for text in _unlike_planned(plan.runs[run])
+            ]
         elif not plan.stand_ins:
-            unlike += [text for run in runs[1] for text in _unlike_recorded(store.run(run))]
-        unlike += [
+            deviations += [text for run in runs[1] for text in _unlike_recorded(store.run(run))]
+        deviations += [
             text for run in cell.trainings if (text := _unlike_charset(plan.runs[run].config))
         ]
     return {
@@ -99,7 +103,7 @@ def _runs(plan: Plan, cells: list[Cell], noted: Mapping[str, Any], store: Store)
         "teacher_images": cells[0].teacher_images,
         "encoder_file": cells[0].encoder_file,
         "elsewhere": elsewhere,
-        "unlike": tuple(dict.fromkeys(unlike)),
+        "deviations": tuple(dict.fromkeys(deviations)),
     }
 
 

@@ -346,9 +346,9 @@ def html_fragment(content: Content, level: int = 1) -> str:
     notes = "".join(
         f"<li>{_html_text(text)}</li>" for text in (*content["notes"], *content["rules"])
     )
-    listed = f"<ul>{notes}</ul>"
-    folded = f"<details><summary>notes and rules of this table</summary>{listed}</details>"
-    return "\n".join([*parts, listed if level == 1 else folded])
+    as_html_table = f"<ul>{notes}</ul>"
+    folded = f"<details><summary>notes and rules of this table</summary>{as_html_table}</details>"
+    return "\n".join([*parts, as_html_table if level == 1 else folded])
 
 
 def html(contents: Sequence[Content]) -> str:

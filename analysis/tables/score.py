@@ -145,9 +145,9 @@ def _separated(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
     if "prediction" in columns and "label" in columns:
         places, first = {name: head.index(key.strip().lower()) for name, key in columns.items()}, 2
     elif "prediction" in columns or "label" in columns:
-        lacking = "label" if "prediction" in columns else "prediction"
+        blocked_experiments = "label" if "prediction" in columns else "prediction"
         raise UserError(
-            f"{path}, line 1: a header without {lacking}; name that column {' or '.join(NAMES[lacking][:3])}"
+            f"{path}, line 1: a header without {blocked_experiments}; name that column {' or '.join(NAMES[blocked_experiments][:3])}"
         )
     else:  # no header: the last two are prediction and label
         rows = _cells(lines, separator)

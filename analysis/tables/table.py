@@ -124,8 +124,12 @@ class Table:
 
     def _paper(self, number: int) -> dict[str, float]:
         """What the paper reports for row `number`; {} if nothing."""
-        twin = self.rows[number].reported
-        return {} if self.reported is None or twin is None else reported_values(self.reported, twin)
+        reported_row = self.rows[number].reported
+        return (
+            {}
+            if self.reported is None or reported_row is None
+            else reported_values(self.reported, reported_row)
+        )
 
     def _paper_columns(self) -> tuple[str, ...]:
         return reported().subsets[reported_table(self.reported).benchmark] if self.reported else ()
@@ -139,8 +143,13 @@ class Table:
         row, found, paper = self.rows[number], self.measured[number], self._paper(number)
         verdict, why = self._verdict(number, paper)
         entry: dict[str, Any] = {"name": row.name, "ours": bool(paper), "reported": paper}
-        lacking = [seed for seed in row.evaluations if seed not in found]
-        entry |= {"verdict": verdict, "why": why, "seeds": list(found), "missing_seeds": lacking}
+        blocked_experiments = [seed for seed in row.evaluations if seed not in found]
+        entry |= {
+            "verdict": verdict,
+            "why": why,
+            "seeds": list(found),
+            "missing_seeds": blocked_experiments,
+        }
         if not found:
             return entry
         measured: dict[str, dict[str, Any]] = {
@@ -217,7 +226,7 @@ class Table:
             why.append("data: rendered words in place of the paper's")
         if self.overrides:
             why.append("recipe: settings of the command line")
-        why += [f"data: {text}" for text in self.rows[number].unlike]
+        why += [f"data: {text}" for text in self.rows[number].deviations]
         wanted = METRICS[reported_table(self.reported).benchmark]
         for one in self.measured[number].values():
             if one.protocol != wanted:

@@ -17,7 +17,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from core.config import Closed, Encoder, PretrainModel, RecognizerModel
+from core.config import Encoder, FrozenModel, PretrainModel, RecognizerModel
 from core.lmim import LMIM
 from core.model.recognizer import Recognizer, text_positions
 from core.model.targets import teacher_encoder
@@ -98,7 +98,7 @@ class Imported:
     """A released checkpoint under our names, and what became of every weight in it."""
 
     kind: Kind
-    config: Closed  # Encoder, PretrainModel or RecognizerModel
+    config: FrozenModel  # Encoder, PretrainModel or RecognizerModel
     weights: dict[str, Tensor]
     matched: list[str]  # released names
     ignored: dict[str, str]  # released name -> why
@@ -111,7 +111,7 @@ class Imported:
         stage = "finetune" if isinstance(self.config, RecognizerModel) else "pretrain"
         config = {"encoder": self.config} if isinstance(self.config, Encoder) else dict(self.config)
         plain = {
-            name: value.model_dump(mode="json") if isinstance(value, Closed) else value
+            name: value.model_dump(mode="json") if isinstance(value, FrozenModel) else value
             for name, value in config.items()
         }
         return {
@@ -288,7 +288,7 @@ def _config(
     return RecognizerModel, {"encoder": encoder, "decoder": decoder, "max_length": length}, assumed
 
 
-def _make(config: Closed) -> tuple[nn.Module, str]:
+def _make(config: FrozenModel) -> tuple[nn.Module, str]:
     """A model of a config, and the prefix of its weights among those imported."""
     if isinstance(config, Encoder):
         return VisionTransformer(config), "encoder."
@@ -336,8 +336,8 @@ def read_released(path: Path, said: Mapping[str, Any] | None = None) -> Imported
             f"{path}: its weights have shapes that no such model has ({error})"
         ) from error
     except (StopIteration, KeyError) as error:
-        lacking = error.args[0] if error.args else "patch_embed.proj.weight"
-        raise UserError(f"{path}: not whole: {lacking} is missing") from error
+        blocked_experiments = error.args[0] if error.args else "patch_embed.proj.weight"
+        raise UserError(f"{path}: not whole: {blocked_experiments} is missing") from error
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
     with torch.device("meta"):
@@ -395,7 +395,7 @@ def _plain(args: Any) -> dict[str, Any]:
     }
 
 
-def _lacks(kind: Kind, weights: Mapping[str, Tensor], config: Closed) -> list[str]:
+def _lacks(kind: Kind, weights: Mapping[str, Tensor], config: FrozenModel) -> list[str]:
     """Parts that a file of this kind may hold and this one does not."""
     if kind == "MAERec pre-trained":
         return ["decoder (an MAERec file gives an encoder: a teacher, or one to fine-tune)"]

@@ -112,9 +112,9 @@ def find_matches(train: Hashes, test: Hashes, threshold: int) -> list[Match]:
         for index, distance, nearest in zip(
             part.tolist(), distances.tolist(), place.tolist(), strict=True
         ):
-            twin = equal.get(int(files[index]))
-            if twin is not None:
-                matches.append(Match(index, True, 0, twin))
+            reported_row = equal.get(int(files[index]))
+            if reported_row is not None:
+                matches.append(Match(index, True, 0, reported_row))
             elif distance <= threshold:
                 matches.append(Match(index, False, distance, int(targets[nearest])))
     return matches

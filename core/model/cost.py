@@ -1,6 +1,6 @@
 """What a run costs, from its config alone: parameters, and the arithmetic of matrix products (multiply and add count as two).
 
-Closed forms, so that a plan needs no model; a test counts both on the models themselves. Masks, losses, norms and position
+FrozenModel forms, so that a plan needs no model; a test counts both on the models themselves. Masks, losses, norms and position
 tables cost nothing."""
 
 from core.config import (

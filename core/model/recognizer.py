@@ -232,7 +232,7 @@ def _of(beams: Tensor, parents: Tensor) -> Tensor:
     return beams.gather(1, parents[..., None].expand(-1, -1, beams.shape[-1]))
 
 
-def reading_loss(logits: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
+def sequence_cross_entropy(logits: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
     """Cross-entropy summed over steps up to and including EOS, divided by the batch size; scalar.
 
     logits: (B, T, classes). tokens: (B, T). lengths: (B,) EOS included."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from core.config import Contrast, Encoder
 from core.model.vit import VisionTransformer, initialise
-from core.runtime.distributed import ALONE, Team
+from core.runtime.distributed import SINGLE_PROCESS, ProcessGroup
 
 
 def window_features(features: Tensor, grid: tuple[int, int], windows: int) -> Tensor:
@@ -54,9 +54,11 @@ class Output:
 class SeqCLR(nn.Module):
     """Encoder and projection head. The head serves pre-training only."""
 
-    def __init__(self, encoder: Encoder, contrast: Contrast, team: Team = ALONE) -> None:
+    def __init__(
+        self, encoder: Encoder, contrast: Contrast, team: ProcessGroup = SINGLE_PROCESS
+    ) -> None:
         super().__init__()
-        self.contrast, self.team = contrast, team
+        self.contrast, self.process_group = contrast, team
         self.encoder = VisionTransformer(encoder)
         self.head = nn.Sequential(
             nn.Linear(encoder.width, encoder.width),
@@ -81,7 +83,7 @@ class SeqCLR(nn.Module):
         marked = torch.cat(
             [both, torch.ones_like(both[..., :1])], dim=-1
         )  # to tell rows that are there
-        whole = self.team.gather_rows(marked, places, batch)
+        whole = self.process_group.gather_rows(marked, places, batch)
         there = whole[:, 0, 0, -1].detach() > 0  # (batch,)
         own = (there.cumsum(0) - 1)[places.to(there.device)]  # of the images that are there, these
         one, other = (

@@ -37,7 +37,7 @@ class _Sum(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """This process among those of a run; by default it is alone."""
 
     rank: int = 0
@@ -45,11 +45,11 @@ class Team:
     group: Any = None  # for what is told from CPU to CPU
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes the run's files."""
         return self.rank == 0
 
-    def share(self, batch: int) -> slice:
+    def local_slice(self, batch: int) -> slice:
         """The places of a batch that this process takes: whole chunks. Raises UserError if there are fewer than processes."""
         if self.size == 1:
             return slice(0, batch)
@@ -85,7 +85,7 @@ class Team:
             dist.all_gather_object(values, value, group=self.group)
         return values
 
-    def summed(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    def all_reduce_sum(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Scalars, each summed over all processes."""
         if self.size == 1 or not values:
             return values
@@ -100,7 +100,7 @@ class Team:
         return whole if self.size == 1 else _Sum.apply(whole)
 
 
-ALONE = Team()
+SINGLE_PROCESS = ProcessGroup()
 
 
 def synchronised(network: nn.Module, now: bool) -> Any:
@@ -113,11 +113,11 @@ def synchronised(network: nn.Module, now: bool) -> Any:
 
 
 @contextmanager
-def join_team(device: torch.device) -> Iterator[Team]:
+def join_process_group(device: torch.device) -> Iterator[ProcessGroup]:
     """Join the other processes that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT tell of (PyTorch's own variables)."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield Team()
+        yield ProcessGroup()
         return
     patience = timedelta(
         days=1
@@ -128,6 +128,6 @@ def join_team(device: torch.device) -> Iterator[Team]:
         dist.init_process_group("gloo", timeout=patience)
     try:
         group = dist.new_group(backend="gloo", timeout=patience) if device.type == "cuda" else None
-        yield Team(dist.get_rank(), size, group)
+        yield ProcessGroup(dist.get_rank(), size, group)
     finally:
         dist.destroy_process_group()

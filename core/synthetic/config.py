@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from core.config import Closed, Probability, Share, Size
+from core.config import FrozenModel, Probability, Share, Size
 
 
-class Rendered(Closed):
+class Rendered(FrozenModel):
     """The embedded data set (`core/synthetic/words.py`): how many rendered words, which words, how hard.
 
     `look`: page is dark ink on light ground, coloured any two colours, scene imitates photographs (and has no test subsets).

@@ -167,10 +167,10 @@ def _unfit(path: Path, characters: str) -> str:
     except UserError as error:
         return str(error)
     box = drawn("\uffff")
-    lacking = [character for character in characters if drawn(character) == box]
-    if not lacking:
+    blocked_experiments = [character for character in characters if drawn(character) == box]
+    if not blocked_experiments:
         return ""
-    told = f"lacks {len(lacking)} of {len(characters)} characters, e.g. {lacking[0]}"
+    told = f"lacks {len(blocked_experiments)} of {len(characters)} characters, e.g. {blocked_experiments[0]}"
     return f"{path}: {told}; name another font in LMIM_CJK_FONT"
 
 

@@ -13,7 +13,7 @@ from core.data.word_images import Dropped, WordImages
 from core.model.recognizer import Recognizer
 from core.runtime import safetensors_io
 from core.text.protocols import LABEL_POLICIES, PROTOCOLS, Reading, as_released, count
-from core.training.loop import Interrupted, Machine, Progress, autocast
+from core.training.loop import Interrupted, Progress, RunContext, autocast
 
 
 def read_batch(model: Recognizer, images: torch.Tensor, beams: int = 1) -> list[tuple[str, float]]:
@@ -25,12 +25,12 @@ def read_batch(model: Recognizer, images: torch.Tensor, beams: int = 1) -> list[
     return list(zip(map(model.charset.decode, tokens.tolist()), confidences, strict=True))
 
 
-def read_images(
+def recognize(
     model: Recognizer,
     images: WordImages,
     batch: int,
     precision: Precision,
-    machine: Machine,
+    context: RunContext,
     name: str,
     beams: int = 1,
 ) -> tuple[list[Reading], Dropped]:
@@ -43,20 +43,22 @@ def read_images(
     charset, max_length = model.charset, model.config.max_length
     chosen = images.selection()
     starts = range(0, len(chosen), batch)[
-        machine.team.rank :: machine.team.size
+        context.process_group.rank :: context.process_group.size
     ]  # batches as they are with one process
     order = [chosen[np.arange(start, min(start + batch, len(chosen)))].tolist() for start in starts]
     started = time.monotonic()
     size = model.config.encoder.image
     parts = iter(
         load_batches(
-            images, size, order, labelled=True, workers=machine.readers, pinned=machine.pinned
+            images, size, order, labelled=True, workers=context.num_workers, pinned=context.pinned
         )
     )
     for _ in range(
-        -(-len(chosen) // (batch * machine.team.size))
+        -(-len(chosen) // (batch * context.process_group.size))
     ):  # as often in each process, for they stop together
-        (stopping,) = machine.team.totals(int(machine.team.leads and machine.should_stop()))
+        (stopping,) = context.process_group.totals(
+            int(context.process_group.is_main and context.should_stop())
+        )
         if stopping:
             raise Interrupted(
                 f"stopped while reading {name}; evaluation starts again from its first image"
@@ -65,8 +67,8 @@ def read_images(
             break
         read: list[tuple[str, float]] = []
         if part.indices:
-            with autocast(machine.device, precision):
-                read = read_batch(model, normalise(to_unit(part.images, machine.device)), beams)
+            with autocast(context.device, precision):
+                read = read_batch(model, normalise(to_unit(part.images, context.device)), beams)
         for index, label, (text, confidence) in zip(part.indices, part.labels, read, strict=True):
             dropped.over_long += len(label) >= max_length
             dropped.unknown_characters += bool(charset.unknown_in(label))
@@ -81,10 +83,10 @@ def read_images(
             readings.append(Reading(index, images.label(index) or "", "", 0.0, readable=False))
         rate = len(readings) / (time.monotonic() - started)
         mine = sum(map(len, order))
-        machine.on_progress(
+        context.on_progress(
             Progress(len(readings), mine, "images", rate, (mine - len(readings)) / rate, name)
         )
-    shares = machine.team.gather((readings, dropped))
+    shares = context.process_group.gather((readings, dropped))
     readings = sorted(
         (reading for share, _ in shares for reading in share), key=lambda reading: reading.index
     )
@@ -102,10 +104,10 @@ def load_recognizer(path: Path, device: torch.device) -> Recognizer:
 
 
 def evaluate(
-    config: Evaluate, subsets: dict[str, WordImages], recognizer: Path, machine: Machine
+    config: Evaluate, subsets: dict[str, WordImages], recognizer: Path, context: RunContext
 ) -> tuple[dict[str, object], dict[str, list[Reading]]]:
     """Run the stage; returns its metrics (counts per subset) and the readings of each subset."""
-    model = load_recognizer(recognizer, machine.device)
+    model = load_recognizer(recognizer, context.device)
     protocol = PROTOCOLS[config.protocol]
     statement = f"{protocol.statement}; {LABEL_POLICIES[config.labels]}"
     metrics: dict[str, object] = {
@@ -115,8 +117,8 @@ def evaluate(
     }
     counts, drops, readings = {}, {}, {}
     for name, images in subsets.items():
-        readings[name], dropped = read_images(
-            model, images, config.batch, config.precision, machine, name, config.beams
+        readings[name], dropped = recognize(
+            model, images, config.batch, config.precision, context, name, config.beams
         )
         if config.labels == "released":
             readings[name], dropped.replaced = as_released(

@@ -12,15 +12,15 @@ from core.config import Finetune
 from core.data.batches import Batch, load_batches, normalise, to_unit
 from core.data.word_images import Dropped, WordImages
 from core.model.compile import compile_for
-from core.model.recognizer import Recognizer, reading_loss
+from core.model.recognizer import Recognizer, sequence_cross_entropy
 from core.runtime import safetensors_io
 from core.runtime.artefacts import MODEL
 from core.runtime.errors import UserError
 from core.runtime.seeds import derive_seed, generator
 from core.text.charset import make_charset
 from core.text.protocols import PROTOCOLS, is_correct
-from core.training.evaluate import read_images
-from core.training.loop import Losses, Machine, Training, artefact, training_groups
+from core.training.evaluate import recognize
+from core.training.loop import Losses, RunContext, Training, exported_tensors, training_groups
 from core.views.augmentation import augment, draw
 
 
@@ -66,12 +66,16 @@ class FinetuneTask:
     """Augmentation and loss of one batch; validation after each epoch."""
 
     def __init__(
-        self, config: Finetune, model: Recognizer, validation: WordImages | None, machine: Machine
+        self,
+        config: Finetune,
+        model: Recognizer,
+        validation: WordImages | None,
+        context: RunContext,
     ) -> None:
-        self.config, self.validation, self.machine = config, validation, machine
-        self.model = model.to(machine.device).train()
-        compile_for(machine.device, self.model)
-        self.network = machine.team.distribute(self.model)
+        self.config, self.validation, self.context = config, validation, context
+        self.model = model.to(context.device).train()
+        compile_for(context.device, self.model)
+        self.network = context.process_group.distribute(self.model)
         self.validated: dict[str, float] = {}
         self.read_right: list[list[bool]] = []  # of each validation root, image by image
         self.draws = None
@@ -80,7 +84,7 @@ class FinetuneTask:
             self.draws = draw(config.augmentation_draws, config.encoder.image, generator=source)
 
     def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
-        device = self.machine.device
+        device = self.context.device
         tokens, lengths = self.model.charset.encode(batch.labels, self.config.max_length)
         images = to_unit(batch.images, device)
         if self.config.augmentation == "abinet":
@@ -93,7 +97,9 @@ class FinetuneTask:
         def losses(part: slice) -> Losses:
             target, length = tokens[part].to(device), lengths[part].to(device)
             return {
-                "loss": reading_loss(self.network(images[part], target, length), target, length)
+                "loss": sequence_cross_entropy(
+                    self.network(images[part], target, length), target, length
+                )
             }
 
         return losses
@@ -101,8 +107,8 @@ class FinetuneTask:
     def validate(self) -> dict[str, float]:
         if self.validation is None:
             return {}
-        quiet = replace(self.machine, should_stop=lambda: False, on_progress=lambda progress: None)
-        readings, _ = read_images(
+        quiet = replace(self.context, should_stop=lambda: False, on_progress=lambda progress: None)
+        readings, _ = recognize(
             self.model, self.validation, 256, self.config.precision, quiet, "validation"
         )
         self.model.train()
@@ -122,7 +128,7 @@ def finetune(
     validation: WordImages | None,
     encoder: Path | None,
     folder: Path,
-    machine: Machine,
+    context: RunContext,
 ) -> tuple[dict[str, object], list[list[bool]]]:
     """Run the stage in `folder`; returns its metrics, and which images of each validation root were read right at the end.
     Resumes from the folder's checkpoint.
@@ -131,18 +137,18 @@ def finetune(
     test images."""
     model = make_model(config, encoder)
     unusable, dropped = unusable_labels(images, config)
-    task = FinetuneTask(config, model, validation, machine)
-    training = Training(task, config, training_groups(config, images, unusable), folder, machine)
+    task = FinetuneTask(config, model, validation, context)
+    training = Training(task, config, training_groups(config, images, unusable), folder, context)
     limit = length_limit(config) if config.labels == "released" else None
-    size, order, readers = config.encoder.image, training.order(), machine.readers
+    size, order, num_workers = config.encoder.image, training.order(), context.num_workers
     parts = load_batches(
-        images, size, order, labelled=True, workers=readers, limit=limit, pinned=machine.pinned
+        images, size, order, labelled=True, workers=num_workers, limit=limit, pinned=context.pinned
     )
     training.run(parts)
-    if machine.team.leads:
+    if context.process_group.is_main:
         safetensors_io.save(
             folder / MODEL,
-            artefact(model),
+            exported_tensors(model),
             {"stage": "finetune", "config": config.model_dump(mode="json")},
         )
     dropped.unreadable = training.unreadable

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from core.config import Precision, TrainingRun, steps
 from core.data.batches import Batch, ShuffledBatches
 from core.data.word_images import Selection, WordImages
-from core.model.kernels.dropout import drawn_for
+from core.model.kernels.dropout import position_seeded_dropout
 from core.runtime import safetensors_io
 from core.runtime.artefacts import CHECKPOINT, METRICS, TENSORBOARD
-from core.runtime.distributed import ALONE, Team, synchronised
+from core.runtime.distributed import SINGLE_PROCESS, ProcessGroup, synchronised
 from core.runtime.errors import UserError
 from core.runtime.files import write_text
 from core.runtime.seeds import chunks_of, derive_seed
@@ -47,24 +47,24 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Machine:
+class RunContext:
     """How a run is computed; no part of its identity. It may change the last bits, no more."""
 
     device: torch.device
     micro_batch: int | None = (
         None  # images at a time (whole chunks: core/model/kernels/dropout.py); gradients add up to the batch's
     )
-    readers: int = 0  # processes that read images
+    num_workers: int = 0  # processes that read images
     checkpoint_seconds: float = (
         60.0  # between checkpoints; longer where writing one takes over 1 % of it
     )
     should_stop: Callable[[], bool] = lambda: False
     should_save: Callable[[], bool] = lambda: False  # a checkpoint is wanted now, for what may come
     milestones: tuple[float, ...] = ()  # shares of a training after which it is validated too
-    unwanted: Callable[[float, Mapping[str, float]], str] = lambda share, values: (
+    should_prune: Callable[[float, Mapping[str, float]], str] = lambda share, values: (
         ""
     )  # at a milestone: why to stop there, or ""
-    team: Team = ALONE
+    process_group: ProcessGroup = SINGLE_PROCESS
     on_progress: Callable[[Progress], None] = lambda progress: None
 
     @property
@@ -82,10 +82,10 @@ class Task(Protocol):
 
     @property
     def network(self) -> nn.Module:
-        """The model as the losses call it (`Team.distribute`)."""
+        """The model as the losses call it (`ProcessGroup.distribute`)."""
 
     def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
-        """Draw all that is random for the whole batch; return the losses of any slice of the images, as means over these.
+        """DropoutSeeds all that is random for the whole batch; return the losses of any slice of the images, as means over these.
 
         `loss` is the one minimised."""
 
@@ -98,7 +98,7 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def artefact(model: nn.Module) -> dict[str, Tensor]:
+def exported_tensors(model: nn.Module) -> dict[str, Tensor]:
     """What a stage leaves: the trained parameters, and the encoder's position table, so that its kind is known."""
     return {**trainable(model), "encoder.positions": model.get_buffer("encoder.positions")}
 
@@ -140,10 +140,10 @@ class Training:
         config: TrainingRun,
         groups: Sequence[Selection],
         folder: Path,
-        machine: Machine,
+        context: RunContext,
     ) -> None:
         """groups: the images of `config.data`, and of its mix. Raises UserError if the schedule has not one step."""
-        self.task, self.folder, self.machine, self.groups = task, folder, machine, groups
+        self.task, self.folder, self.context, self.groups = task, folder, context, groups
         self.config, self.seed, self.precision = config.optimiser, config.seed, config.precision
         self.image_size = config.encoder.image
         self.sizes = config.data.sizes(self.config.batch)
@@ -153,26 +153,26 @@ class Training:
         self.step, self.images, self.seconds = 0, 0, 0.0
         self.latest: Losses = {}
         self.stopping = False
-        at = {max(1, round(share * self.total)): share for share in machine.milestones}
+        at = {max(1, round(share * self.total)): share for share in context.milestones}
         self.milestones = {step: share for step, share in at.items() if step < self.total}
-        self.unwanted = ""
+        self.should_prune = ""
         self.unreadable: set[int] = set()
         self._restore()
-        if len(set(machine.team.gather(self.step))) > 1:
+        if len(set(context.process_group.gather(self.step))) > 1:
             raise UserError(
                 f"{folder}: the processes see different checkpoints; a slow file system? the same command goes on"
             )
-        self.log = MetricLog(folder, self.step) if machine.team.leads else None
+        self.log = MetricLog(folder, self.step) if context.process_group.is_main else None
 
     def order(self) -> ShuffledBatches:
         """The batches of the steps still to be done."""
-        share = self.machine.team.share(self.config.batch)
+        share = self.context.process_group.local_slice(self.config.batch)
         return ShuffledBatches(self.groups, self.sizes, self.step, self.total, self.seed, share)
 
     def run(self, batches: Iterable[Batch]) -> None:
         """Train on the batches of the steps from `self.step` on. Raises Interrupted (after a checkpoint), NonFiniteLoss."""
         saved = shown = time.monotonic()
-        interval, images_shown = self.machine.checkpoint_seconds, self.images
+        interval, images_shown = self.context.checkpoint_seconds, self.images
         try:
             for batch in batches:
                 self._one_step(batch)
@@ -182,16 +182,16 @@ class Training:
                 )  # the last step's checkpoint would skip what follows that step
                 if going_on and self.stopping:
                     self.save()
-                    reason = self.unwanted or f"stopped after step {self.step} of {self.total}"
+                    reason = self.should_prune or f"stopped after step {self.step} of {self.total}"
                     raise Interrupted(f"{reason}; its checkpoint is kept")
-                if going_on and (now - saved >= interval or self.machine.should_save()):
+                if going_on and (now - saved >= interval or self.context.should_save()):
                     self.save()
                     saved = time.monotonic()
-                    interval = max(self.machine.checkpoint_seconds, 100 * (saved - now))
+                    interval = max(self.context.checkpoint_seconds, 100 * (saved - now))
                 if now - shown >= 1 or self.step == self.total:
                     rate = (self.images - images_shown) / max(now - shown, 1e-9)
                     left = (self.total - self.step) * self.config.batch / max(rate, 1e-9)
-                    self.machine.on_progress(Progress(self.step, self.total, "steps", rate, left))
+                    self.context.on_progress(Progress(self.step, self.total, "steps", rate, left))
                     shown, images_shown = now, self.images
         finally:
             if self.log is not None:
@@ -202,10 +202,10 @@ class Training:
             )
 
     def _one_step(self, batch: Batch) -> None:
-        started, step, team = time.monotonic(), self.step, self.machine.team
+        started, step, team = time.monotonic(), self.step, self.context.process_group
         rate = learning_rate(self.config, step / self.per_epoch)
         asked = (
-            team.leads and self.machine.should_stop()
+            team.is_main and self.context.should_stop()
         )  # the leader's word counts, so that all stop after the same step
         images, unreadable, stopping = team.totals(
             len(batch.indices), len(batch.unreadable), int(asked)
@@ -223,10 +223,10 @@ class Training:
             values = self.task.validate()
             self._log(step, values if share is None else values | {"milestone": share})
             if share is not None:
-                (self.unwanted, *_) = team.gather(
-                    self.machine.unwanted(share, values) if team.leads else ""
+                (self.should_prune, *_) = team.gather(
+                    self.context.should_prune(share, values) if team.is_main else ""
                 )
-                self.stopping = self.stopping or bool(self.unwanted)
+                self.stopping = self.stopping or bool(self.should_prune)
         self.seconds += time.monotonic() - started
 
     def _log(self, step: int, values: dict[str, float]) -> None:
@@ -237,18 +237,18 @@ class Training:
         """One optimiser step on a batch, in as many parts as the machine needs; returns the batch's mean losses.
 
         images: those of the batch that could be read, by all processes."""
-        team, device = self.machine.team, self.machine.device
+        team, device = self.context.process_group, self.context.device
         seed = derive_seed(self.seed, "dropout", self.step)
         mine = batch if batch.indices else _blank(batch, team, self.image_size)
         losses_of = self.task.begin(mine, self.step)
         means: Losses = {}
-        parts = _parts(mine, self.machine.micro_batch)
+        parts = _parts(mine, self.context.micro_batch)
         for part in parts:
             share = len(batch.indices[part]) / images
             with (
                 synchronised(self.task.network, part is parts[-1]),
                 autocast(device, self.precision),
-                drawn_for(seed, mine.places[part], mine.size),
+                position_seeded_dropout(seed, mine.places[part], mine.size),
             ):
                 losses = losses_of(part)
                 (
@@ -258,7 +258,7 @@ class Training:
                 means[name] = (
                     means.get(name, torch.zeros((), device=value.device)) + value.detach() * share
                 )
-        means = team.summed(means)
+        means = team.all_reduce_sum(means)
         if device.type == "cpu":  # elsewhere reading it every step would stall the device
             check_finite(means, self.step)
         if self.config.clip is not None:
@@ -279,7 +279,7 @@ class Training:
 
     def save(self) -> None:
         """Write the checkpoint: trained weights, optimiser state, counters. Raises NonFiniteLoss rather than keep a wreck."""
-        if not self.machine.team.leads:
+        if not self.context.process_group.is_main:
             return
         check_finite(self.latest, self.step - 1)
         tensors: dict[str, Tensor] = {
@@ -345,14 +345,14 @@ def _parts(batch: Batch, micro_batch: int | None) -> list[slice]:
     return parts
 
 
-def _blank(batch: Batch, team: Team, size: tuple[int, int]) -> Batch:
+def _blank(batch: Batch, team: ProcessGroup, size: tuple[int, int]) -> Batch:
     """A black image of no weight, for a process none of whose images could be read: the others wait for its gradients."""
     return replace(
         batch,
         images=torch.zeros(1, 3, *size, dtype=torch.uint8),
         indices=[-1],
         labels=[""],
-        places=[team.share(batch.size).start],
+        places=[team.local_slice(batch.size).start],
     )
 
 

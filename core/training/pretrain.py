@@ -19,7 +19,7 @@ from core.runtime import safetensors_io
 from core.runtime.artefacts import MODEL
 from core.runtime.errors import UserError
 from core.runtime.seeds import derive_seed, generator
-from core.training.loop import Losses, Machine, Training, artefact, training_groups
+from core.training.loop import Losses, RunContext, Training, exported_tensors, training_groups
 from core.views.guidance import STRENGTHS, View, draw_view, guidance_view, strength_of
 
 
@@ -55,12 +55,12 @@ def make_model(config: Pretrain, teacher: Path | None) -> LMIM:
 class PretrainTask:
     """Masks, guidance views and losses of one batch."""
 
-    def __init__(self, config: Pretrain, model: LMIM, machine: Machine) -> None:
-        self.config, self.device = config, machine.device
-        self.model = model.to(machine.device).train()
+    def __init__(self, config: Pretrain, model: LMIM, context: RunContext) -> None:
+        self.config, self.device = config, context.device
+        self.model = model.to(context.device).train()
         self.model.target.eval()
-        compile_for(machine.device, self.model)
-        self.network = machine.team.distribute(self.model)
+        compile_for(context.device, self.model)
+        self.network = context.process_group.distribute(self.model)
 
     def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
         seed, encoder = self.config.seed, self.config.encoder
@@ -91,19 +91,21 @@ class PretrainTask:
 class ContrastTask:
     """Two steady views of every image of a batch, and their loss over the whole batch."""
 
-    def __init__(self, config: ContrastivePretrain, machine: Machine) -> None:
+    def __init__(self, config: ContrastivePretrain, context: RunContext) -> None:
         """Raises UserError where batches would be taken in parts: an instance's negatives are those of the whole batch."""
-        if machine.micro_batch is not None:
+        if context.micro_batch is not None:
             raise UserError(
                 "SeqCLR compares all images of a batch with one another: run it without --micro-batch"
             )
         torch.manual_seed(derive_seed(config.seed, "pretrain", "weights"))
-        self.config, self.device = config, machine.device
+        self.config, self.device = config, context.device
         self.model = (
-            SeqCLR(config.encoder, config.contrast, machine.team).to(machine.device).train()
+            SeqCLR(config.encoder, config.contrast, context.process_group)
+            .to(context.device)
+            .train()
         )
-        compile_for(machine.device, self.model)
-        self.network = machine.team.distribute(self.model)
+        compile_for(context.device, self.model)
+        self.network = context.process_group.distribute(self.model)
 
     def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
         places = torch.tensor(batch.places)
@@ -138,27 +140,27 @@ def pretrain(
     images: WordImages,
     teacher: Path | None,
     folder: Path,
-    machine: Machine,
+    context: RunContext,
 ) -> dict[str, object]:
     """Run the stage in `folder`; returns its metrics. Resumes from the folder's checkpoint.
 
     images: the roots of `config.data`, then those mixed in."""
     task: PretrainTask | ContrastTask
     if isinstance(config, ContrastivePretrain):
-        task = ContrastTask(config, machine)
+        task = ContrastTask(config, context)
     else:
-        task = PretrainTask(config, make_model(config, teacher), machine)
-    training = Training(task, config, training_groups(config, images, ()), folder, machine)
+        task = PretrainTask(config, make_model(config, teacher), context)
+    training = Training(task, config, training_groups(config, images, ()), folder, context)
     size, order = config.encoder.image, training.order()
     training.run(
         load_batches(
-            images, size, order, labelled=False, workers=machine.readers, pinned=machine.pinned
+            images, size, order, labelled=False, workers=context.num_workers, pinned=context.pinned
         )
     )
-    if machine.team.leads:
+    if context.process_group.is_main:
         safetensors_io.save(
             folder / MODEL,
-            artefact(task.model),
+            exported_tensors(task.model),
             {"stage": "pretrain", "config": config.model_dump(mode="json")},
         )
     dropped = {"unreadable": len(training.unreadable), "filtered": len(images.left_out)}

@@ -125,7 +125,7 @@ class Draws:
 
 
 def draw(strength: Strength, batch: int, *, generator: torch.Generator) -> Draws:
-    """Draw a guidance view for each of `batch` images."""
+    """DropoutSeeds a guidance view for each of `batch` images."""
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return geometry.uniform(low, high, batch, *shape, generator=generator)

@@ -10,9 +10,9 @@ from core.config import RecognizerModel
 from core.model.cost import cost
 from core.runtime.errors import UserError
 from experiments.cli.jobs import last_words
-from experiments.planning.plan import Plan, PlannedRun, effective
+from experiments.planning.plan import Plan, PlannedRun, resolved_schedule
 from experiments.planning.schema import STAGES
-from experiments.running.local import Ending, progress_text
+from experiments.running.local import LaunchResult, progress_text
 from experiments.slurm.scheduler import Scheduler
 from experiments.slurm.status import standing
 from results.records import StoredRun, StoredTraining, read_record
@@ -41,7 +41,7 @@ def recognizer_of(run: PlannedRun, plan: Plan) -> RecognizerModel | None:
 def describe_run(run: PlannedRun, plan: Plan, store: Store) -> dict[str, Any]:
     """One run as the plan shows it."""
     parameters, flops = cost(run.config, recognizer_of(run, plan))
-    values = effective(run)
+    values = resolved_schedule(run)
     return {
         "id": run.id,
         "stage": run.stage,
@@ -211,7 +211,7 @@ def status_text(description: dict[str, Any]) -> str:
     return "\n".join([*lines, f"{counted} (source: {description['source']})"])
 
 
-def ending(plan: Plan, store: Store, states: Mapping[str, State], how: Ending) -> int:
+def ending(plan: Plan, store: Store, states: Mapping[str, State], how: LaunchResult) -> int:
     """Say what is not complete, and why; the command's exit code: 0, 130 interrupted, 2 a user's mistake, 1 otherwise."""
     unfinished = [
         (run, states[run.id]) for run in plan.runs.values() if states[run.id].name != "complete"

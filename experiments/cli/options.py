@@ -106,7 +106,8 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
         help="of a sweep: Optuna's storage (default: a journal in the results folder)",
     )
     how.add_argument(
-        "--readers",
+        "--num-workers",
+        "--readers",  # the name of version 0.1
         type=not_negative,
         help="processes that read images, per run (default: 0 on CPU, 8 on GPU)",
     )

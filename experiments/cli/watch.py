@@ -21,7 +21,7 @@ from core.model.cost import cost
 from core.runtime.artefacts import METRICS
 from experiments.cli.describe import recognizer_of
 from experiments.cli.jobs import tail
-from experiments.planning.plan import Plan, PlannedRun, effective
+from experiments.planning.plan import Plan, PlannedRun, resolved_schedule
 from experiments.running.local import duration, progress_text
 from experiments.slurm.scheduler import Scheduler
 from experiments.slurm.status import standing
@@ -126,7 +126,7 @@ class RunsWatch:
         self.curves: dict[Path, tuple[tuple[int, int], Curve]] = {}
         self.pace, runs = 0.0, plan.runs.values()
         self.work = {
-            run.id: cost(run.config, recognizer_of(run, plan))[1] * effective(run)["images"]
+            run.id: cost(run.config, recognizer_of(run, plan))[1] * resolved_schedule(run)["images"]
             for run in runs
         }
 

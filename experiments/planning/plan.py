@@ -86,7 +86,7 @@ class Plan:
             cell for cell in self.cells if (cell.experiment, cell.variant) == (experiment, variant)
         ]
 
-    def lacking(self) -> dict[str, str]:
+    def blocked_experiments(self) -> dict[str, str]:
         """Experiment -> the first thing that it needs and that is not here."""
         found: dict[str, str] = {}
         for cell in self.cells:
@@ -149,7 +149,7 @@ def _content_of(name: str) -> str:
     return name
 
 
-def effective(run: PlannedRun) -> dict[str, Any]:
+def resolved_schedule(run: PlannedRun) -> dict[str, Any]:
     """The values a run will really use: peak learning rate, steps, images seen."""
     if isinstance(run.config, Evaluate):
         return {"images": run.images()}

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt, ValidationError
 
-from core.config import Closed
+from core.config import FrozenModel
 from core.runtime.errors import UserError
 from core.runtime.yaml import read_yaml
 from experiments.planning.schema import HERE, Layer, explain
@@ -17,7 +17,7 @@ from experiments.planning.schema import HERE, Layer, explain
 REGISTRY, USER_FILE = HERE / "settings" / "data.yaml", HERE / "settings" / "data.local.yaml"
 
 
-class DataSet(Closed):
+class DataSet(FrozenModel):
     """What a data set is, where it may lie, how many images it has (every size it is known under, the paper's first), who
     publishes it.
 
@@ -43,7 +43,7 @@ class DataSet(Closed):
         return (self.root,) if isinstance(self.root, str) else self.root
 
 
-class _Registry(Closed):
+class _Registry(FrozenModel):
     sets: dict[str, DataSet]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import yaml
 from pydantic import AfterValidator, BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
-from core.config import Closed, ContrastivePretrain, Evaluate, Finetune, Pretrain
+from core.config import ContrastivePretrain, Evaluate, Finetune, FrozenModel, Pretrain
 from core.runtime.errors import UserError
 from core.runtime.yaml import parse_yaml, read_yaml
 from core.synthetic.config import Rendered
@@ -36,7 +36,7 @@ def once(values: Any) -> Any:
 Line = Annotated[str, AfterValidator(_one_line)]  # it goes into tables
 
 
-class Variant(Closed):
+class Variant(FrozenModel):
     """One row of a table: its name, the method it follows, its delta on the recipe (dotted key -> value), the reported row that
     it stands beside, and the row or rows it is compared with (where no row of the file says so, the one above)."""
 
@@ -47,7 +47,7 @@ class Variant(Closed):
     against: Annotated[str | tuple[str, ...], AfterValidator(once)] = ()
 
 
-class Experiment(Closed):
+class Experiment(FrozenModel):
     """One experiment file. `set` is the delta on the recipe that all rows share; the command line goes before it."""
 
     title: Line
@@ -68,7 +68,7 @@ class Experiment(Closed):
         return (against,) if isinstance(against, str) else against
 
 
-class Teacher(Closed):
+class Teacher(FrozenModel):
     """Where MAE features come from: a checkpoint file, or a pre-training run of its own by one of the recipe's methods.
 
     A file goes before a run, so that `--set teacher.file=...` is enough to use one. `images`: how many its training saw."""
@@ -78,7 +78,7 @@ class Teacher(Closed):
     method: str | None = None
 
 
-class Given(Closed):
+class Given(FrozenModel):
     """Checkpoints taken in place of runs: an encoder to fine-tune (`scratch`: none, begin anew; `teacher`: the teacher's), a
     recogniser to evaluate."""
 
@@ -86,14 +86,14 @@ class Given(Closed):
     recognizer: str | None = None
 
 
-class Length(Closed):
+class Length(FrozenModel):
     """How many times the scale's epochs a stage is trained for; the ablation recipe is 1."""
 
     pretrain: PositiveFloat = 1
     finetune: PositiveFloat = 1
 
 
-class Recipe(Closed):
+class Recipe(FrozenModel):
     """A base merged with a scale profile. Stage sections are checked as their own configs once a variant is applied.
 
     `methods`: name -> delta on the recipe. `benchmarks`: name -> subset -> data set. `stand_ins`: named data sets give way to
@@ -215,14 +215,14 @@ def read_experiment(path: Path) -> Experiment:
             )
         if experiment.table is not None:
             try:
-                twin = find_row(experiment.table, variant.reported)
+                reported_row = find_row(experiment.table, variant.reported)
             except UserError as error:
                 raise UserError(f"{path}: {variant.name}: {error}") from error
-            if twin is not None and twin in twins:
+            if reported_row is not None and reported_row in twins:
                 raise UserError(
-                    f"{path}: {variant.name}: reported: {twins[twin]} stands beside that row already; one row only"
+                    f"{path}: {variant.name}: reported: {twins[reported_row]} stands beside that row already; one row only"
                 )
-            twins[twin] = variant.name
+            twins[reported_row] = variant.name
     return experiment
 
 

@@ -21,7 +21,7 @@ from core.synthetic.config import Rendered
 from core.text.protocols import PROTOCOLS, is_correct
 from core.training.evaluate import evaluate
 from core.training.finetune import finetune
-from core.training.loop import Interrupted, Machine, NonFiniteLoss, Progress
+from core.training.loop import Interrupted, NonFiniteLoss, Progress, RunContext
 from core.training.pretrain import pretrain
 from experiments.planning.data_roots import Root
 from experiments.planning.plan import PlannedRun
@@ -60,15 +60,15 @@ class Outcome:
     outside: bool = False
 
 
-def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
+def execute(run: PlannedRun, store: Store, context: RunContext) -> Outcome:
     """Compute a run whose lock is held. States, record and traceback are written here; nothing is raised.
 
     Of several processes the first one writes; the others follow it."""
     place = store.run(run.id)
-    if not machine.team.leads:
-        return _follow(run, store, machine)
+    if not context.process_group.is_main:
+        return _follow(run, store, context)
     reporter = Reporter(place)
-    machine = replace(machine, on_progress=reporter)
+    context = replace(context, on_progress=reporter)
     started = time.time()
     try:
         place.set_state("running")
@@ -80,8 +80,8 @@ def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
             raise UserError(f"{missing[0]}; the run needs these data")
         for name, state in run.waiting_for(store).items():
             raise UserError(f"its input {name} is not complete ({state.name})")
-        metrics = run_stage(run, store, place.folder, machine)
-        place.write_json("record.json", record(run, metrics, machine, started))
+        metrics = run_stage(run, store, place.folder, context)
+        place.write_json("record.json", record(run, metrics, context, started))
         place.set_state("complete")
         (place.folder / CHECKPOINT).unlink(missing_ok=True)
         return Outcome("complete")
@@ -91,17 +91,17 @@ def execute(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
         return end_run(place, "failed", str(reason), user_error=isinstance(reason, UserError))
     except OSError as reason:
         if reason.errno not in OUT_OF_REACH:
-            return fail_run(place, started, machine.should_stop())
+            return fail_run(place, started, context.should_stop())
         advice = "make room or choose another folder with --results; the same command then goes on"
         outcome = end_run(
             place, "failed", f"{place.folder}: {reason.strerror}; {advice}", user_error=True
         )
         return replace(outcome, outside=True)
     except Exception:
-        return fail_run(place, started, machine.should_stop())
+        return fail_run(place, started, context.should_stop())
 
 
-def _follow(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
+def _follow(run: PlannedRun, store: Store, context: RunContext) -> Outcome:
     """The part of a process that does not lead. What all of them meet alike is told by the leader."""
     place, started = store.run(run.id), time.time()
     try:
@@ -109,7 +109,7 @@ def _follow(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
             run,
             store,
             place.folder,
-            replace(machine, should_stop=lambda: False, should_save=lambda: False),
+            replace(context, should_stop=lambda: False, should_save=lambda: False),
         )
         return Outcome("complete")
     except Interrupted as reason:
@@ -117,7 +117,7 @@ def _follow(run: PlannedRun, store: Store, machine: Machine) -> Outcome:
     except (UserError, NonFiniteLoss) as reason:
         return Outcome("failed", str(reason))
     except Exception:
-        return Outcome("preempted") if machine.should_stop() else fail_run(place, started)
+        return Outcome("preempted") if context.should_stop() else fail_run(place, started)
 
 
 def fail_run(place: Run, started: float, stopping: bool = False) -> Outcome:
@@ -171,7 +171,7 @@ class Reporter:
         )
 
 
-def ensure_rendered(root: Root, store: Store, machine: Machine) -> None:
+def ensure_rendered(root: Root, store: Store, context: RunContext) -> None:
     """Render the embedded data set that a root belongs to, unless it is there; one process does, others wait."""
     config = root.rendered
     if config is None or Path(root.path).is_dir():
@@ -180,38 +180,40 @@ def ensure_rendered(root: Root, store: Store, machine: Machine) -> None:
     while not Path(root.path).is_dir():
         with try_lock(folder / ".lock") as free:
             if free:
-                _render(config, folder, machine)
-        if machine.should_stop():
+                _render(config, folder, context)
+        if context.should_stop():
             raise Interrupted("stopped while words were rendered; whole splits are kept")
         time.sleep(0.2)
 
 
-def _render(config: Rendered, folder: Path, machine: Machine) -> None:
+def _render(config: Rendered, folder: Path, context: RunContext) -> None:
     started, note = time.monotonic(), "rendering words"
     for left_over in folder.glob(".*.*"):
         shutil.rmtree(left_over, ignore_errors=True)
-    for done, total in synthetic.write(config, folder, provenance.cores(), machine.should_stop):
+    for done, total in synthetic.write(config, folder, provenance.cores(), context.should_stop):
         rate = done / (time.monotonic() - started)
-        machine.on_progress(Progress(done, total, "images", rate, (total - done) / rate, note))
+        context.on_progress(Progress(done, total, "images", rate, (total - done) / rate, note))
 
 
-def run_stage(run: PlannedRun, store: Store, folder: Path, machine: Machine) -> dict[str, object]:
+def run_stage(
+    run: PlannedRun, store: Store, folder: Path, context: RunContext
+) -> dict[str, object]:
     """Call the stage with its inputs as files; returns its metrics."""
     for value in run.data.values():
         for root in value:
-            ensure_rendered(root, store, machine)
+            ensure_rendered(root, store, context)
     roots = {role: [root.path for root in value] for role, value in run.data.items()}
     inputs = {role: store.weights(name) for role, name in run.inputs.items()}
     if not isinstance(run.config, Evaluate):
         filters = [expand(path) for path in run.config.data.filters]
         images = WordImages(roots["train"], filters, roots.get("mixed", ()))
         if not isinstance(run.config, Finetune):
-            return pretrain(run.config, images, inputs.get("teacher"), folder, machine)
+            return pretrain(run.config, images, inputs.get("teacher"), folder, context)
         validation = WordImages(roots["validation"]) if "validation" in roots else None
         metrics, right = finetune(
-            run.config, images, validation, inputs.get("encoder"), folder, machine
+            run.config, images, validation, inputs.get("encoder"), folder, context
         )
-        if right and machine.team.leads:
+        if right and context.process_group.is_main:
             names = [
                 root.name if len(run.data["validation"]) == 1 else root.path
                 for root in run.data["validation"]
@@ -222,8 +224,8 @@ def run_stage(run: PlannedRun, store: Store, folder: Path, machine: Machine) -> 
         name: WordImages(roots[name], [expand(path) for path in data.filters])
         for name, data in run.config.subsets.items()
     }
-    metrics, readings = evaluate(run.config, subsets, inputs["recognizer"], machine)
-    if not machine.team.leads:
+    metrics, readings = evaluate(run.config, subsets, inputs["recognizer"], context)
+    if not context.process_group.is_main:
         return metrics
     place, protocol = store.run(run.id), PROTOCOLS[run.config.protocol]
     place.write_predictions(
@@ -283,11 +285,11 @@ def describe(run: PlannedRun) -> dict[str, object]:
 
 
 def record(
-    run: PlannedRun, metrics: dict[str, object], machine: Machine, started: float
+    run: PlannedRun, metrics: dict[str, object], context: RunContext, started: float
 ) -> dict[str, object]:
     """The record of a complete run: what it was, what came out, where, with what; times are those of its last part."""
     accelerator = (
-        torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else None
+        torch.cuda.get_device_name(context.device) if context.device.type == "cuda" else None
     )
     return describe(run) | {
         "seed": getattr(run.config, "seed", None),
@@ -295,7 +297,7 @@ def record(
         "code": provenance.commit(),
         "versions": provenance.versions(),
         "hardware": provenance.hardware(accelerator)
-        | {"threads": torch.get_num_threads(), "processes": machine.team.size},
+        | {"threads": torch.get_num_threads(), "processes": context.process_group.size},
         "started": time.strftime(TIME, time.gmtime(started)),
         "ended": time.strftime(TIME, time.gmtime()),
         "seconds": round(time.time() - started, 3),

@@ -24,9 +24,9 @@ from results import provenance
 from results.store import State, Store
 
 if TYPE_CHECKING:
-    from core.training.loop import Machine
+    from core.training.loop import RunContext
 
-UNTOLD = 3  # a worker's exit code
+EXIT_STATE_NOT_WRITTEN = 3  # a worker's exit code
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Options:
     jobs: int
     threads: int  # of each job
     device: str
-    readers: int
+    num_workers: int
     micro_batch: int | None
     checkpoint_seconds: float
 
@@ -48,27 +48,29 @@ class Options:
             jobs=jobs,
             threads=max(1, provenance.cores() // jobs),
             device=device,
-            readers=arguments.readers if arguments.readers is not None else (0 if on_cpu else 8),
+            num_workers=arguments.num_workers
+            if arguments.num_workers is not None
+            else (0 if on_cpu else 8),
             micro_batch=arguments.micro_batch,
             checkpoint_seconds=60 if every is None else 60 * every,
         )
 
-    def machine(self, should_stop: Callable[[], bool]) -> "Machine":
+    def run_context(self, should_stop: Callable[[], bool]) -> "RunContext":
         """As the stages are told."""
         import torch
 
-        from core.training.loop import Machine
+        from core.training.loop import RunContext
 
-        return Machine(
+        return RunContext(
             device=torch.device(self.device),
             micro_batch=self.micro_batch,
-            readers=self.readers,
+            num_workers=self.num_workers,
             checkpoint_seconds=self.checkpoint_seconds,
             should_stop=should_stop,
         )
 
 
-def settled(run: PlannedRun, store: Store, started: float, lost: set[str]) -> bool:
+def is_settled(run: PlannedRun, store: Store, started: float, lost: set[str]) -> bool:
     """Whether nothing is left to do for a run in this command: complete, failed since it began, or without its inputs."""
     state = store.run(run.id).state()
     if state.name == "complete":
@@ -93,21 +95,21 @@ def work(
 ) -> None:
     """Take runs until none is left. Stops, with a checkpoint, on SIGTERM or when the parent process is gone.
 
-    Exits with UNTOLD if a run's end could not be written into its folder."""
+    Exits with EXIT_STATE_NOT_WRITTEN if a run's end could not be written into its folder."""
     should_stop = stop_with(parent)
     import torch
 
     from experiments.running.execute import Outcome, execute
 
     provenance.commit()  # of the code as it was imported, whatever is edited while it runs
-    machine = options.machine(should_stop)
+    context = options.run_context(should_stop)
     runs = sorted(
         runs, key=lambda run: STAGES.index(run.stage)
     )  # earlier stages first: others wait for them
     lost: set[str] = set()
     untold = False
     while not should_stop():
-        open_runs = [run for run in runs if not settled(run, store, started, lost)]
+        open_runs = [run for run in runs if not is_settled(run, store, started, lost)]
         if not open_runs:
             break
         for run in open_runs:
@@ -118,10 +120,10 @@ def work(
                 continue
             try:
                 with store.run(run.id).lock() as free:
-                    if not free or settled(run, store, started, lost):
+                    if not free or is_settled(run, store, started, lost):
                         continue
                     torch.set_num_threads(options.threads)
-                    outcome = execute(run, store, machine)
+                    outcome = execute(run, store, context)
             except OSError as error:  # the lock's own file cannot be made
                 outcome = Outcome("failed", f"{error.filename}: {error.strerror}", told=False)
             if not outcome.told:
@@ -131,7 +133,7 @@ def work(
             break
         else:
             time.sleep(0.3)
-    sys.exit(UNTOLD if untold else 0)
+    sys.exit(EXIT_STATE_NOT_WRITTEN if untold else 0)
 
 
 class Interrupt:
@@ -152,7 +154,7 @@ class Interrupt:
 
 
 @dataclass(frozen=True)
-class Ending:
+class LaunchResult:
     """How a command ended: interrupted by the user, unable to write its runs' states, or with its jobs left to themselves."""
 
     interrupted: bool = False
@@ -160,7 +162,9 @@ class Ending:
     left: bool = False
 
 
-def launch(runs: Iterable[PlannedRun], store: Store, options: Options, console: Console) -> Ending:
+def launch(
+    runs: Iterable[PlannedRun], store: Store, options: Options, console: Console
+) -> LaunchResult:
     """Compute the runs that are not complete."""
     runs = list(runs)
     watch = Watch(runs, console)
@@ -174,7 +178,7 @@ def launch(runs: Iterable[PlannedRun], store: Store, options: Options, console: 
 
 def supervise(
     target: Callable[..., None], arguments: tuple[Any, ...], jobs: int, look: Callable[[], None]
-) -> Ending:
+) -> LaunchResult:
     """Run `target(*arguments, parent)` in so many processes until all have ended; `look` is called meanwhile and at the end."""
     context = get_context("spawn")
     workers: list[BaseProcess] = [
@@ -190,7 +194,9 @@ def supervise(
         time.sleep(0.2)
         look()
     look()
-    return Ending(bool(interrupt.asked), any(worker.exitcode == UNTOLD for worker in workers))
+    return LaunchResult(
+        bool(interrupt.asked), any(worker.exitcode == EXIT_STATE_NOT_WRITTEN for worker in workers)
+    )
 
 
 class Watch:

@@ -15,7 +15,7 @@ from pydantic import (
     ValidationError,
 )
 
-from core.config import Closed
+from core.config import FrozenModel
 from core.runtime.errors import UserError
 from core.runtime.yaml import read_yaml
 from experiments.planning.schema import HERE, Layer, explain, named_file
@@ -82,7 +82,7 @@ def _free(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-class Resources(Closed):
+class Resources(FrozenModel):
     """What one job asks for. None leaves it to the cluster."""
 
     partition: str | None = None

@@ -36,7 +36,7 @@ class JobOptions:
 
     device: str
     threads: int
-    readers: int | None
+    num_workers: int | None
     micro_batch: int | None
     checkpoint_seconds: float
     warning_seconds: int
@@ -44,7 +44,7 @@ class JobOptions:
     stops: int  # so often in a row a run may be stopped without a checkpoint between
 
 
-class Warned:
+class SignalFlags:
     """Signals that were sent to this job: SIGTERM asks for a checkpoint, for what may come; SIGNAL to stop as well."""
 
     def __init__(self) -> None:
@@ -82,14 +82,14 @@ class ClusterJob(ABC):
         """What is requeued: the same job, whose runs go on from their own checkpoints."""
         return DelayedSubmission(self)
 
-    def begin(self) -> Warned:
+    def begin(self) -> SignalFlags:
         """Listen for signals; go where paths were named from."""
-        warned = Warned()
+        warned = SignalFlags()
         os.chdir(self.folder)
         provenance.commit()  # of the code as it was imported, whatever is edited while it runs
         return warned
 
-    def given_up(self, came_on: bool, seconds: float) -> bool:
+    def should_give_up(self, came_on: bool, seconds: float) -> bool:
         """Whether it was stopped again and again late in its time and never came any further."""
         if came_on:
             self.idle_stops = 0
@@ -133,37 +133,37 @@ class RunJob(ClusterJob):
             raise RunFailed(f"{self.run.id}: {outcome.message}")
         return outcome.state
 
-    def _compute(self, place: Run, warned: Warned) -> Any:
+    def _compute(self, place: Run, warned: SignalFlags) -> Any:
         import torch
 
-        from core.runtime.distributed import join_team
+        from core.runtime.distributed import join_process_group
         from experiments.running.execute import Outcome, execute, hold
 
-        _meet_others()
+        export_rank_variables()
         device = device_of_job(self.options.device)
         torch.set_num_threads(self.options.threads)
         store, self.steps = Store(self.results), kept_steps(place)
-        with join_team(device) as team:
-            machine = replace(job_machine(self.options, device, warned), team=team)
-            with hold(place, machine.should_stop) if team.leads else nullcontext("") as mine:
+        with join_process_group(device) as team:
+            context = replace(job_context(self.options, device, warned), process_group=team)
+            with hold(place, context.should_stop) if team.is_main else nullcontext("") as mine:
                 begin = team.gather(mine)[0]
                 if begin != "open":
                     return Outcome(begin, "stopped before it began")
                 _wait_for_inputs(self.run, store)
-                return execute(self.run, store, machine)
+                return execute(self.run, store, context)
 
     def _count_stop(self, outcome: Any, place: Run, seconds: float) -> Any:
         """The outcome; failed where the run was stopped again and again late in its time and never came any further."""
         if outcome.state != "preempted":
             return outcome
-        if not self.given_up(kept_steps(place) > self.steps, seconds):
+        if not self.should_give_up(kept_steps(place) > self.steps, seconds):
             return outcome
         message = f"stopped {self.idle_stops} times in a row before anything was kept; raise time in the cluster's file"
         place.set_state("failed", message=message, user_error=True)
         return replace(outcome, state="failed", message=message)
 
 
-def _meet_others() -> None:
+def export_rank_variables() -> None:
     """Let PyTorch know the processes of this job, whatever the command that submitted it was told of others."""
     for name in (
         "MASTER_ADDR",
@@ -210,14 +210,14 @@ def device_of_job(wanted: str) -> Any:
     return device
 
 
-def job_machine(options: JobOptions, device: Any, warned: Warned) -> Any:
+def job_context(options: JobOptions, device: Any, warned: SignalFlags) -> Any:
     """As the stages are told; it heeds the signals that were sent to the job."""
-    from core.training.loop import Machine
+    from core.training.loop import RunContext
 
-    return Machine(
+    return RunContext(
         device=device,
         micro_batch=options.micro_batch,
-        readers=_readers(options, device),
+        num_workers=_readers(options, device),
         checkpoint_seconds=options.checkpoint_seconds,
         should_stop=lambda: warned.to_stop,
         should_save=warned.should_save,
@@ -225,8 +225,8 @@ def job_machine(options: JobOptions, device: Any, warned: Warned) -> Any:
 
 
 def _readers(options: JobOptions, device: Any) -> int:
-    if options.readers is not None:
-        return options.readers
+    if options.num_workers is not None:
+        return options.num_workers
     return 0 if device.type == "cpu" else max(1, options.threads - 1)
 
 
@@ -237,7 +237,7 @@ def _wait_for_inputs(run: PlannedRun, store: Store) -> None:
         time.sleep(1)
 
 
-def requeue(warned: Warned, seconds: int) -> None:
+def requeue(warned: SignalFlags, seconds: int) -> None:
     """Have submitit requeue the job; again, while the controller does not answer. Ends the process."""
     deadline = time.monotonic() + 0.8 * seconds
     while True:

@@ -9,17 +9,17 @@ from pathlib import Path
 from rich.console import Console
 
 from core.config import Evaluate
-from core.runtime.distributed import Team
+from core.runtime.distributed import ProcessGroup
 from core.runtime.errors import UserError
 from experiments.planning.plan import Plan, PlannedRun
-from experiments.running.local import Ending, Watch
+from experiments.running.local import LaunchResult, Watch
 from experiments.slurm import scheduler as slurm
 from experiments.slurm.cluster import Cluster, Resources, read_cluster
 from experiments.slurm.job import JobOptions
 from experiments.slurm.scheduler import Scheduler
-from experiments.slurm.status import Standing, standing
+from experiments.slurm.status import RunStatuses, standing
 from experiments.slurm.submissions import interrupted_submissions
-from experiments.slurm.submit import Array, make_arrays, submit, submitting, take_back
+from experiments.slurm.submit import Array, cancel_submissions, make_arrays, submit, submitting
 from results.store import State, Store
 
 LOOK_SECONDS = 1.0  # between looks at the runs' own state files
@@ -33,7 +33,7 @@ class SlurmOptions:
 
     cluster: Path | None
     device: str
-    readers: int | None
+    num_workers: int | None
     micro_batch: int | None
     checkpoint_seconds: float
     dry: bool  # say what would be submitted, and submit nothing
@@ -46,7 +46,7 @@ class SlurmOptions:
         return cls(
             cluster=arguments.cluster,
             device=arguments.device,
-            readers=arguments.readers,
+            num_workers=arguments.num_workers,
             micro_batch=arguments.micro_batch,
             checkpoint_seconds=600 if every is None else 60 * every,
             dry=arguments.dry_run,
@@ -56,7 +56,7 @@ class SlurmOptions:
 
 def launch_slurm(
     plan: Plan, store: Store, options: SlurmOptions, console: Console
-) -> tuple[Ending, Mapping[str, State]]:
+) -> tuple[LaunchResult, Mapping[str, State]]:
     """Submit, and wait for the end unless told not to; how it ended and how the runs stand. Raises UserError."""
     cluster, resources = read_cluster(options.cluster, plan.scale)
     scheduler = Scheduler(cluster.poll_seconds)
@@ -66,16 +66,16 @@ def launch_slurm(
         now = standing(runs, store, scheduler, now=True)
         if not options.dry:
             scheduler.must_have_answered("nothing was submitted, nothing is changed")
-            take_back(store, interrupted_submissions(store))
+            cancel_submissions(store, interrupted_submissions(store))
             now = _settled(runs, store, scheduler, now, console)
         arrays = arrays_of(runs, now, cluster, console)
         if options.dry:
             _tell(arrays, {}, resources, console)
-            return Ending(), now.states
+            return LaunchResult(), now.states
         numbers = _submit(arrays, store, cluster, resources, options)
         _tell(arrays, numbers, resources, console)
     if not options.wait or not (arrays or now.jobs):
-        return Ending(), standing(runs, store, scheduler, now=True).states
+        return LaunchResult(), standing(runs, store, scheduler, now=True).states
     return wait(runs, store, scheduler, console)
 
 
@@ -88,12 +88,12 @@ def _check(store: Store, runs: list[PlannedRun], resources: Mapping[str, Resourc
     for run in runs:
         if not isinstance(run.config, Evaluate):
             asked = resources[run.stage]
-            Team(0, asked.nodes * asked.tasks).share(run.config.optimiser.batch)
+            ProcessGroup(0, asked.nodes * asked.tasks).local_slice(run.config.optimiser.batch)
 
 
 def _settled(
-    runs: list[PlannedRun], store: Store, scheduler: Scheduler, now: Standing, console: Console
-) -> Standing:
+    runs: list[PlannedRun], store: Store, scheduler: Scheduler, now: RunStatuses, console: Console
+) -> RunStatuses:
     """How runs stand once what is about to end has ended: jobs that complete or are being cancelled, and jobs that wait for an
     input that will not come, which are cancelled here."""
 
@@ -122,7 +122,7 @@ def _settled(
 
 
 def arrays_of(
-    runs: list[PlannedRun], now: Standing, cluster: Cluster, console: Console
+    runs: list[PlannedRun], now: RunStatuses, cluster: Cluster, console: Console
 ) -> list[Array]:
     """What is to be submitted: runs that are not complete, of which no job and no other command is in charge."""
     elsewhere = {
@@ -165,7 +165,7 @@ def job_options(cluster: Cluster, asked: Resources, options: SlurmOptions) -> Jo
     return JobOptions(
         device=options.device,
         threads=asked.cpus_per_task,
-        readers=options.readers,
+        num_workers=options.num_workers,
         micro_batch=options.micro_batch,
         checkpoint_seconds=options.checkpoint_seconds,
         warning_seconds=cluster.warning_seconds,
@@ -199,7 +199,7 @@ def _tell(
 
 def wait(
     runs: list[PlannedRun], store: Store, scheduler: Scheduler, console: Console
-) -> tuple[Ending, Mapping[str, State]]:
+) -> tuple[LaunchResult, Mapping[str, State]]:
     """Show the runs until no job is queued or running. Ctrl-C leaves the jobs to themselves."""
     console.print(
         "Ctrl-C leaves the jobs to themselves: the same command watches again, `status` tells, `cancel` ends them"
@@ -221,5 +221,5 @@ def wait(
                     break
                 time.sleep(max(LOOK_SECONDS, 10 * (time.monotonic() - started)))
     except KeyboardInterrupt:
-        return Ending(left=True), now.states
-    return Ending(), now.states
+        return LaunchResult(left=True), now.states
+    return LaunchResult(), now.states

@@ -12,7 +12,7 @@ CANCELLED, AGAIN = "CANCELLED", "the same command goes on"
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunStatuses:
     """Every run's state, its job where one was submitted, and who told."""
 
     states: dict[str, State]
@@ -26,7 +26,7 @@ class Standing:
 
 def standing(
     runs: Iterable[PlannedRun], store: Store, scheduler: Scheduler, *, now: bool = False
-) -> Standing:
+) -> RunStatuses:
     """The states of runs; asks the scheduler where jobs were submitted for some that are not complete."""
     runs = list(runs)
     submissions = latest_submissions(store)
@@ -37,7 +37,7 @@ def standing(
         if run.id in submissions and told[run.id].name != "complete"
     }
     if not open_:
-        return Standing(told, {}, "state files")
+        return RunStatuses(told, {}, "state files")
     scheduler.poll(
         [job for run, submission in open_.items() if (job := submission.job(run))], now=now
     )
@@ -54,7 +54,7 @@ def standing(
         if told[planned.id].message == CANCELLED:
             told[planned.id] = replace(told[planned.id], message=_why_cancelled(planned, told))
     source = " and ".join(["state files", *scheduler.sources])
-    return Standing(
+    return RunStatuses(
         told,
         jobs,
         f"{source}; SLURM does not answer: {scheduler.problem}" if scheduler.problem else source,
@@ -122,11 +122,11 @@ def _of_alive(own: State, job: str, entry: Entry) -> State:
 
 def _why_cancelled(run: PlannedRun, states: dict[str, State]) -> str:
     """A job that waited for a failed one is cancelled by the scheduler; others by somebody."""
-    lacking = [
+    blocked_experiments = [
         name for name in run.inputs.values() if name in states and states[name].name != "complete"
     ]
     return (
-        f"not started: its input {lacking[0]} is not complete"
-        if lacking
+        f"not started: its input {blocked_experiments[0]} is not complete"
+        if blocked_experiments
         else f"its job was cancelled; {AGAIN}"
     )

@@ -115,12 +115,12 @@ def submit(
                     array, numbers, store, cluster, resources[array.stage], options[array.stage]
                 )
     except BaseException:
-        take_back(store, [*done.values(), *interrupted_submissions(store)])
+        cancel_submissions(store, [*done.values(), *interrupted_submissions(store)])
         raise
     return list(done.values())
 
 
-def take_back(store: Store, submissions: Iterable[Submission]) -> None:
+def cancel_submissions(store: Store, submissions: Iterable[Submission]) -> None:
     """Cancel what was handed over, by name, for a number may not have been told, and forget it unless SLURM does not answer."""
     for submission in submissions:
         with suppress(UserError):
@@ -206,10 +206,10 @@ def _submit_one(
     after = (numbers[array.parent],) if array.parent is not None else array.before
     submission = new_submission(array.stage, [run.id for run in array.runs], after)
     jobs = [RunJob(run, store.root, options) for run in array.runs]
-    return hand_over(submission, jobs, array.dependency(numbers), store, cluster, asked)
+    return submit_array(submission, jobs, array.dependency(numbers), store, cluster, asked)
 
 
-def hand_over(
+def submit_array(
     submission: Submission,
     jobs: Sequence[Callable[[], str]],
     dependency: str | None,

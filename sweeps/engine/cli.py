@@ -13,7 +13,7 @@ from results.store import Store
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from experiments.running.local import Ending
+    from experiments.running.local import LaunchResult
     from experiments.slurm.scheduler import Scheduler
     from sweeps.engine.trials import Trials
 
@@ -36,7 +36,7 @@ def refuse_options(arguments: argparse.Namespace, sweep: bool) -> None:
         )
     if not sweep and arguments.workers is not None:
         raise UserError(
-            "--workers is for sweeps; --jobs sets how many runs are computed at a time, --readers who reads images"
+            "--workers is for sweeps; --jobs sets how many runs are computed at a time, --num-workers who reads images"
         )
     if not sweep and arguments.storage is not None:
         raise UserError("--storage is for sweeps: it says where Optuna keeps the trials")
@@ -150,9 +150,9 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     search = trials.search
     for note in search.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
-    if lacking := missing(search.plan("first trial", search.first or {}, trials.store)):
+    if blocked_experiments := missing(search.plan("first trial", search.first or {}, trials.store)):
         needs = f"experiments/scales/{search.scale}.yaml names what scale {search.scale} needs"
-        raise UserError(f"{lacking[0]}; {needs}")
+        raise UserError(f"{blocked_experiments[0]}; {needs}")
     description = describe(trials)
     console.print(plan_text(trials, description), highlight=False, markup=False)
     if arguments.dry_run and arguments.launcher == "local":
@@ -180,7 +180,7 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     return _unfinished(how)
 
 
-def _unfinished(how: "Ending") -> int:
+def _unfinished(how: "LaunchResult") -> int:
     """Why a sweep is not over; the exit code."""
     if how.unwritable:  # a worker has said what is to be mended
         return 2
@@ -193,14 +193,14 @@ def _unfinished(how: "Ending") -> int:
 
 def _launch(
     trials: "Trials", arguments: argparse.Namespace, console: "Console", left: int
-) -> "Ending":
+) -> "LaunchResult":
     from experiments.planning.device import find_device
-    from experiments.running.local import Ending
+    from experiments.running.local import LaunchResult
     from results.provenance import cores
     from sweeps.engine.launch import launch, launch_slurm
 
     if trials.over(trials.all()):
-        return Ending()
+        return LaunchResult()
     if arguments.launcher == "slurm":
         from experiments.slurm.launcher import SlurmOptions
 

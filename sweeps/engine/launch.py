@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from core.runtime.errors import UserError
-from experiments.running.local import Ending, Options, supervise
+from experiments.running.local import LaunchResult, Options, supervise
 from experiments.slurm import scheduler as slurm
 from experiments.slurm.cluster import Cluster, Resources, read_cluster
 from experiments.slurm.job import (
@@ -19,7 +19,7 @@ from experiments.slurm.job import (
     JobOptions,
     RunFailed,
     device_of_job,
-    job_machine,
+    job_context,
     kept_steps,
     requeue,
 )
@@ -30,7 +30,7 @@ from experiments.slurm.submissions import (
     latest_submissions,
     new_submission,
 )
-from experiments.slurm.submit import clean_environment, hand_over, submitting, take_back
+from experiments.slurm.submit import cancel_submissions, clean_environment, submit_array, submitting
 from results.store import Store
 from sweeps.engine.search import Search
 from sweeps.engine.status import SweepWatch
@@ -40,7 +40,7 @@ from sweeps.engine.worker import search_on, work
 STAGE = "sweep"
 
 
-def launch(trials: Trials, options: Options, console: Console) -> Ending:
+def launch(trials: Trials, options: Options, console: Console) -> LaunchResult:
     """Search with processes of this machine (`options.jobs`) until the sweep is over."""
     arguments = (trials.search, trials.store, trials.url, options, time.time())
     with SweepWatch(trials, options.jobs, console) as watch:
@@ -65,16 +65,16 @@ class WorkerJob(ClusterJob):
         begun = [path.parent.name for path in (self.results / "runs").glob(f"*/{CHECKPOINT}")]
         before = {run: kept_steps(store.run(run)) for run in begun}
         try:
-            machine = job_machine(self.options, device_of_job(self.options.device), warned)
+            context = job_context(self.options, device_of_job(self.options.device), warned)
             trials = Trials(self.search, store, self.url)
             part = search_on(
-                trials, machine, self.since, threads=self.options.threads, linger=False
+                trials, context, self.since, threads=self.options.threads, wait_for_others=False
             )
             if warned.to_stop and not trials.over(trials.all()):
                 came_on = part.ended or (
                     part.at and kept_steps(store.run(part.at)) > before.get(part.at, 0)
                 )
-                if self.given_up(bool(came_on), time.time() - started):
+                if self.should_give_up(bool(came_on), time.time() - started):
                     reason = f"stopped {self.idle_stops} times in a row before anything was kept"
                     raise RunFailed(
                         f"{reason}; raise time in the cluster's file (stages: {{sweep: ...}})"
@@ -115,7 +115,9 @@ def workers_of(trials: Trials, scheduler: Scheduler, *, now: bool = True) -> Wor
     return Workers(alive, scheduler.problem)
 
 
-def launch_slurm(trials: Trials, workers: int, options: SlurmOptions, console: Console) -> Ending:
+def launch_slurm(
+    trials: Trials, workers: int, options: SlurmOptions, console: Console
+) -> LaunchResult:
     """Have so many workers on the cluster, those that are there included; wait for the end unless told not to.
 
     Raises UserError."""
@@ -134,8 +136,8 @@ def launch_slurm(trials: Trials, workers: int, options: SlurmOptions, console: C
         text = f"{len(there.jobs)} workers are queued or running; " if there.jobs else ""
         if options.dry:
             console.print(f"{text}would submit {further} workers", highlight=False)
-            return Ending()
-        take_back(trials.store, interrupted_submissions(trials.store))
+            return LaunchResult()
+        cancel_submissions(trials.store, interrupted_submissions(trials.store))
         if further:
             number = _submit(trials, further, cluster, asked, options)
             text += f"submitted {further} workers as job {number}"
@@ -143,7 +145,7 @@ def launch_slurm(trials: Trials, workers: int, options: SlurmOptions, console: C
     return (
         _wait(trials, workers, scheduler, cluster.poll_seconds, console)
         if options.wait
-        else Ending()
+        else LaunchResult()
     )
 
 
@@ -158,16 +160,16 @@ def _submit(
     submission = new_submission(STAGE, names, ())
     try:
         with clean_environment():
-            submission = hand_over(submission, jobs, None, trials.store, cluster, asked)
+            submission = submit_array(submission, jobs, None, trials.store, cluster, asked)
     except BaseException:
-        take_back(trials.store, interrupted_submissions(trials.store))
+        cancel_submissions(trials.store, interrupted_submissions(trials.store))
         raise
     return submission.number
 
 
 def _wait(
     trials: Trials, workers: int, scheduler: Scheduler, every: float, console: Console
-) -> Ending:
+) -> LaunchResult:
     """Show the trials until the sweep is over or no worker is left. Ctrl-C leaves the jobs to themselves."""
     console.print(
         "Ctrl-C leaves the jobs to themselves: the same command watches again, `status` tells, `cancel` ends them"
@@ -184,8 +186,8 @@ def _wait(
                 time.sleep(LOOK_SECONDS)
             watch.look()
     except KeyboardInterrupt:
-        return Ending(left=True)
-    return Ending()
+        return LaunchResult(left=True)
+    return LaunchResult()
 
 
 def cancel(trials: Trials) -> int:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, model_validator
 
-from core.config import Closed
+from core.config import FrozenModel
 
 Plain = str | int | float | bool | None
 
@@ -50,7 +50,7 @@ def _conditions(when: Any) -> Any:
     return when
 
 
-class Parameter(Closed):
+class Parameter(FrozenModel):
     """One searched value: `float` or `int` with its ends, or `categorical` with its choices, which may be given names.
 
     log: searched on a logarithmic scale. step: between values. relative: the ends are multiples of the recipe's own value.

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from core.config import Closed
+from core.config import FrozenModel
 from core.runtime.errors import UserError
 from core.runtime.yaml import read_yaml
 from experiments.planning.schema import Layer, Line, Tree, explain, once
@@ -40,7 +40,7 @@ def _objective(name: str) -> str:
     return name
 
 
-class Sampler(Closed):
+class Sampler(FrozenModel):
     seed: NonNegativeInt = 0
 
 
@@ -82,7 +82,7 @@ def _rising(shares: tuple[float, ...]) -> tuple[float, ...]:
     return shares
 
 
-class Pruner(Closed):
+class Pruner(FrozenModel):
     """`at`: shares of the fine-tuning after which the validation accuracy is compared with other trials'. Optuna knows them as
     per cent of a trial's fine-tuning (all seeds), which is what its arguments count in."""
 
@@ -139,13 +139,13 @@ class Hyperband(Rungs):
         return self
 
 
-class Budget(Closed):
+class Budget(FrozenModel):
     """`hours`: no trial is begun once the trials have taken so long, one after another."""
 
     hours: PositiveFloat | None = None
 
 
-class Sweep(Closed):
+class Sweep(FrozenModel):
     """One sweep file. `experiment`, `variant`: the row that trials start from; `set` and the trial's values go on top of it.
 
     trials: in all, complete or pruned, however often and by how many workers it is run. recipe_first: the first trial takes the

@@ -137,7 +137,7 @@ class Search:
         return self.experiment.model_copy(update=update)
 
     def suggest(self, trial: optuna.Trial) -> Values:
-        """Draw a trial's values, those first that others depend on."""
+        """DropoutSeeds a trial's values, those first that others depend on."""
         drawn: Values = {}
         for key, parameter in self.space.items():
             if active(parameter, drawn):

@@ -14,7 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.runtime.errors import UserError
 
 JOURNAL = "journal.log"
-AWAY = (OptunaError, SQLAlchemyError)  # what Optuna raises where a storage does not answer
+STORAGE_ERRORS = (
+    OptunaError,
+    SQLAlchemyError,
+)  # what Optuna raises where a storage does not answer
 
 
 class JournalLock(JournalFileOpenLock):
@@ -54,7 +57,7 @@ def told(folder: Path, url: str | None) -> Iterator[None]:
     """Tell what is wrong with a storage in one sentence."""
     try:
         yield
-    except (*AWAY, ImportError) as error:
+    except (*STORAGE_ERRORS, ImportError) as error:
         raise UserError(f"--storage {masked(url)}: {reason_of(error)}") from error
     except KeyError as error:
         place = folder / JOURNAL if url is None else f"--storage {masked(url)}"

@@ -42,7 +42,7 @@ UNSEEN_SECONDS = (
 
 
 @dataclass(frozen=True)
-class Taken:
+class ClaimedTrial:
     """A trial that this process holds."""
 
     number: int
@@ -123,7 +123,7 @@ class Trials:
             return self.read()
 
     def read(self) -> list[FrozenTrial]:
-        """Every trial of a sweep that was begun. Raises what the storage raises (`storage.AWAY`)."""
+        """Every trial of a sweep that was begun. Raises what the storage raises (`storage.STORAGE_ERRORS`)."""
         return self.study().get_trials(deepcopy=False)
 
     def place(self, number: int) -> Run:
@@ -160,7 +160,7 @@ class Trials:
         return waiting_lock(self.folder / ".lock")
 
     @contextmanager
-    def take(self, since: float) -> Iterator[Taken | None]:
+    def take(self, since: float) -> Iterator[ClaimedTrial | None]:
         """Hold a trial: one whose worker is gone, or a new one; None where nothing is left to take now.
 
         since: failures from then on count against the sweep. Raises UserError if there are too many."""
@@ -169,7 +169,7 @@ class Trials:
                 taken = self._resume(held) or self._draw(held, since)
             yield taken
 
-    def _resume(self, held: ExitStack) -> Taken | None:
+    def _resume(self, held: ExitStack) -> ClaimedTrial | None:
         for number in [
             trial.number
             for trial in self.read()
@@ -190,15 +190,15 @@ class Trials:
                 return taken
         return None
 
-    def _taken(self, trial: FrozenTrial) -> Taken:
+    def _taken(self, trial: FrozenTrial) -> ClaimedTrial:
         values = {key: trial.params[key] for key in self.search.space if key in trial.params}
         self.place(trial.number).set_state("running", message="begins")
         study = self.study()  # a sampler of its own would go on drawing
-        return Taken(
+        return ClaimedTrial(
             trial.number, values, study, optuna.Trial(study, trial._trial_id)
         )  # there is no public way back to it
 
-    def _draw(self, held: ExitStack, since: float) -> Taken | None:
+    def _draw(self, held: ExitStack, since: float) -> ClaimedTrial | None:
         while True:
             trials = self.read()
             if not self._wanted(trials, since):
@@ -207,8 +207,8 @@ class Trials:
             if (taken := self._values_of(self.read()[number], held)) is not None:
                 return taken
 
-    def _values_of(self, trial: FrozenTrial, held: ExitStack) -> Taken | None:
-        """Draw a trial's values, those that it lacks; None where no run can have them, and the trial fails."""
+    def _values_of(self, trial: FrozenTrial, held: ExitStack) -> ClaimedTrial | None:
+        """DropoutSeeds a trial's values, those that it lacks; None where no run can have them, and the trial fails."""
         number = trial.number
         held.enter_context(self.place(number).lock())
         drawing = optuna.Trial(self.study(make_sampler(self.search, number)), trial._trial_id)
@@ -248,7 +248,7 @@ class Trials:
         return sum(trial.user_attrs.get("seconds", 0.0) for trial in trials) / 3600
 
     def finish(
-        self, taken: Taken, state: TrialState, value: float | None = None, reason: str = ""
+        self, taken: ClaimedTrial, state: TrialState, value: float | None = None, reason: str = ""
     ) -> None:
         """Tell the storage how a trial that is held ended."""
         if reason:

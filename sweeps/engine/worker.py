@@ -11,17 +11,17 @@ from optuna.trial import TrialState
 
 from core.runtime.errors import UserError
 from experiments.planning.plan import PlannedRun
-from experiments.running.local import UNTOLD, Options, stop_with
+from experiments.running.local import EXIT_STATE_NOT_WRITTEN, Options, stop_with
 from results import provenance
 from results.records import StoredValidation, read_record
 from results.store import Run, Store
 from sweeps.engine.schema import Sweep
 from sweeps.engine.search import Search, recognizers, training_runs
-from sweeps.engine.storage import AWAY, masked, reason_of
-from sweeps.engine.trials import Taken, Trials, pruned_by
+from sweeps.engine.storage import STORAGE_ERRORS, masked, reason_of
+from sweeps.engine.trials import ClaimedTrial, Trials, pruned_by
 
 if TYPE_CHECKING:
-    from core.training.loop import Machine
+    from core.training.loop import RunContext
 
 PATIENCE, AWAY_SECONDS = 300, 5.0  # that a storage may be away, and between looks at it
 
@@ -37,31 +37,31 @@ class Part:
 def work(
     search: Search, store: Store, url: str | None, options: Options, since: float, parent: int
 ) -> None:
-    """A worker process of this machine. Exits with UNTOLD where the user has to mend something, after saying what."""
+    """A worker process of this machine. Exits with EXIT_STATE_NOT_WRITTEN where the user has to mend something, after saying what."""
     should_stop = stop_with(parent)
     provenance.commit()  # of the code as it was imported, whatever is edited while it runs
     try:
         search_on(
             Trials(search, store, url),
-            options.machine(should_stop),
+            options.run_context(should_stop),
             since,
             threads=options.threads,
-            linger=True,
+            wait_for_others=True,
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(UNTOLD)
+        sys.exit(EXIT_STATE_NOT_WRITTEN)
     except OSError as error:  # the journal, a lock, or a trial's state cannot be written
         place = error.filename or store.root / "sweeps" / search.id
         print(
             f"error: {place}: {error.strerror}; make room there, or name another place with --results",
             file=sys.stderr,
         )
-        sys.exit(UNTOLD)
+        sys.exit(EXIT_STATE_NOT_WRITTEN)
 
 
 def search_on(
-    trials: Trials, machine: "Machine", since: float, *, threads: int, linger: bool
+    trials: Trials, context: "RunContext", since: float, *, threads: int, wait_for_others: bool
 ) -> Part:
     """Compute trials until the sweep is over, or the machine is to stop. linger: wait for trials that others are at, in case
     they die. A storage that is away for some minutes is waited for. Raises UserError."""
@@ -69,18 +69,18 @@ def search_on(
 
     part, away = Part(), 0.0
     torch.set_num_threads(threads)
-    while not machine.should_stop():
+    while not context.should_stop():
         try:
             with trials.take(since) as taken:
                 if taken is not None:
-                    part.ended += Work(trials, taken, machine, threads, part).carry_out()
+                    part.ended += Work(trials, taken, context, threads, part).run()
             away = 0.0
             if taken is None:
-                if trials.over(trials.read()) or not linger:
+                if trials.over(trials.read()) or not wait_for_others:
                     trials.collect()
                     break
                 time.sleep(0.5)
-        except AWAY as error:
+        except STORAGE_ERRORS as error:
             away = away or time.monotonic()
             if time.monotonic() - away > PATIENCE:
                 reason = f"{reason_of(error)}; nothing is lost, the same command goes on"
@@ -93,12 +93,12 @@ class Work:
     """One trial in this process's hands."""
 
     def __init__(
-        self, trials: Trials, taken: Taken, machine: "Machine", threads: int, part: Part
+        self, trials: Trials, taken: ClaimedTrial, context: "RunContext", threads: int, part: Part
     ) -> None:
-        self.trials, self.taken, self.machine, self.threads, self.part = (
+        self.trials, self.taken, self.context, self.threads, self.part = (
             trials,
             taken,
-            machine,
+            context,
             threads,
             part,
         )
@@ -113,7 +113,7 @@ class Work:
         self.told = dict(taken.trial.user_attrs)
         self.spent = self.told.get("seconds", 0.0)
 
-    def carry_out(self) -> bool:
+    def run(self) -> bool:
         """Compute what the trial still lacks; whether it has ended. Raises UserError for what the user has to mend."""
         if verdict := self.told.get(
             "pruned"
@@ -166,9 +166,9 @@ class Work:
         judge = (
             None
             if seed is None or self.sweep.pruner is None
-            else Judge(self, seed, self.sweep.pruner.at)
+            else PruningCallback(self, seed, self.sweep.pruner.at)
         )
-        with hold(self.store.run(run.id), self.machine.should_stop) as mine:
+        with hold(self.store.run(run.id), self.context.should_stop) as mine:
             if mine == "preempted":
                 return Reached("preempted", "stopped while it waited for another process")
             if judge is not None:
@@ -185,19 +185,19 @@ class Work:
             return Reached("pruned", verdict)
         return Reached("complete")
 
-    def _execute(self, run: PlannedRun, judge: "Judge | None") -> "Reached":
+    def _execute(self, run: PlannedRun, judge: "PruningCallback | None") -> "Reached":
         """A run whose lock is held."""
         import torch
 
         from experiments.running.execute import execute
 
-        machine = self.machine
+        context = self.context
         if judge is not None:
             if judge.verdict:
                 return Reached("pruned", judge.verdict)
-            machine = replace(machine, milestones=judge.at, unwanted=judge)
+            context = replace(context, milestones=judge.at, should_prune=judge)
         torch.set_num_threads(self.threads)
-        outcome = execute(run, self.store, machine)
+        outcome = execute(run, self.store, context)
         if judge is not None and judge.away is not None:
             raise judge.away
         if judge is not None and judge.verdict and outcome.state == "preempted":
@@ -214,7 +214,7 @@ class Reached:
     outside: bool = False
 
 
-class Judge:
+class PruningCallback:
     """Reports validations in the middle of a trial, each once; calling it says why to stop there, or nothing."""
 
     def __init__(self, work: Work, seed: int, at: tuple[float, ...]) -> None:
@@ -229,7 +229,7 @@ class Judge:
                 self.verdict = pruned_by(self.work.trials.search)
                 trial.set_user_attr("pruned", self.verdict)
         except (
-            AWAY
+            STORAGE_ERRORS
         ) as error:  # the run stops with a checkpoint, and goes on once the storage answers
             self.away = error
             return "the sweep's storage does not answer"

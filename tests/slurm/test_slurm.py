@@ -304,7 +304,7 @@ def test_a_job_goes_on_through_every_signal(long: tuple[Path, Path], tmp_path: P
     """SIGTERM, which comes before every end, to a job whose images are read by a process of its own; then the warning."""
     file, reference = long
     results, options = fresh(reference, tmp_path), cluster(tmp_path, cpus_per_task=1)
-    assert call(file, results, *options, "--no-wait", "--readers", "1").returncode == 0
+    assert call(file, results, *options, "--no-wait", "--num-workers", "1").returncode == 0
     job = wait_until(lambda: (run := state_of(file, results))["progress"] and run["job"])
     words("scancel", "--signal=TERM", job)
     wait_until(lambda: list(results.glob("runs/pretrain-*/checkpoint.safetensors")))

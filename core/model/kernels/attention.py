@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from core.model.kernels.dropout import Draw, by_chunk, kept, next_draw
+from core.model.kernels.dropout import DropoutSeeds, by_chunk, kept, next_draw
 
-PIECE = 1 << 19  # attention weights made at a time on a CPU: what its caches hold
+BLOCK_ELEMENTS = 1 << 19  # attention weights made at a time on a CPU: what its caches hold
 FEW = 16  # queries
 
 
@@ -26,8 +26,8 @@ def attend(*projected: Tensor, mask: Tensor | None = None, dropout: float = 0.0)
     draw = next_draw(len(sample)) if dropout else None
     by_pieces = draw is not None or (not dropout and _is_slow(projected))
     if by_pieces and sample.device.type == "cpu" and not torch.compiler.is_compiling():
-        return _Piecewise.apply(mask, dropout, draw, *projected).flatten(2)
-    queries, keys, values = parts_of(projected)
+        return BlockedAttention.apply(mask, dropout, draw, *projected).flatten(2)
+    queries, keys, values = split_qkv(projected)
 
     def fused(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
         return functional.scaled_dot_product_attention(queries, keys, values, mask, dropout)
@@ -37,7 +37,7 @@ def attend(*projected: Tensor, mask: Tensor | None = None, dropout: float = 0.0)
     return mixed.transpose(1, 2).flatten(2)
 
 
-def parts_of(projected: Sequence[Tensor]) -> list[Tensor]:
+def split_qkv(projected: Sequence[Tensor]) -> list[Tensor]:
     """Views of queries, keys and values: each (B, H, T, K)."""
     return [part for tensor in projected for part in tensor.permute(2, 0, 3, 1, 4)]
 
@@ -50,14 +50,14 @@ def _is_slow(projected: Sequence[Tensor]) -> bool:
     )
 
 
-class _Piecewise(torch.autograd.Function):
+class BlockedAttention(torch.autograd.Function):
     """Plain matrix products, a few images at a time. No weights are kept: the backward pass makes, and draws, them again."""
 
     @staticmethod
     def forward(
-        ctx: Any, mask: Tensor | None, dropout: float, draw: Draw | None, *projected: Tensor
+        ctx: Any, mask: Tensor | None, dropout: float, draw: DropoutSeeds | None, *projected: Tensor
     ) -> Tensor:
-        queries, keys, values = parts_of(projected)
+        queries, keys, values = split_qkv(projected)
         mixed = queries.new_empty(
             queries.shape[0], queries.shape[2], queries.shape[1], queries.shape[3]
         )  # (B, T, H, K)
@@ -66,7 +66,7 @@ class _Piecewise(torch.autograd.Function):
             for rows, source in _pieces(draw, queries, keys):
                 weights = _weights(queries[rows] * _scale(queries), keys[rows], mask, rows)
                 if source is not None:
-                    _drop(weights, _factors(weights, dropout, source), dropout)
+                    _drop(weights, _keep_factors(weights, dropout, source), dropout)
                 mixed[rows].copy_((weights @ values[rows]).transpose(1, 2))
         ctx.save_for_backward(mixed, *projected)
         return mixed
@@ -74,9 +74,9 @@ class _Piecewise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         mixed, *projected = ctx.saved_tensors
-        queries, keys, values = parts_of(projected)
+        queries, keys, values = split_qkv(projected)
         scale, changes = _scale(queries), [torch.empty_like(tensor) for tensor in projected]
-        to_queries, to_keys, to_values = parts_of(changes)
+        to_queries, to_keys, to_values = split_qkv(changes)
         with torch.autocast("cpu", enabled=False):
             for rows, source in _pieces(ctx.draw, queries, keys):
                 scaled, gradient = queries[rows] * scale, gradients[0][rows].transpose(1, 2)
@@ -86,7 +86,7 @@ class _Piecewise(torch.autograd.Function):
                 )  # of the loss with each weight, (b, H, T, S)
                 dropped = weights
                 if source is not None:
-                    factors = _factors(weights, ctx.dropout, source)
+                    factors = _keep_factors(weights, ctx.dropout, source)
                     dropped = _drop(weights.clone(), factors, ctx.dropout)
                     _drop(change, factors, ctx.dropout)
                 to_values[rows].copy_(dropped.transpose(2, 3) @ gradient)
@@ -108,7 +108,7 @@ def _weights(scaled: Tensor, keys: Tensor, mask: Tensor | None, rows: slice) -> 
     return (scores if mask is None else scores.masked_fill_(~mask[rows], -torch.inf)).softmax(-1)
 
 
-def _factors(weights: Tensor, dropout: float, source: torch.Generator) -> Tensor:
+def _keep_factors(weights: Tensor, dropout: float, source: torch.Generator) -> Tensor:
     """0 for the weights that are dropped, 1 for the others; in their own type, in which a product is quickest."""
     return kept(weights.shape, dropout, source).to(weights.dtype)
 
@@ -119,10 +119,10 @@ def _drop(values: Tensor, factors: Tensor, dropout: float) -> Tensor:
 
 
 def _pieces(
-    draw: Draw | None, queries: Tensor, keys: Tensor
+    draw: DropoutSeeds | None, queries: Tensor, keys: Tensor
 ) -> Iterator[tuple[slice, torch.Generator | None]]:
-    """Rows of so many images that their weights are about PIECE numbers; with the generator of their chunk's draws."""
-    step = max(1, PIECE // prod((*queries.shape[1:3], keys.shape[2])))
+    """Rows of so many images that their weights are about BLOCK_ELEMENTS numbers; with the generator of their chunk's draws."""
+    step = max(1, BLOCK_ELEMENTS // prod((*queries.shape[1:3], keys.shape[2])))
     chunks = [(None, slice(0, len(queries)))] if draw is None else draw.sources(queries.device)
     for source, rows in chunks:
         for start in range(rows.start, rows.stop, step):

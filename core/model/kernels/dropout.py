@@ -1,6 +1,6 @@
 """Dropout that does not depend on how a batch is divided: its draws follow from an image's place in the batch.
 
-A batch is cut into chunks of `chunk_size` places. Within `drawn_for`, every dropout draws chunk by chunk, each seeded by (seed,
+A batch is cut into chunks of `chunk_size` places. Within `position_seeded_dropout`, every dropout draws chunk by chunk, each seeded by (seed,
 chunk, number of the draw), so that parts of a batch, and processes that share it, draw what the whole batch would have drawn.
 """
 
@@ -16,7 +16,7 @@ from core.runtime.seeds import chunks_of, derive_seed
 
 
 @dataclass(frozen=True)
-class Draw:
+class DropoutSeeds:
     """One dropout of a forward pass: a seed for each chunk, and the rows of its images."""
 
     seeds: list[tuple[int, slice]]
@@ -39,7 +39,7 @@ _pass: _Pass | None = None  # the forward pass that is going on
 
 
 @contextmanager
-def drawn_for(seed: int, places: Sequence[int], batch: int) -> Iterator[None]:
+def position_seeded_dropout(seed: int, places: Sequence[int], batch: int) -> Iterator[None]:
     """Let dropout in a forward pass over the images at these places of a batch draw what is theirs."""
     global _pass
     _pass = _Pass(seed, chunks_of(places, batch))
@@ -49,15 +49,15 @@ def drawn_for(seed: int, places: Sequence[int], batch: int) -> Iterator[None]:
         _pass = None
 
 
-def next_draw(batch: int) -> Draw | None:
-    """The draws of the next dropout, over so many images; None outside of `drawn_for`, where PyTorch draws as it likes."""
+def next_draw(batch: int) -> DropoutSeeds | None:
+    """The draws of the next dropout, over so many images; None outside of `position_seeded_dropout`, where PyTorch draws as it likes."""
     if _pass is None:
         return None
     _pass.made += 1
     assert batch == _pass.chunks[-1][1].stop, (
         f"{batch} images, where {_pass.chunks[-1][1].stop} are drawn for"
     )
-    return Draw(
+    return DropoutSeeds(
         [(derive_seed(_pass.seed, number, _pass.made), rows) for number, rows in _pass.chunks]
     )
 
@@ -70,7 +70,7 @@ def kept(shape: Sequence[int], dropout: float, source: torch.Generator) -> Tenso
     return (bits.view(torch.int16)[:count] >= round(dropout * 2**16) - 2**15).view(shape)
 
 
-def by_chunk(draw: Draw, operation: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+def by_chunk(draw: DropoutSeeds, operation: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     """A CUDA operation of PyTorch's with dropout inside, over tensors (B, ...), chunk by chunk."""
     source = torch.cuda.default_generators[tensors[0].get_device()]
     sizes = [rows.stop - rows.start for _, rows in draw.seeds]
