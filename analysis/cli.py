@@ -145,7 +145,7 @@ def _add_score(commands: Any) -> None:
     forms = "our predictions.csv; lines `index [prediction] [label]`; TSV or CSV; JSON lines"
     parser.add_argument("file", type=Path, metavar="FILE", help=forms)
     parser.add_argument("--protocol", choices=PROTOCOL_NAMES, default="waics")
-    policies = "what becomes of labels that a recogniser cannot express (default: as the file has them; both: compared)"
+    policies = "what becomes of labels that a recognizer cannot express (default: as the file has them; both: compared)"
     parser.add_argument("--labels", choices=(*LABEL_POLICIES, "both"), help=policies)
     add_reading(parser)
     parser.add_argument("--json", action="store_true")
@@ -156,7 +156,7 @@ def score_command(arguments: argparse.Namespace) -> int:
 
     if arguments.labels and arguments.protocol == "chinese" and arguments.charset == "ascii94":
         raise UserError(
-            "--labels asks what a recogniser can read: name its characters with --charset file:PATH"
+            "--labels asks what a recognizer can read: name its characters with --charset file:PATH"
         )
     how = (charset_of(arguments), arguments.max_length)
     if arguments.labels == "both":

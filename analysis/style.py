@@ -1,4 +1,4 @@
-"""How figures look, and what is kept of them: one style, colours that all tell apart, captions that say what made them."""
+"""How figures look, and what is kept of them: one style, colors that all tell apart, captions that say what made them."""
 
 import base64
 import html
@@ -26,7 +26,7 @@ from core.synthetic.fonts import cjk_faces
 
 COLUMN, PAGE = 3.35, 6.9  # inches: one column of a paper with two, and both
 ON_SCREEN = 1.8  # so many times as large
-BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, GREY = (
+BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE, GRAY = (
     *("#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7"),  # Okabe and Ito, 2008
     "#666666",
 )
@@ -99,7 +99,7 @@ def grid(rows: int, columns: int, width: float, height: float, **options: Any) -
 
 
 def palette(count: int) -> list[str]:
-    """So many colours, which come again where there are more than can be told apart."""
+    """So many colors, which come again where there are more than can be told apart."""
     return [COLOURS[number % len(COLOURS)] for number in range(count)]
 
 

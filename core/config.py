@@ -26,10 +26,44 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Size = tuple[PositiveInt, PositiveInt]  # (height, width) in pixels
 
 
+FORMER_KEYS = {
+    "optimizer": "optimiser",
+    "normalized": "normalised",
+}  # in version 0.1; run ids use them
+
+
+def current_key(key: str) -> str:
+    """A key, or a dotted path of keys, in today's spelling."""
+    current = {former: today for today, former in FORMER_KEYS.items()}
+    return ".".join(current.get(part, part) for part in key.split("."))
+
+
+def with_current_keys(tree: Any) -> Any:
+    """The same settings with all keys of mappings in today's spelling."""
+    if isinstance(tree, dict):
+        return {current_key(key): with_current_keys(value) for key, value in tree.items()}
+    return tree
+
+
+def with_former_keys(tree: Any) -> Any:
+    """The inverse of `with_current_keys`, for run ids."""
+    if isinstance(tree, dict):
+        return {FORMER_KEYS.get(key, key): with_former_keys(value) for key, value in tree.items()}
+    return tree
+
+
 class FrozenModel(BaseModel):
     """Immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_former_keys(cls, settings: Any) -> Any:
+        former = {FORMER_KEYS[name]: name for name in FORMER_KEYS.keys() & cls.model_fields.keys()}
+        if not isinstance(settings, dict) or not former.keys() & settings.keys():
+            return settings
+        return {former.get(key, key): value for key, value in settings.items()}
 
 
 class Encoder(FrozenModel):
@@ -70,7 +104,7 @@ class Encoder(FrozenModel):
 
     @property
     def patch_values(self) -> int:
-        """Numbers in one patch: 3 colours x height x width."""
+        """Numbers in one patch: 3 colors x height x width."""
         return 3 * self.patch[0] * self.patch[1]
 
 
@@ -139,7 +173,7 @@ class Alignment(FrozenModel):
 
 class PixelTarget(FrozenModel):
     kind: Literal["pixel"]
-    normalised: bool = True  # each patch to zero mean and unit variance, as MAE does
+    normalized: bool = True  # each patch to zero mean and unit variance, as MAE does
 
 
 class RandomFeatureTarget(FrozenModel):
@@ -155,7 +189,7 @@ Target = Annotated[
 ]
 
 
-class Optimiser(FrozenModel):
+class Optimizer(FrozenModel):
     """AdamW with linear warm-up from 0 and a half cosine to `final_lr`. `base_lr` is per 256 images of batch."""
 
     base_lr: PositiveFloat
@@ -169,7 +203,7 @@ class Optimiser(FrozenModel):
     clip: PositiveFloat | None = None  # largest gradient norm
 
     @model_validator(mode="after")
-    def _warmup_ends(self) -> "Optimiser":
+    def _warmup_ends(self) -> "Optimizer":
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {self.epochs:g}"
@@ -241,7 +275,7 @@ class TrainingRun(FrozenModel):
     """What every training stage is told."""
 
     encoder: Encoder
-    optimiser: Optimiser
+    optimizer: Optimizer
     data: Data
     precision: Precision
     seed: Annotated[int, Field(ge=0)]
@@ -309,7 +343,7 @@ class ContrastivePretrain(TrainingRun):
 
 
 class TextDecoder(FrozenModel):
-    """The recogniser's autoregressive decoder."""
+    """The recognizer's autoregressive decoder."""
 
     width: PositiveInt = 512
     layers: PositiveInt = 6
@@ -327,7 +361,7 @@ class TextDecoder(FrozenModel):
 
 
 class RecognizerModel(FrozenModel):
-    """What a recogniser is. `max_length` counts the end mark, so a word has at most max_length - 1 characters.
+    """What a recognizer is. `max_length` counts the end mark, so a word has at most max_length - 1 characters.
 
     `charset`: ascii94, or file:PATH, which the characters in that file (UTF-8, white space ignored) then stand for, or the
     characters themselves; with lower-case letters only, upper-case ones are read as these."""
@@ -400,7 +434,7 @@ def identity(config: FrozenModel, exclude: Any = None) -> dict[str, Any]:
 
     So a new option, whose default is what was done before it came, leaves identities as they were; hence a default never
     changes its value or its meaning."""
-    return config.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
+    return with_former_keys(config.model_dump(mode="json", exclude=exclude, exclude_defaults=True))
 
 
 def visible_count(patches: int, ratio: float) -> int:

@@ -127,7 +127,7 @@ class Run:
             return None
 
     def write_validation(self, correct: Mapping[str, Sequence[bool]]) -> None:
-        """Which images of each validation root a fine-tuned recogniser reads right, in their order."""
+        """Which images of each validation root a fine-tuned recognizer reads right, in their order."""
         self.write_json("validation.json", _pack(correct))
 
     def validation(self) -> dict[str, np.ndarray] | None:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import run
-from core.config import Data, Optimiser
+from core.config import Data, Optimizer
 from core.data.lmdb_folder import COUNT_KEY, IMAGE_KEY, LABEL_KEY
 from core.synthetic.config import Rendered
 from core.training.loop import RunContext
@@ -23,7 +23,7 @@ from core.training.loop import RunContext
 torch.set_num_threads(1)
 
 STAGE: dict[str, Any] = {
-    "optimiser": Optimiser(base_lr=1e-3),
+    "optimizer": Optimizer(base_lr=1e-3),
     "data": Data(roots=("none",)),
     "precision": "fp32",
     "seed": 0,
@@ -93,9 +93,9 @@ def write_lmdb(
     return str(folder)
 
 
-def jpeg(colour: int, size: tuple[int, int] = (50, 20)) -> bytes:
+def jpeg(color: int, size: tuple[int, int] = (50, 20)) -> bytes:
     import io
 
     stream = io.BytesIO()
-    Image.new("RGB", size, (colour, 255 - colour, 40)).save(stream, "JPEG")
+    Image.new("RGB", size, (color, 255 - color, 40)).save(stream, "JPEG")
     return stream.getvalue()

@@ -154,15 +154,15 @@ def test_seqclr_learns_to_tell_windows_apart(context: RunContext) -> None:
         [resize(synthetic.render(words, "train", number)[0], (32, 128)) for number in range(16)]
     )
     task = ContrastTask(seqclr_config(), context)
-    optimiser = torch.optim.AdamW(task.model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=1e-3)
     seen, matched = [], []
     for step in range(60):
         losses = task.begin(
             Batch(pixels, list(range(16)), [""] * 16, [], list(range(16)), 16), step
         )(slice(0, 16))
         losses["loss"].backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         seen.append(losses["loss"].item())
         matched.append(losses["matched"].item())
     chance = math.log(2 * 16 * 5 - 1)
@@ -198,7 +198,7 @@ def test_seqclrs_encoder_is_finetuned_and_its_file_is_no_lmim(tmp_path: Path) ->
         Finetune(encoder=ENCODER, decoder=TextDecoder(width=32, heads=2, layers=1), **STAGE), path
     )
     assert torch.equal(recognizer.encoder.patch_embed.weight, model.encoder.patch_embed.weight)
-    with pytest.raises(UserError, match="holds no whole LMIM or recogniser"):
+    with pytest.raises(UserError, match="holds no whole LMIM or recognizer"):
         export_released(path, tmp_path / "out.pth")
 
 

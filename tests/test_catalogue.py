@@ -121,7 +121,7 @@ def test_the_plans_json_says_what_is_shared_and_which_reported_rows_are_filled(
 def test_main_tables_follow_the_papers_recipe(tmp_path: Path) -> None:
     found = plan(tmp_path, FILES)
     pretrain, finetune, evaluate = row_of(found, "union14m_benchmark", "LMIM (Union14M-L)")
-    assert (pretrain.data.roots, pretrain.optimiser.epochs, finetune.optimiser.epochs) == (
+    assert (pretrain.data.roots, pretrain.optimizer.epochs, finetune.optimizer.epochs) == (
         ("union14m_u",),
         10,
         10,
@@ -131,10 +131,10 @@ def test_main_tables_follow_the_papers_recipe(tmp_path: Path) -> None:
         list(reported().subsets["union14m_benchmark"]),
     )
     pretrain, finetune, _ = row_of(found, "union14m_benchmark", "LMIM 20 epochs (ARD)")
-    assert (pretrain.optimiser.epochs, finetune.data.roots) == (20, ("ard",))
+    assert (pretrain.optimizer.epochs, finetune.data.roots) == (20, ("ard",))
     pretrain, finetune, evaluate = row_of(found, "chinese_benchmark", "LMIM")
-    assert (pretrain.data.roots, pretrain.optimiser.epochs) == (("ucti_11m",), 10)
-    assert (finetune.optimiser.epochs, finetune.max_length, len(finetune.charset)) == (60, 40, 7934)
+    assert (pretrain.data.roots, pretrain.optimizer.epochs) == (("ucti_11m",), 10)
+    assert (finetune.optimizer.epochs, finetune.max_length, len(finetune.charset)) == (60, 40, 7934)
     assert (evaluate.protocol, list(evaluate.subsets)) == (
         "chinese",
         list(reported().subsets["chinese"]),
@@ -146,7 +146,7 @@ def test_main_tables_follow_the_papers_recipe(tmp_path: Path) -> None:
     assert evaluate.subsets["iiit5k"].roots == ("iiit5k_corrected",)
     common = next(iter(found.cells_of("common_benchmarks", 1)))
     assert common.trainings == next(iter(found.cells_of("union14m_benchmark", 3))).trainings, (
-        "the same recogniser"
+        "the same recognizer"
     )
 
 
@@ -164,7 +164,7 @@ def test_baselines_follow_their_own_recipes_and_share_ours(tmp_path: Path) -> No
     )
     assert isinstance(seqclr, ContrastivePretrain)
     assert (seqclr.contrast.windows, seqclr.contrast.temperature) == (5, 0.1)
-    assert mim.optimiser == seqclr.optimiser == lmim.optimiser
+    assert mim.optimizer == seqclr.optimizer == lmim.optimizer
     assert mim.encoder == seqclr.encoder == lmim.encoder
     assert mim_finetune == seqclr_finetune == lmim_finetune
 
@@ -195,7 +195,7 @@ def test_beyond_the_paper_one_thing_changes_a_row(tmp_path: Path) -> None:
         == 8
     )
     assert one("beyond_augmentation_draws", "per image", 1).augmentation_draws is None
-    assert one("beyond_layer_decay", "no decay", 1).optimiser.layer_decay == 1
+    assert one("beyond_layer_decay", "no decay", 1).optimizer.layer_decay == 1
     assert one("beyond_density_mask", "density 0.8, focus 1").mask == Mask(
         kind="density", ratio=0.8
     )
@@ -262,15 +262,15 @@ def test_stand_ins_go_under_the_name_of_what_is_read_and_give_way_to_what_is_typ
 
 def test_typed_epochs_are_those_that_are_trained(tmp_path: Path) -> None:
     file = [HERE / "union14m_benchmark.yaml"]
-    epochs = {"finetune.optimiser.epochs": 3}
+    epochs = {"finetune.optimizer.epochs": 3}
     found = plan(tmp_path, file, overrides=epochs)
     assert {
-        run.config.optimiser.epochs
+        run.config.optimizer.epochs
         for run in found.runs.values()
         if isinstance(run.config, Finetune)
     } == {3}
     assert {
-        run.config.optimiser.epochs
+        run.config.optimizer.epochs
         for run in found.runs.values()
         if isinstance(run.config, Pretrain)
     } == {10, 20}

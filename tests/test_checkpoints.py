@@ -152,7 +152,7 @@ def test_imported_weights_give_the_golden_numbers(
     }
     assert "encoder.heads" in report["assumed"]
     assert_golden_reading(tmp_path / "reader.safetensors")
-    assert_golden_reading(files["recognizer"])  # a .pth may be named wherever a recogniser is
+    assert_golden_reading(files["recognizer"])  # a .pth may be named wherever a recognizer is
 
 
 def test_the_published_samples_are_imported(
@@ -456,7 +456,7 @@ def test_predict_reads_images_and_names_those_it_cannot(
         ("nowhere", "recognizer", "no such file or folder"),
         ("empty", "recognizer", "no image in this folder"),
         ("a.png", "finetune-123", "neither a file nor a run"),
-        ("a.png", "lmim", "holds no recogniser"),
+        ("a.png", "lmim", "holds no recognizer"),
     ],
 )
 def test_predict_refuses_in_a_sentence(
@@ -540,7 +540,7 @@ def test_a_released_recogniser_is_evaluated_and_a_released_encoder_fine_tuned(
         subset,
         f"finetune.data.roots=[{root}]",
         "finetune.validation=null",
-        "finetune.optimiser.batch=4",
+        "finetune.optimizer.batch=4",
         *sizes,
     ]
     code, out, err = call(

@@ -135,7 +135,7 @@ def test_at_the_papers_scale_the_sizes_are_known_without_the_charset_file(
     found = plan(tmp_path, "paper")
     finetune = [run for run in found.runs.values() if isinstance(run.config, Finetune)]
     assert {len(run.config.charset) for run in finetune} == {7934}  # type: ignore[union-attr]
-    assert {run.config.optimiser.epochs for run in finetune} == {60}  # type: ignore[union-attr]
+    assert {run.config.optimizer.epochs for run in finetune} == {60}  # type: ignore[union-attr]
     assert any(
         "characters.txt: no such file; `run.py data charset" in run.lacks for run in finetune
     )

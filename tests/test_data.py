@@ -54,7 +54,7 @@ def test_broken_and_missing_images_are_counted_and_never_replaced(
         (jpeg(3), "e"),
     ]
     images = WordImages([write_lmdb(tmp_path / "a", samples)])
-    batches = list(load_batches(images, SIZE, [[0, 1, 2], [3, 4]], labelled=True, workers=workers))
+    batches = list(load_batches(images, SIZE, [[0, 1, 2], [3, 4]], labeled=True, workers=workers))
     assert [batch.indices for batch in batches] == [[0], [4]]
     assert [batch.unreadable for batch in batches] == [[1, 2], [3]]
     assert batches[1].labels == ["e"]
@@ -225,7 +225,7 @@ def test_labels_that_do_not_fit_are_counted_by_reason(tmp_path: Path) -> None:
     unusable, dropped = unusable_labels(images, FINETUNE)
     assert unusable == [1, 3]
     counts = {name: count for name, count in dropped.counts().items() if count}
-    assert counts == {"unlabelled": 1, "over_long": 1, "unknown_characters": 1}
+    assert counts == {"unlabeled": 1, "over_long": 1, "unknown_characters": 1}
     unusable, dropped = unusable_labels(images, FINETUNE.model_copy(update={"labels": "released"}))
     assert unusable == []
     assert (
@@ -247,13 +247,13 @@ def test_under_policy_released_a_later_sample_takes_the_place(tmp_path: Path) ->
     strict, released = (
         next(
             iter(
-                load_batches(images, SIZE, [[0, 1, 2, 3, 4]], labelled=True, workers=0, limit=limit)
+                load_batches(images, SIZE, [[0, 1, 2, 3, 4]], labeled=True, workers=0, limit=limit)
             )
         )
         for limit in (None, 24)
     )
     images.left_out = np.array([3])
-    filtered = next(iter(load_batches(images, SIZE, [[1, 2]], labelled=True, workers=0, limit=24)))
+    filtered = next(iter(load_batches(images, SIZE, [[1, 2]], labeled=True, workers=0, limit=24)))
     assert filtered.labels == ["one", "one"]  # not what a filter list leaves out
     assert strict.unreadable == [2]
     assert released.labels == ["one", "four", "four", "four", "one"]
@@ -368,8 +368,8 @@ def test_each_subset_has_its_character(rendered: Rendered) -> None:
 def test_every_word_leaves_ink_on_its_image(rendered: Rendered) -> None:
     for split in synthetic.SUBSETS:
         for index in range(20):
-            grey = np.asarray(synthetic.render(rendered, split, index)[0].convert("L"), float)
-            assert np.percentile(grey, 95) - np.percentile(grey, 1) > 35, (split, index)
+            gray = np.asarray(synthetic.render(rendered, split, index)[0].convert("L"), float)
+            assert np.percentile(gray, 95) - np.percentile(gray, 1) > 35, (split, index)
 
 
 def test_rendered_splits_go_through_the_ordinary_reader(rendered: Rendered, tmp_path: Path) -> None:

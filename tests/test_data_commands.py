@@ -346,7 +346,7 @@ def test_folders_are_taken_for_the_sets_that_they_are_named_after() -> None:
         "train": None,
         "ic15_1811": "ic15",
     }
-    assert {name: datasets.recognise(f"/data/{name}") for name in names} == names
+    assert {name: datasets.recognize(f"/data/{name}") for name in names} == names
 
 
 def test_check_counts_what_labels_lose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -356,7 +356,7 @@ def test_check_counts_what_labels_lose(tmp_path: Path, capsys: pytest.CaptureFix
     )
     report = json.loads(call(capsys, "data", "check", root, "--json")[1])["roots"][0]
     found = report["labels"]
-    assert (found["over_long"], found["unknown_characters"], found["unlabelled"]) == (1, 2, 1)
+    assert (found["over_long"], found["unknown_characters"], found["unlabeled"]) == (1, 2, 1)
     assert (found["wrong_under_strict"], found["replaced_under_released"]) == (2, 2)
     assert found["characters_outside"] == {"é": 1, " ": 1}
     assert found["protocols"]["waics"] == {"empty": 1, "altered": 3}
@@ -511,7 +511,7 @@ def test_nested_roots_are_checked_one_by_one(
         write_lmdb(tmp_path / name, [(jpeg(1), None)])
     assert len(find_roots(str(tmp_path / "u"))) == 2
     reports = json.loads(call(capsys, "data", "check", tmp_path / "u", "--json")[1])["roots"]
-    assert [report["labelled"] for report in reports] == [False, False]
+    assert [report["labeled"] for report in reports] == [False, False]
     assert all("no labels: for pre-training only" in report["notes"] for report in reports)
 
 

@@ -1,4 +1,4 @@
-"""What recognisers read wrong: from stored readings to counts, figures and pictures; notebooks that hold nothing but calls."""
+"""What recognizers read wrong: from stored readings to counts, figures and pictures; notebooks that hold nothing but calls."""
 
 import json
 import warnings

@@ -100,7 +100,7 @@ def test_one_override_reaches_all_rows_that_do_not_define_it(tmp_path: Path) -> 
 
 
 def test_a_finetuning_change_keeps_the_pretraining(tmp_path: Path) -> None:
-    base, other = plan(tmp_path), plan(tmp_path, overrides={"finetune.optimiser.epochs": 3})
+    base, other = plan(tmp_path), plan(tmp_path, overrides={"finetune.optimizer.epochs": 3})
     kept = [other.runs[name].stage for name in other.runs if name in base.runs]
     assert kept == ["pretrain"] * 4
 
@@ -142,7 +142,7 @@ def test_several_seeds_multiply_the_rows(tmp_path: Path) -> None:
             {"pretrain.guidance": None, "pretrain.decoder.order": "SA-FFN"},
             r"alignment compares the two branches",
         ),
-        ({"pretrain.optimiser.epochs": 0.5}, r"warmup_epochs 0\.5 must be less than epochs 0\.5"),
+        ({"pretrain.optimizer.epochs": 0.5}, r"warmup_epochs 0\.5 must be less than epochs 0\.5"),
         (
             {"evaluate.subsets": {"a": {"roots": ["rendered:curvy"]}}},
             r"rendered:curvy: no such rendered split; there are train",
@@ -154,8 +154,8 @@ def test_several_seeds_multiply_the_rows(tmp_path: Path) -> None:
         ({"finetune.seed": 3}, r"set seeds \(or --seeds\) instead"),
         ({"finetune.charset": "file:/nowhere"}, r"finetune\.charset: /nowhere: no such file"),
         (
-            {"finetune.optimiser.base_lr": float("inf")},
-            r"--set: finetune\.optimiser\.base_lr: .*finite",
+            {"finetune.optimizer.base_lr": float("inf")},
+            r"--set: finetune\.optimizer\.base_lr: .*finite",
         ),
         ({"teacher.method": None}, r"this row needs one; give teacher\.file or teacher\.method"),
         *(
@@ -484,7 +484,7 @@ def test_a_run_that_lost_its_process_is_preempted_not_running(tmp_path: Path) ->
                 "plan",
                 str(TABLE1),
                 "--set",
-                "pretrain.optimiser={base_lr: 1, epochs: 0.0001, warmup_epochs: 0}",
+                "pretrain.optimizer={base_lr: 1, epochs: 0.0001, warmup_epochs: 0}",
             ],
             "not one step",
         ),

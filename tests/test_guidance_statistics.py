@@ -78,7 +78,7 @@ SINGLE: dict[str, Callable[[Values], np.ndarray]] = {
 } | {
     name: lambda values, name=name: values[name]
     for name in (
-        *("angle", "sigma", "alpha", "lightness", "contrast", "threshold", "grey"),
+        *("angle", "sigma", "alpha", "lightness", "contrast", "threshold", "gray"),
         *("saturation", "hue", "jitter_contrast", "brightness"),
     )
 }
@@ -113,7 +113,7 @@ def test_as_many_operations_are_chosen_as_for_single_images() -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [*(f"{name} chosen" for name in OPERATIONS), "jittered", "greyed"]
+    "event", [*(f"{name} chosen" for name in OPERATIONS), "jittered", "grayed"]
 )
 def test_what_happens_at_times_is_as_frequent_as_for_single_images(event: str) -> None:
     happened = [int(values[event].sum()) for values in (batched_draws(), per_image_draws())]
@@ -123,7 +123,7 @@ def test_what_happens_at_times_is_as_frequent_as_for_single_images(event: str) -
 @pytest.mark.parametrize("values", [batched_draws, per_image_draws])
 def test_what_is_drawn_of_one_thing_says_nothing_of_another(values: Callable[[], Values]) -> None:
     singles = [of(values()) for of in SINGLE.values()] + [
-        values()[name] for name in ("jittered", "greyed", "blur chosen")
+        values()[name] for name in ("jittered", "grayed", "blur chosen")
     ]
     relations = np.corrcoef(singles) - np.eye(len(singles))
     assert np.abs(relations).max() < 4.5 / DRAWS**0.5
@@ -144,7 +144,7 @@ def as_batch(words: list[Picture]) -> Tensor:
 
 
 def one_of(draws: Draws, number: int) -> Drawn:
-    """One image's draws. A turn in YIQ leads the other way round the colours than one in HSV: hue changes its sign."""
+    """One image's draws. A turn in YIQ leads the other way round the colors than one in HSV: hue changes its sign."""
     values = {
         field.name: getattr(draws, field.name) for field in fields(draws) if field.name != "chosen"
     }
@@ -164,10 +164,10 @@ def only(draws: Draws, name: str) -> Draws:
         draws,
         chosen={each: never | (each == name) for each in OPERATIONS},
         jittered=never,
-        greyed=never,
+        grayed=never,
     )
-    if name == "greyed":
-        return replace(draws, greyed=~never)
+    if name == "grayed":
+        return replace(draws, grayed=~never)
     if name not in JITTER:
         return draws
     still = {each: torch.full(never.shape, float(each != "hue")) for each in JITTER if each != name}
@@ -192,11 +192,11 @@ def some_draws() -> Draws:
     return draw(MEDIUM, 64, generator=generator("operations"))
 
 
-ROUNDED = ("crop", "crop_sides", "perspective", "blur", "sharpen", "contrast", "solarise", "grey")
+ROUNDED = ("crop", "crop_sides", "perspective", "blur", "sharpen", "contrast", "solarize", "gray")
 
 
 @pytest.mark.parametrize(
-    "name", [*ROUNDED, "saturation", "jitter_contrast", "brightness", "greyed"]
+    "name", [*ROUNDED, "saturation", "jitter_contrast", "brightness", "grayed"]
 )
 def test_an_operation_alone_gives_the_pixels_of_the_per_image_one(
     name: str, some_draws: Draws
@@ -257,7 +257,7 @@ MOMENTS = ("mean", "deviation", "spread of channels", "gradient")
 
 
 def moments(views: Tensor) -> Tensor:
-    """(B, 3, H, W) -> (B, 4). Gradient: the root of the mean squared difference of neighbours, along and across together."""
+    """(B, 3, H, W) -> (B, 4). Gradient: the root of the mean squared difference of neighbors, along and across together."""
     along, across = (
         views.diff(dim=-1).square().mean((1, 2, 3)),
         views.diff(dim=-2).square().mean((1, 2, 3)),
@@ -305,8 +305,8 @@ def test_moments_of_views_with_the_same_draws_are_as_near_as_measured(
 
     In the same order and at the same size, batched views keep a fifth to a quarter more gradient: mostly for geometry
     interpolates once, not up to five times; for the rotation's larger canvas is read without smoothing; and for sharpening's
-    overshoot outlives contrast. In random order a third more, and they are 0.025 brighter: for blur comes after solarising too,
-    and solarising before sharpening and contrast. At source size blur and sharpening count pixels of the source: of small
+    overshoot outlives contrast. In random order a third more, and they are 0.025 brighter: for blur comes after solarizing too,
+    and solarizing before sharpening and contrast. At source size blur and sharpening count pixels of the source: of small
     sources more detail is lost, of large ones less."""
     words = pictures(look, VIEWS, source or SIZE)
     draws = draw(MEDIUM, VIEWS, generator=generator("moments"))

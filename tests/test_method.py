@@ -78,13 +78,13 @@ def test_masks_follow_their_generator_and_differ_between_images() -> None:
     assert not torch.equal(first[0], first[1])
 
 
-def test_block_masks_hide_neighbours_more_often_than_random_ones() -> None:
-    def hidden_neighbours(visible: torch.Tensor) -> float:
+def test_block_masks_hide_neighbors_more_often_than_random_ones() -> None:
+    def hidden_neighbors(visible: torch.Tensor) -> float:
         hidden = hidden_patches(visible, 256).view(-1, 8, 32)
         return (hidden[:, :, 1:] & hidden[:, :, :-1]).float().mean().item()
 
-    blocks = hidden_neighbours(block_mask(64, (8, 32), 0.6, generator=generator(0)))
-    scattered = hidden_neighbours(random_mask(64, 256, 0.6, generator=generator(0)))
+    blocks = hidden_neighbors(block_mask(64, (8, 32), 0.6, generator=generator(0)))
+    scattered = hidden_neighbors(random_mask(64, 256, 0.6, generator=generator(0)))
     assert blocks > scattered + 0.1
 
 
@@ -242,7 +242,7 @@ def test_the_grid_table_tells_rows_and_columns_apart_and_the_released_one_does_n
 
 
 def test_normalised_pixels_have_zero_mean_and_unit_variance_in_each_patch() -> None:
-    patches = PixelPatches(ENCODER, normalised=True)(torch.rand(2, 3, 32, 128))
+    patches = PixelPatches(ENCODER, normalized=True)(torch.rand(2, 3, 32, 128))
     torch.testing.assert_close(patches.mean(-1), torch.zeros(2, 64), atol=1e-5, rtol=0)
     torch.testing.assert_close(patches.var(-1), torch.ones(2, 64), atol=1e-3, rtol=0)
 
@@ -266,7 +266,7 @@ def test_a_guidance_view_is_an_image_and_another_look(strength: str) -> None:
     torch.testing.assert_close(views[2:5], guidance_view(images[2:5], view[2:5]))
 
 
-def test_a_weak_view_leaves_colours_alone() -> None:
+def test_a_weak_view_leaves_colors_alone() -> None:
     images = torch.full((16, 3, 32, 128), 0.3)
     images[:, 1] = 0.8
     weak = guidance_view(

@@ -64,9 +64,9 @@ def test_characters_of_a_drawn_word_follow_one_another_over_its_ink(words: Words
         assert (spans[:, 1] > spans[:, 0]).all()
         assert spans.min() >= 0
         assert spans.max() <= SIZE[1]
-        grey = image.float().mean(0)
-        ground = grey[:, int(spans.max()) + 4 :].mean() if spans.max() < SIZE[1] - 8 else grey.max()
-        inside = grey[:, int(spans.min()) : int(spans.max())]
+        gray = image.float().mean(0)
+        ground = gray[:, int(spans.max()) + 4 :].mean() if spans.max() < SIZE[1] - 8 else gray.max()
+        inside = gray[:, int(spans.min()) : int(spans.max())]
         assert (inside - ground).abs().max() > 30  # ink lies where characters are told to be
 
 
@@ -190,7 +190,7 @@ def test_queries_lie_on_the_characters_they_are_asked_from(words: Words) -> None
     assert words.spans is not None
     for spans in words.spans:
         for query in attention.query_patches(spans, SMALL, 3):
-            middle = attention.centres(SMALL)[query, 0]
+            middle = attention.centers(SMALL)[query, 0]
             assert spans.min() - SMALL.patch[1] < middle < spans.max() + SMALL.patch[1]
 
 

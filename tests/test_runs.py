@@ -166,9 +166,9 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_state_preempted(
     finished: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path, tmp_path: Path
 ) -> None:
     results = with_data_of(finished[0], tmp_path)
-    options = ("--set", "finetune.optimiser.epochs=400")
+    options = ("--set", "finetune.optimizer.epochs=400")
     folder = Path(
-        status(experiment, results, finetune__optimiser__epochs=400)["finetune"]["folder"]
+        status(experiment, results, finetune__optimizer__epochs=400)["finetune"]["folder"]
     )
     log = folder / "metrics.jsonl"
     with started(
@@ -182,7 +182,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_state_preempted(
     assert "the same command goes on from here" in errors
     assert (folder / "checkpoint.safetensors").exists()
     assert (
-        status(experiment, results, finetune__optimiser__epochs=400)["finetune"]["state"]
+        status(experiment, results, finetune__optimizer__epochs=400)["finetune"]["state"]
         == "preempted"
     )
 
@@ -214,7 +214,7 @@ def test_a_failed_run_keeps_its_reason_and_does_not_stop_the_others(
 ) -> None:
     results = with_data_of(finished[0], tmp_path / "results")
     file = tmp_path / "two_rows.yaml"
-    bad = "{name: diverges, set: {pretrain.optimiser.base_lr: 1.0e+30}}"
+    bad = "{name: diverges, set: {pretrain.optimizer.base_lr: 1.0e+30}}"
     file.write_text(f"title: two rows\nvariants: [{bad}, {{name: LMIM}}]\n")
     output = call(file, results)
     assert output.returncode == 1
@@ -330,24 +330,24 @@ def test_real_images_go_through_the_same_code(shared: Path, tmp_path: Path) -> N
 def test_real_folders_mixed_filtered_and_broken_run_to_their_table(
     experiment: Path, tmp_path: Path, finished: tuple[Path, Any]
 ) -> None:
-    """Two nested roots without labels to pre-train on; a labelled one with a broken image, filtered and mixed with rendered
+    """Two nested roots without labels to pre-train on; a labeled one with a broken image, filtered and mixed with rendered
     words, to fine-tune on; the policy of the released code in training and in the test."""
     for part in ("a", "b"):
         write_lmdb(
-            tmp_path / "unlabelled" / part, [(jpeg(number), None) for number in range(20)], count=21
+            tmp_path / "unlabeled" / part, [(jpeg(number), None) for number in range(20)], count=21
         )
     samples = [(jpeg(number), f"w{number}") for number in range(38)] + [
         (b"broken", "x"),
         (jpeg(9), "y" * 20),
     ]
-    root = write_lmdb(tmp_path / "labelled", samples)
+    root = write_lmdb(tmp_path / "labeled", samples)
     filters = tmp_path / "filter.tsv"
     filters.write_text(f"fingerprint\tindex\n{fingerprint(root)[0]}\t3\n")
     mix = (
         f"{{roots: [{root}], mix: {{roots: ['rendered:train'], share: 0.5}}, filters: [{filters}]}}"
     )
     settings = {
-        "pretrain.data": f"{{roots: [{tmp_path / 'unlabelled'}]}}",
+        "pretrain.data": f"{{roots: [{tmp_path / 'unlabeled'}]}}",
         "finetune.data": mix,
         "finetune.labels": "released",
         "evaluate.labels": "released",

@@ -114,9 +114,9 @@ def test_outside_of_a_training_step_weights_are_dropped_as_pytorch_draws(kind: t
 def test_what_dropout_keeps_is_a_share_without_pattern() -> None:
     keep = kept((400, 1001), 0.1, torch.Generator().manual_seed(0)).double()
     assert keep.mean().item() == pytest.approx(0.9, abs=4 * (0.09 / keep.numel()) ** 0.5)
-    centred = keep - keep.mean()
+    centered = keep - keep.mean()
     for step in (1, 2, 3, 4):  # four values come of one random number
-        correlation = (centred[:, step:] * centred[:, :-step]).mean() / centred.var()
+        correlation = (centered[:, step:] * centered[:, :-step]).mean() / centered.var()
         assert abs(correlation) < 4 / keep.numel() ** 0.5
 
 

@@ -37,7 +37,7 @@ def simulated(
     subsets: int = 3,
     advantage: float = 0.3,
 ) -> list[np.ndarray]:
-    """Paired differences (S, n) of two recognisers: images of any difficulty, seeds that move a whole recogniser by `between`
+    """Paired differences (S, n) of two recognizers: images of any difficulty, seeds that move a whole recognizer by `between`
     (logits), and chance in every reading."""
     found = []
     first, second = random.normal(0, between, (2, seeds, 1))
@@ -63,10 +63,10 @@ def true_difference(between: float, advantage: float = 0.3) -> float:
 
 def test_wilsons_interval_is_its_closed_form_and_scipys() -> None:
     share, z = 81 / 100, stats.norm.ppf(0.975)
-    centre, half = share + z**2 / 200, z * sqrt(share * (1 - share) / 100 + z**2 / 40000)
+    center, half = share + z**2 / 200, z * sqrt(share * (1 - share) / 100 + z**2 / 40000)
     estimate = wilson(81, 100)
     assert (estimate.low, estimate.high) == pytest.approx(
-        ((centre - half) / (1 + z**2 / 100), (centre + half) / (1 + z**2 / 100))
+        ((center - half) / (1 + z**2 / 100), (center + half) / (1 + z**2 / 100))
     )
     theirs = stats.binomtest(81, 100).proportion_ci(method="wilson")
     assert (estimate.low, estimate.high) == pytest.approx((theirs.low, theirs.high))

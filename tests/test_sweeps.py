@@ -46,9 +46,9 @@ TINY = {
     "rendered.train": 128,
     "rendered.validation": 16,
     "rendered.test": 2,
-    "pretrain.optimiser.batch": 32,
+    "pretrain.optimizer.batch": 32,
 }
-TINY |= {"finetune.optimiser.batch": 32, "finetune.optimiser.epochs": 4}
+TINY |= {"finetune.optimizer.batch": 32, "finetune.optimizer.epochs": 4}
 SWEEP: dict[str, Any] = {
     "title": "a sweep",
     "scale": "smoke",
@@ -57,7 +57,7 @@ SWEEP: dict[str, Any] = {
     "sampler": {"kind": "random"},
 }
 SWEEP["space"] = {"pretrain.mask.ratio": {"float": [0.5, 0.9]}}
-DECAY = {"finetune.optimiser.layer_decay": {"float": [0.5, 1]}}
+DECAY = {"finetune.optimizer.layer_decay": {"float": [0.5, 1]}}
 
 
 def write(folder: Path, **changes: Any) -> Path:
@@ -219,7 +219,7 @@ def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(
         (
             {
                 "space": {
-                    "pretrain.optimiser.final_lr": {
+                    "pretrain.optimizer.final_lr": {
                         "float": [0.1, 1],
                         "log": True,
                         "relative": True,
@@ -366,25 +366,25 @@ def test_named_choices_set_whole_sections_and_relative_ranges_are_multiples_of_t
     choices = {"none": None, "strong": {"strength": "strong"}}
     space = {
         "pretrain.guidance": {"categorical": choices},
-        "finetune.optimiser.base_lr": {"float": [0.1, 10], "relative": True},
+        "finetune.optimizer.base_lr": {"float": [0.1, 10], "relative": True},
     }
     row = {"pretrain.alignment": None, "pretrain.decoder.order": "SA-CA-FFN"}
     search = search_of(write(tmp_path, space=space, set=TINY | row), tmp_path)
-    assert search.space["finetune.optimiser.base_lr"].real == (1e-4, 1e-2)
+    assert search.space["finetune.optimizer.base_lr"].real == (1e-4, 1e-2)
     plan = search.plan(
-        "one", {"pretrain.guidance": "strong", "finetune.optimiser.base_lr": 2e-4}, Store(tmp_path)
+        "one", {"pretrain.guidance": "strong", "finetune.optimizer.base_lr": 2e-4}, Store(tmp_path)
     )
     configs = {run.stage: run.config for run in plan.runs.values()}
     assert configs["pretrain"].guidance.strength == "strong"  # type: ignore[union-attr]
-    assert configs["finetune"].optimiser.base_lr == 2e-4  # type: ignore[union-attr]
+    assert configs["finetune"].optimizer.base_lr == 2e-4  # type: ignore[union-attr]
     assert "order" in search.notes[0]  # without guidance the decoder has another order
     assert "no trial is compared" in search.notes[1]  # the base row's guidance is medium
 
 
 def test_a_step_is_relative_too_and_conditions_may_hang_on_conditions(tmp_path: Path) -> None:
     rate = {"float": [0.5, 2], "relative": True, "step": 0.5}
-    search = search_of(write(tmp_path, space={"finetune.optimiser.base_lr": rate}), tmp_path)
-    assert search.space["finetune.optimiser.base_lr"].grid() == [0.0005, 0.001, 0.0015, 0.002]
+    search = search_of(write(tmp_path, space={"finetune.optimizer.base_lr": rate}), tmp_path)
+    assert search.space["finetune.optimizer.base_lr"].grid() == [0.0005, 0.001, 0.0015, 0.002]
     space: dict[str, Any] = {"pretrain.mask.kind": {"categorical": ["random", "density"]}}
     space["pretrain.mask.focus"] = {
         "categorical": [0.5, 2.0],
@@ -431,7 +431,7 @@ def test_more_trials_go_on_with_the_same_search_and_another_space_begins_another
             "space": {"space": {"pretrain.mask.ratio": {"float": [0.5, 0.8]}}},
             "seeds": {"seeds": [0, 1]},
             "sampler": {"sampler": {"kind": "random", "seed": 1}},
-            "recipe": {"set": TINY | {"finetune.optimiser.epochs": 3}},
+            "recipe": {"set": TINY | {"finetune.optimizer.epochs": 3}},
         }.items()
     }
     assert ids["plain"] == ids["more"]
@@ -468,7 +468,7 @@ def test_a_trial_that_no_run_can_have_fails_and_another_takes_its_place(tmp_path
         ),  # 1 of 64 patches is left visible
         ("pretrain.mask.ratio", {"float": [0.5, 1.3], "step": 0.2}, {"float": (0.5, 0.9)}),
         (
-            "finetune.optimiser.epochs",
+            "finetune.optimizer.epochs",
             {"float": [0.25, 4]},
             {"float": (0.5001, 4)},
         ),  # which warm-up must be less than
@@ -944,13 +944,13 @@ def test_a_report_states_the_best_trial_with_an_interval_and_writes_it_as_an_exp
     )
     assert plan.scale == "smoke"
     chosen = json.loads((folder / "report.json").read_text())
-    best = chosen["trials"][chosen["best"]]["values"]["finetune.optimiser.layer_decay"]
+    best = chosen["trials"][chosen["best"]]["values"]["finetune.optimizer.layer_decay"]
     decays = {
-        run.config.optimiser.layer_decay for run in plan.runs.values() if run.stage == "finetune"
+        run.config.optimizer.layer_decay for run in plan.runs.values() if run.stage == "finetune"
     }  # type: ignore[union-attr]
     assert best in decays
     assert {
-        run.config.optimiser.batch for run in plan.runs.values() if run.stage == "finetune"
+        run.config.optimizer.batch for run in plan.runs.values() if run.stage == "finetune"
     } == {32}  # type: ignore[union-attr]
     code, _, err = call(
         capsys, "sweep-report", swept, "--results", results, "--write-experiment", written
@@ -959,7 +959,7 @@ def test_a_report_states_the_best_trial_with_an_interval_and_writes_it_as_an_exp
 
 
 def stored(trials: Trials, number: int, correct: list[list[bool]]) -> None:
-    """Give a trial's recognisers readings, and a record of them."""
+    """Give a trial's recognizers readings, and a record of them."""
     for run, bits in zip(
         trials.all()[number].user_attrs["recognizers"].values(), correct, strict=True
     ):
@@ -1028,8 +1028,8 @@ def test_settings_of_the_command_line_mean_the_same_in_the_written_experiment(
 ) -> None:
     file = write(tmp_path, space=DECAY, trials=1, set=TINY | {"length.finetune": 2})
     for overrides, inside in (
-        ({"finetune__optimiser__batch": 16}, True),
-        ({"finetune__optimiser__epochs": 3}, False),
+        ({"finetune__optimizer__batch": 16}, True),
+        ({"finetune__optimizer__epochs": 3}, False),
     ):
         store = Store(tmp_path / f"results {inside}")
         search = search_of(file, store.root, **overrides)

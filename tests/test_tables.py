@@ -675,7 +675,7 @@ def test_a_results_folder_is_read_where_ids_would_be_others(
 @pytest.mark.parametrize(
     "change",
     [
-        {"finetune.optimiser.epochs": 3},
+        {"finetune.optimizer.epochs": 3},
         {"finetune.data.roots": ["rendered:validation"]},
         {"evaluate.subsets.curve.roots": ["rendered:general"]},
         {"finetune.charset": "abc"},

@@ -20,7 +20,7 @@ from core.config import (
     Evaluate,
     Finetune,
     Guidance,
-    Optimiser,
+    Optimizer,
     Pretrain,
     ReconstructionDecoder,
     TextDecoder,
@@ -39,7 +39,7 @@ from core.training.loop import Interrupted, RunContext
 from core.training.pretrain import pretrain
 
 ENCODER = Encoder(patch=(16, 8), width=32, depth=1, heads=2, positions="grid")
-TRAINING = STAGE | {"encoder": ENCODER, "optimiser": Optimiser(base_lr=4e-3, batch=32, epochs=10)}
+TRAINING = STAGE | {"encoder": ENCODER, "optimizer": Optimizer(base_lr=4e-3, batch=32, epochs=10)}
 STAGES: dict[str, Any] = {
     "lmim": Pretrain(
         decoder=ReconstructionDecoder(width=32, heads=2, feedforward=32, dropout=0.1),
@@ -75,7 +75,7 @@ def run_stages(rank: int, size: int, root: str, folder: Path) -> None:
                 metrics[name], _ = finetune(config, images, images, None, folder / name, context)
             else:
                 metrics[name] = pretrain(config, images, None, folder / name, context)
-        team.gather("the leader has written the recogniser")
+        team.gather("the leader has written the recognizer")
         whole = Evaluate(subsets={"mine": Data(roots=(root,))}, batch=8, precision="fp32")
         counts, readings = evaluate(
             whole, {"mine": images}, folder / "recognizer" / "model.safetensors", context
@@ -171,9 +171,7 @@ def test_processes_that_read_images_leave_signals_to_the_one_they_serve(
     """A scheduler sends them to all processes of a job."""
     images = WordImages([str(outcomes[1].parent / "words")])
     parts = iter(
-        load_batches(
-            images, (32, 128), [[number] for number in range(40)], labelled=True, workers=1
-        )
+        load_batches(images, (32, 128), [[number] for number in range(40)], labeled=True, workers=1)
     )
     seen = [next(parts).indices]
     for number in (signal.SIGTERM, signal.SIGUSR2):

@@ -12,7 +12,7 @@ import torch
 from conftest import STAGE
 from torch import nn
 
-from core.config import Encoder, Finetune, Optimiser, TextDecoder, peak_lr, steps
+from core.config import Encoder, Finetune, Optimizer, TextDecoder, peak_lr, steps
 from core.data.batches import Batch
 from core.data.word_images import Selection
 from core.runtime.errors import UserError
@@ -20,7 +20,7 @@ from core.runtime.safetensors_io import load, load_into, load_pickle, save
 from core.training.loop import Interrupted, Losses, NonFiniteLoss, RunContext, Training
 from core.training.optim import layer_scale, learning_rate, parameter_groups
 
-OPTIMISER = Optimiser(base_lr=0.1, batch=8, epochs=4, warmup_epochs=1)
+OPTIMISER = Optimizer(base_lr=0.1, batch=8, epochs=4, warmup_epochs=1)
 
 
 class LineTask:
@@ -51,15 +51,15 @@ def batches(start: int, stop: int) -> Iterator[Batch]:
 
 
 def start(
-    folder: Path, context: RunContext, task: LineTask | None = None, config: Optimiser = OPTIMISER
+    folder: Path, context: RunContext, task: LineTask | None = None, config: Optimizer = OPTIMISER
 ) -> Training:
-    stage = Finetune(encoder=Encoder(), decoder=TextDecoder(), **(STAGE | {"optimiser": config}))
+    stage = Finetune(encoder=Encoder(), decoder=TextDecoder(), **(STAGE | {"optimizer": config}))
     return Training(
         task or LineTask(), stage, [Selection(0, 40, np.empty(0, dtype=int))], folder, context
     )
 
 
-def train(folder: Path, context: RunContext, config: Optimiser = OPTIMISER) -> Training:
+def train(folder: Path, context: RunContext, config: Optimizer = OPTIMISER) -> Training:
     training = start(folder, context, config=config)
     training.run(batches(training.step, training.total))
     return training

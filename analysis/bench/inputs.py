@@ -14,7 +14,7 @@ from PIL import Image
 from analysis.bench.measure import Row, rows, take_turns, times_as_fast
 from analysis.bench.per_image import per_image_view
 from analysis.bench.work import Work
-from core.data.batches import ShuffledBatches, load_batches, normalise, to_unit
+from core.data.batches import ShuffledBatches, load_batches, normalize, to_unit
 from core.data.lmdb_folder import new_lmdb, put_count, put_samples
 from core.data.word_images import WordImages, decode
 from core.runtime.processes import worker_pool
@@ -41,18 +41,18 @@ def _on_one_core(work: Work) -> list[Row]:
 
     def ours() -> None:
         random = torch.Generator().manual_seed(0)
-        for batch in load_batches(images, size, batches, labelled=False, workers=0):
+        for batch in load_batches(images, size, batches, labeled=False, workers=0):
             unit = to_unit(batch.images, torch.device("cpu"))
-            normalise(unit)
-            normalise(
+            normalize(unit)
+            normalize(
                 guidance_view(
                     unit, draw_view(STRENGTHS["medium"], len(unit), size, generator=random)
                 )
             )
 
     def clean_only() -> None:
-        for batch in load_batches(images, size, batches, labelled=False, workers=0):
-            normalise(to_unit(batch.images, torch.device("cpu")))
+        for batch in load_batches(images, size, batches, labeled=False, workers=0):
+            normalize(to_unit(batch.images, torch.device("cpu")))
 
     def plain() -> None:
         random = np.random.default_rng(0)
@@ -61,8 +61,8 @@ def _on_one_core(work: Work) -> list[Row]:
             if picture is None:
                 continue
             clean = picture.resize(size[::-1], Image.Resampling.BICUBIC)
-            normalise(torch.from_numpy(np.array(clean)).permute(2, 0, 1).float() / 255)
-            normalise(per_image_view(picture, size, random))
+            normalize(torch.from_numpy(np.array(clean)).permute(2, 0, 1).float() / 255)
+            normalize(per_image_view(picture, size, random))
 
     def decode_only() -> None:
         for file in files:
@@ -134,7 +134,7 @@ def _walk(folder: str, size: tuple[int, int], batches: int) -> tuple[float, floa
     before, started = own(), time.perf_counter()
     images = WordImages([folder])
     order = ShuffledBatches([images.selection()], [BATCH], 0, batches + 1, 0)
-    parts = iter(load_batches(images, size, order, labelled=False, workers=0))
+    parts = iter(load_batches(images, size, order, labeled=False, workers=0))
     next(parts)
     first = time.perf_counter()
     shown = sum(len(part.indices) for part in parts)

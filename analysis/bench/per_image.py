@@ -40,9 +40,9 @@ class Drawn(TypedDict):
     lightness: float
     contrast: float
     threshold: float  # of a range of 1
-    grey: float
+    gray: float
     jittered: bool
-    greyed: bool
+    grayed: bool
     saturation: float
     hue: float  # turns
     jitter_contrast: float
@@ -66,9 +66,9 @@ def draw_one(generator: np.random.Generator) -> Drawn:
         "lightness": uniform(0, 0.5),
         "contrast": uniform(0.5, 1),
         "threshold": uniform(32, 128) / 255,
-        "grey": uniform(0, 1),
+        "gray": uniform(0, 1),
         "jittered": bool(uniform() < 0.8),
-        "greyed": bool(uniform() < 0.2),
+        "grayed": bool(uniform() < 0.2),
         "saturation": uniform(0.8, 1.2),
         "hue": uniform(-0.1, 0.1),
         "jitter_contrast": uniform(0.6, 1.4),
@@ -119,10 +119,10 @@ def _piecewise(picture: Picture, shifts: np.ndarray) -> Picture:
         + np.maximum(u + v - 1, 0) * shifts[:, i + 1, j + 1]
     )  # (2, H, W): x, y
     places = np.indices((height, width)) + moved[::-1] * np.array([height, width])[:, None, None]
-    colours = np.moveaxis(np.asarray(picture), -1, 0)
+    colors = np.moveaxis(np.asarray(picture), -1, 0)
     return Image.fromarray(
         np.stack(
-            [ndimage.map_coordinates(one, places, order=1, mode="nearest") for one in colours], -1
+            [ndimage.map_coordinates(one, places, order=1, mode="nearest") for one in colors], -1
         )
     )
 
@@ -157,10 +157,10 @@ OPERATIONS: dict[str, Callable[[Picture, Drawn], Picture]] = {
     "contrast": lambda picture, drawn: _picture(
         127.5 + drawn["contrast"] * (_values(picture) - 127.5)
     ),
-    "solarise": lambda picture, drawn: ImageOps.solarize(
+    "solarize": lambda picture, drawn: ImageOps.solarize(
         picture, math.ceil(255 * drawn["threshold"])
     ),
-    "grey": lambda picture, drawn: ImageEnhance.Color(picture).enhance(1 - drawn["grey"]),
+    "gray": lambda picture, drawn: ImageEnhance.Color(picture).enhance(1 - drawn["gray"]),
 }
 JITTER: dict[str, Callable[[Picture, Drawn], Picture]] = {
     "saturation": lambda picture, drawn: functional.adjust_saturation(picture, drawn["saturation"]),
@@ -184,7 +184,7 @@ def apply_one(
     for name in order:
         if drawn["jittered"] and name in JITTER:
             picture = JITTER[name](picture, drawn)
-    if drawn["greyed"]:
+    if drawn["grayed"]:
         picture = functional.rgb_to_grayscale(picture, 3)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255
 

@@ -19,7 +19,7 @@ BATCH, BEAMS = 32, 5
 
 
 def make_reader(work: Work) -> Recognizer:
-    """A recogniser that never writes EOS, so that every path does the same, and all, steps."""
+    """A recognizer that never writes EOS, so that every path does the same, and all, steps."""
     torch.manual_seed(0)
     model = Recognizer(work.recognizer()).to(work.device).eval()
     with torch.no_grad():

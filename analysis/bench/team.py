@@ -15,7 +15,7 @@ from analysis.bench.work import Work
 from core.lmim import LMIM
 from core.model.cost import pretrain_cost
 from core.model.masking import random_mask
-from core.runtime.distributed import join_process_group, synchronised
+from core.runtime.distributed import join_process_group, synchronized
 from core.runtime.seeds import generator
 from core.training.loop import autocast
 
@@ -74,7 +74,7 @@ def _member(rank: int, port: int, work: Work, folder: str) -> None:
         network = team.distribute(LMIM(config).train())
 
         def step(exchanged: bool) -> None:
-            with synchronised(network, exchanged), autocast(device, precision):
+            with synchronized(network, exchanged), autocast(device, precision):
                 network(images, images, visible).loss.backward()
 
         seconds = take_turns(

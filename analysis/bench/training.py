@@ -18,7 +18,7 @@ from analysis.bench.measure import Row, peak_memory, rows, share_of, take_turns
 from analysis.bench.per_image import per_image_view
 from analysis.bench.work import Work
 from core.config import Finetune, Precision, Pretrain
-from core.data.batches import Batch, load_batches, normalise, to_unit
+from core.data.batches import Batch, load_batches, normalize, to_unit
 from core.lmim import LMIM
 from core.model.compile import can_compile, compile_blocks
 from core.model.cost import cost
@@ -57,7 +57,7 @@ def our_training(config: Pretrain | Finetune, work: Work) -> Training:
 
 
 def our_step(work: Work, stage: str, batch: int, precision: Precision) -> Callable[[], object]:
-    """One step: draws, views, both branches, backward pass, optimiser."""
+    """One step: draws, views, both branches, backward pass, optimizer."""
     training, images = (
         our_training(config_of(work, stage, batch, precision), work),
         work.batch(batch),
@@ -71,7 +71,7 @@ def our_step(work: Work, stage: str, batch: int, precision: Precision) -> Callab
 
 
 def plain_step(work: Work, stage: str, batch: int) -> Callable[[], object]:
-    """The same step as one writes it first: fp32, unfused attention, the optimiser by parameter, images one by one."""
+    """The same step as one writes it first: fp32, unfused attention, the optimizer by parameter, images one by one."""
     config, images = config_of(work, stage, batch, "fp32"), work.batch(batch)
     model: nn.Module
     if isinstance(config, Pretrain):
@@ -80,14 +80,14 @@ def plain_step(work: Work, stage: str, batch: int) -> Callable[[], object]:
     else:
         model = recognizer = make_recognizer(config, None).to(work.device).train()
         loss_of = partial(plain_reading_loss, recognizer, images)
-    groups = parameter_groups(model, config.optimiser, config.encoder.depth)
-    optimiser = torch.optim.AdamW(groups, lr=RATE, betas=config.optimiser.betas, foreach=False)
+    groups = parameter_groups(model, config.optimizer, config.encoder.depth)
+    optimizer = torch.optim.AdamW(groups, lr=RATE, betas=config.optimizer.betas, foreach=False)
 
     def step() -> None:
         with sdpa_kernel(SDPBackend.MATH):
             loss_of().backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
     return step
 
@@ -104,12 +104,12 @@ def plain_pretraining(model: LMIM, batch: Batch, config: Pretrain) -> Tensor:
     visible = draw_visible(
         config.mask, config.encoder, batch.images, places, batch.size, generator=random
     )
-    images = normalise(to_unit(batch.images, device))
-    return model(images, normalise(torch.stack(views).to(device)), visible.to(device)).loss
+    images = normalize(to_unit(batch.images, device))
+    return model(images, normalize(torch.stack(views).to(device)), visible.to(device)).loss
 
 
 def plain_reading_loss(model: Recognizer, batch: Batch) -> Tensor:
-    """The recogniser's loss, each image augmented by itself."""
+    """The recognizer's loss, each image augmented by itself."""
     device, place = model.classify.weight.device, torch.zeros(1, dtype=torch.long)
     tokens, lengths = (
         one.to(device) for one in model.charset.encode(batch.labels, model.config.max_length)
@@ -120,7 +120,7 @@ def plain_reading_loss(model: Recognizer, batch: Batch) -> Tensor:
         for number, image in enumerate(images)
     ]
     return sequence_cross_entropy(
-        model(normalise(torch.cat(augmented)), tokens, lengths), tokens, lengths
+        model(normalize(torch.cat(augmented)), tokens, lengths), tokens, lengths
     )
 
 
@@ -180,7 +180,7 @@ def measure_feeding(work: Work) -> list[Row]:
         work.images(),
         size,
         order,
-        labelled=False,
+        labeled=False,
         workers=context.num_workers,
         pinned=context.pinned,
     )
@@ -224,7 +224,7 @@ KINDS = {  # of PyTorch's operators, by name; in place and backward ones are the
     "GELU": ("gelu",),
     "layer norms": ("native_layer_norm",),
     "sums and products by element": ("add", "mul", "sub", "sum", "div", "masked_fill", "where"),
-    "optimiser": ("_fused_adamw",),
+    "optimizer": ("_fused_adamw",),
 }
 
 

@@ -12,7 +12,7 @@ from core.config import (
     Finetune,
     Guidance,
     Mask,
-    Optimiser,
+    Optimizer,
     Precision,
     Pretrain,
     RandomFeatureTarget,
@@ -65,7 +65,7 @@ class Work:
             alignment=Alignment(),
             target=RandomFeatureTarget(kind="random_feature"),
             mask=Mask(),
-            optimiser=Optimiser(base_lr=1.5e-4, batch=batch, betas=(0.9, 0.95)),
+            optimizer=Optimizer(base_lr=1.5e-4, batch=batch, betas=(0.9, 0.95)),
             data=Data(roots=(self.data,)),
             precision=precision,
             seed=0,
@@ -78,7 +78,7 @@ class Work:
     def finetune(self, batch: int, precision: Precision) -> Finetune:
         return Finetune(
             **dict(self.recognizer()),
-            optimiser=Optimiser(base_lr=1e-4, batch=batch, layer_decay=0.75),
+            optimizer=Optimizer(base_lr=1e-4, batch=batch, layer_decay=0.75),
             data=Data(roots=(self.data,)),
             precision=precision,
             seed=0,
@@ -91,7 +91,7 @@ class Work:
         """The first images, again where there are fewer; with their labels. Raises UserError if one cannot be decoded."""
         images = self.images()
         numbers = [number % len(images) for number in range(size)]
-        (batch,) = load_batches(images, self.encoder.image, [numbers], labelled=True, workers=0)
+        (batch,) = load_batches(images, self.encoder.image, [numbers], labeled=True, workers=0)
         if batch.unreadable:
             raise UserError(
                 f"{self.data}: image {batch.unreadable[0] + 1} cannot be decoded; name other data with --data"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from analysis.figures.models import Pretrained, untrained
 from analysis.figures.probe_words import Words
-from analysis.style import COLOURS, COLUMN, GREY, grid, legend_below, palette, plain, styled
+from analysis.style import COLOURS, COLUMN, GRAY, grid, legend_below, palette, plain, styled
 from analysis.tables.intervals import Estimate, wilson
 from core.model.vit import VisionTransformer
 
@@ -155,7 +155,7 @@ def recall_figure(measured: pd.DataFrame, words: int) -> Axes:
             color=COLOURS[number],
             label=str(kind),
         )
-    axes.axvline(100 / words, color=GREY, linestyle="--", linewidth=0.8, label="chance")
+    axes.axvline(100 / words, color=GRAY, linestyle="--", linewidth=0.8, label="chance")
     axes.set(
         yticks=range(len(names)),
         yticklabels=[plain(name, 20) for name in names],
@@ -172,12 +172,12 @@ def spectrum_figure(found: Mapping[str, Mapping[str, TwoViews]]) -> Axes:
     """Singular values of [cls] over words, row by row: a low curve is a collapse to one point, a steep one to a few."""
     axes: Axes = grid(1, 1, COLUMN, 2.3)[0, 0]
     rows = {name: kinds[KINDS[0]] for name, kinds in found.items() if KINDS[0] in kinds}
-    for number, (colour, (name, pair)) in enumerate(
+    for number, (color, (name, pair)) in enumerate(
         zip(palette(len(rows)), rows.items(), strict=True)
     ):
         values = singular_values(pair.first)
         style = "-" if number < len(COLOURS) else "--"
-        axes.plot(np.arange(1, len(values) + 1), values, style, color=colour, label=plain(name))
+        axes.plot(np.arange(1, len(values) + 1), values, style, color=color, label=plain(name))
     axes.set(xscale="log", yscale="log", xlabel="direction", ylabel="singular value / norm")
     axes.set_ylim(bottom=1e-7)
     legend_below(axes, 2)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from analysis.figures.models import Pretrained, untrained
 from analysis.figures.probe_words import Words
-from analysis.style import COLUMN, GREY, bare, grid, legend_below, palette, plain, styled
+from analysis.style import COLUMN, GRAY, bare, grid, legend_below, palette, plain, styled
 from analysis.tables.intervals import mean_value
 from core.config import Encoder
 from core.model.vit import VisionTransformer
@@ -76,7 +76,7 @@ def overlap(spans: np.ndarray, config: Encoder) -> np.ndarray:
     return np.tile(inner.clip(min=0) / config.patch[1], (1, rows))
 
 
-def centres(config: Encoder) -> np.ndarray:
+def centers(config: Encoder) -> np.ndarray:
     """Middle of each patch: (N, 2) pixels, x and y."""
     rows, columns = config.grid
     y, x = np.meshgrid(
@@ -89,7 +89,7 @@ def centres(config: Encoder) -> np.ndarray:
 
 def _apart(config: Encoder) -> np.ndarray:
     """Distance of every two patches' middles: (N, N) pixels."""
-    where = centres(config)
+    where = centers(config)
     return np.linalg.norm(where[:, None] - where[None], axis=2)
 
 
@@ -182,7 +182,7 @@ def query_patches(spans: np.ndarray, config: Encoder, count: int) -> list[int]:
 def draw_map(
     axes: Axes, image: Tensor, weights: np.ndarray, config: Encoder, query: int | None = None
 ) -> None:
-    """Attention to patches (N,) as the tint of a grey image (3, h, w) uint8: the bluer, the more, from 0 to the map's own
+    """Attention to patches (N,) as the tint of a gray image (3, h, w) uint8: the bluer, the more, from 0 to the map's own
     maximum; the query in a red box."""
     height, width = config.image
     share = weights.reshape(config.grid) / (weights.max() or 1.0)
@@ -247,20 +247,20 @@ def distance_figure(models: Sequence[Pretrained], words: Words) -> Axes:
     frame = pd.concat(
         [head_distances(model.encoder, words).assign(row=plain(model.name)) for model in models]
     )
-    colours = palette(len(models))
+    colors = palette(len(models))
     seaborn.stripplot(
         frame,
         x="block",
         y="distance",
         hue="row",
-        palette=colours,
+        palette=colors,
         dodge=True,
         jitter=False,
         ax=axes,
     )
     evens = {_apart(model.config.encoder).mean() for model in models}
     for even in evens:
-        axes.axhline(even, color=GREY, linestyle="--", linewidth=0.8, label="even attention")
+        axes.axhline(even, color=GRAY, linestyle="--", linewidth=0.8, label="even attention")
     axes.set(xlabel="block", ylabel="mean attention distance (pixels)")
     axes.set_ylim(0, 1.05 * max(frame["distance"].max(), *evens))
     legend_below(axes, 2)

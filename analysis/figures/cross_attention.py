@@ -1,4 +1,4 @@
-"""Where recognisers look while they read: the last decoder layer's cross-attention, as pictures and as numbers.
+"""Where recognizers look while they read: the last decoder layer's cross-attention, as pictures and as numbers.
 
 Shapes: B images, N patches, H heads, T characters. Keys have [cls] first: 1 + N.
 """
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from analysis.figures.attention import as_shares, centres, draw_map, overlap
+from analysis.figures.attention import as_shares, centers, draw_map, overlap
 from analysis.figures.probe_words import Words
 from analysis.style import COLUMN, PAGE, bare, grid, plain, styled
 from analysis.tables.intervals import mean_value
@@ -43,7 +43,7 @@ def cross_attention(recognizer: Recognizer, inputs: Tensor) -> tuple[Tensor, Ten
 
 @styled()
 def by_character(recognizers: Mapping[str, Recognizer], words: Words, number: int) -> np.ndarray:
-    """What each recogniser (across) looks at while it writes each character (down), the first ten of a reading; its last layer,
+    """What each recognizer (across) looks at while it writes each character (down), the first ten of a reading; its last layer,
     mean over heads."""
     read = {
         name: cross_attention(reader, words[[number]].inputs)
@@ -81,7 +81,7 @@ def reading_localities(recognizer: Recognizer, words: Words) -> pd.DataFrame:
     assert words.spans is not None
     config = recognizer.encoder.config
     tokens, weights = cross_attention(recognizer, words.inputs)
-    x = centres(config)[:, 0]
+    x = centers(config)[:, 0]
     lines = []
     for word, spans in enumerate(words.spans):
         if len(recognizer.charset.decode(tokens[word].tolist())) != len(spans):

@@ -1,4 +1,4 @@
-"""Figures of what is read wrong, and pictures of what one recogniser reads and another does not (`errors.py` counts)."""
+"""Figures of what is read wrong, and pictures of what one recognizer reads and another does not (`errors.py` counts)."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -40,7 +40,7 @@ def accuracy_figure(shares: pd.DataFrame) -> Axes:
     down = by != "length"
     high = 2.2 if not down else 0.75 + len(groups) * (0.12 + 0.085 * len(rows))
     axes: Axes = grid(1, 1, COLUMN, high + 0.14 * len(rows))[0, 0]
-    for number, (colour, row) in enumerate(zip(palette(len(rows)), rows, strict=True)):
+    for number, (color, row) in enumerate(zip(palette(len(rows)), rows, strict=True)):
         own = shares[shares["row"] == row]
         places = np.array([groups.index(group) for group in own[by]]) + 0.7 * (
             (number + 0.5) / len(rows) - 0.5
@@ -55,7 +55,7 @@ def accuracy_figure(shares: pd.DataFrame) -> Axes:
         axes.errorbar(
             **where,
             fmt="osD^v<>"[number % 7],
-            color=colour,
+            color=color,
             label=plain(str(row)),
             elinewidth=1,
             markersize=3.5,
@@ -114,7 +114,7 @@ def kinds_figure(found: pd.DataFrame) -> Axes:
     """Shares of the kinds of error (%), a bar for each row of the table; kinds that do not occur are left out."""
     axes: Axes = grid(1, 1, COLUMN, 0.95 + 0.28 * len(found))[0, 0]
     left = np.zeros(len(found))
-    for name, colour in zip(KINDS, COLOURS, strict=False):
+    for name, color in zip(KINDS, COLOURS, strict=False):
         share = found[name].fillna(0).to_numpy()
         if share.any():
             axes.barh(
@@ -122,7 +122,7 @@ def kinds_figure(found: pd.DataFrame) -> Axes:
                 share,
                 0.62,
                 left=left,
-                color=colour,
+                color=color,
                 edgecolor="white",
                 linewidth=0.5,
                 label=name,

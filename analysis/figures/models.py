@@ -1,4 +1,4 @@
-"""Stored runs -> the models they left: pre-trained branches, encoders, recognisers. Nothing is trained."""
+"""Stored runs -> the models they left: pre-trained branches, encoders, recognizers. Nothing is trained."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -127,7 +127,7 @@ def stored_record(store: Store, run: str) -> dict:
 def recognizers(
     rows: Sequence[Row], store: Store, seed: int
 ) -> tuple[dict[str, tuple[str, Recognizer]], list[str]]:
-    """Row -> (fine-tuning run, its recogniser in evaluation mode) at one seed; and why others are not there."""
+    """Row -> (fine-tuning run, its recognizer in evaluation mode) at one seed; and why others are not there."""
     found: dict[str, tuple[str, Recognizer]] = {}
     blocked_experiments: list[str] = []
     for row in rows:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL.Image import Image
 
-from analysis.style import GREY, PAGE, RIGHT, WRONG, bare, figure_of, grid, plain, styled
+from analysis.style import GRAY, PAGE, RIGHT, WRONG, bare, figure_of, grid, plain, styled
 from analysis.tables.score import Subsets, read_predictions
 from core.data.word_images import WordImages, decode
 from core.runtime.errors import UserError
@@ -26,11 +26,11 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Pictured:
-    """A word image, or None where it is not to be had, with what stands above and below it, each a text and its colour."""
+    """A word image, or None where it is not to be had, with what stands above and below it, each a text and its color."""
 
     picture: Image | None
     above: tuple[str, str]
-    below: tuple[str, str] = ("", GREY)
+    below: tuple[str, str] = ("", GRAY)
 
 
 def evenly(items: Sequence[Item], most: int) -> list[Item]:
@@ -78,7 +78,7 @@ def picture_grid(
                 "no picture",
                 ha="center",
                 va="center",
-                color=GREY,
+                color=GRAY,
                 transform=place.transAxes,
             )
         place.set_title(_wrapped(word.above[0]), color=word.above[1], pad=2, parse_math=False)

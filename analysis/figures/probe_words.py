@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.data.batches import normalise, to_unit
+from core.data.batches import normalize, to_unit
 from core.data.word_images import WordImages, decode, resize
 from core.runtime.errors import UserError
 from core.runtime.seeds import generator
@@ -36,7 +36,7 @@ class Words:
     @property
     def inputs(self) -> Tensor:
         """(B, 3, H, W) in [-1, 1], as encoders take them."""
-        return normalise(to_unit(self.images, torch.device("cpu")))
+        return normalize(to_unit(self.images, torch.device("cpu")))
 
     def __getitem__(self, numbers: Sequence[int]) -> "Words":
         spans = None if self.spans is None else tuple(self.spans[number] for number in numbers)

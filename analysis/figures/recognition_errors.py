@@ -136,7 +136,7 @@ def errors_of(tables: Sequence[Table], seed: int) -> tuple[list[Errors], list[st
 
 def _readings(name: str, measured: Measured) -> pd.DataFrame:
     subsets, indices, labels, predictions, _, readable = measured.place.predictions()
-    normalise = lru_cache(1 << 16)(PROTOCOLS[measured.protocol].normalise)
+    normalize = lru_cache(1 << 16)(PROTOCOLS[measured.protocol].normalize)
     language = "zh" if measured.protocol == "chinese" else "en"
     frame = pd.DataFrame(
         {
@@ -148,8 +148,8 @@ def _readings(name: str, measured: Measured) -> pd.DataFrame:
     )
     frame["label"], frame["prediction"] = labels, predictions
     frame["wanted"], frame["read"] = (
-        [normalise(text) for text in labels],
-        [normalise(text) for text in predictions],
+        [normalize(text) for text in labels],
+        [normalize(text) for text in predictions],
     )
     frame["right"], frame["readable"] = False, np.array(readable) == "1"
     for subset in dict.fromkeys(subsets):
@@ -209,7 +209,7 @@ def told(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def confusions(readings: pd.DataFrame) -> pd.DataFrame:
-    """Characters of wrong readings by minimal edit (Levenshtein) from label to reading, after the protocol's normalisation.
+    """Characters of wrong readings by minimal edit (Levenshtein) from label to reading, after the protocol's normalization.
 
     A line for each row and confusion, the commonest first: row, what (`a → b`, `a lost`, `b added`), kind, wanted, read, count,
     and `of`: how often the wanted character stands in the row's labels (0 for what was added)."""

@@ -1,6 +1,6 @@
 """What is reconstructed: hidden patches, guidance view, target and prediction as pictures, and the error as a number.
 
-A feature is no picture. It is shown in two ways: as colours, the first three principal components of the targets (the same for
+A feature is no picture. It is shown in two ways: as colors, the first three principal components of the targets (the same for
 target and prediction), and as pixels, by a linear read-out fitted on other words' targets.
 Shapes: B images, N patches, D target values, P pixel values of a patch.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from analysis.figures.models import Pretrained
 from analysis.figures.probe_words import Words
-from analysis.style import COLUMN, GREY, bare, grid, plain, styled
+from analysis.style import COLUMN, GRAY, bare, grid, plain, styled
 from analysis.tables.intervals import mean_value
 from core.config import Encoder, Pretrain
 from core.data.batches import to_unit
@@ -80,7 +80,7 @@ def reconstruct(
 
 
 def as_pictures(patches: Tensor, config: Encoder) -> np.ndarray:
-    """Patches' values in (colour, row, column) order, (B, N, P), as pictures (B, h, w, 3)."""
+    """Patches' values in (color, row, column) order, (B, N, P), as pictures (B, h, w, 3)."""
     (rows, columns), (height, width) = config.grid, config.patch
     cells = patches.reshape(len(patches), rows, columns, 3, height, width)
     return (
@@ -104,13 +104,13 @@ class FeatureVisualizer:
         Tensor | None
     )  # (D + 1, P), to pixels in [0, 1]; None where the target is the pixels themselves
 
-    def colours(self, values: Tensor) -> np.ndarray:
+    def colors(self, values: Tensor) -> np.ndarray:
         """(B, N, D) -> (B, rows, columns, 3) in [0, 1]."""
         scaled = ((values - self.mean) @ self.components - self.low) / (self.high - self.low)
         return scaled.clamp(0, 1).unflatten(1, self.config.grid).numpy()
 
     def pixels(self, values: Tensor, images: Tensor) -> np.ndarray:
-        """(B, N, D) -> (B, h, w, 3) in [0, 1]. Normalised pixels get mean and spread of their own patch, as in MAE."""
+        """(B, N, D) -> (B, h, w, 3) in [0, 1]. Normalized pixels get mean and spread of their own patch, as in MAE."""
         if self.read_out is not None:
             whole = torch.cat([values, torch.ones_like(values[..., :1])], dim=-1) @ self.read_out
         else:
@@ -121,7 +121,7 @@ class FeatureVisualizer:
 
 @torch.inference_mode()
 def fit_lens(model: Pretrained, words: Words, ridge: float = 1e-3) -> FeatureVisualizer:
-    """Fit colours and the linear read-out on `words`, which must not be those looked at. ridge: the penalty, for each patch."""
+    """Fit colors and the linear read-out on `words`, which must not be those looked at. ridge: the penalty, for each patch."""
     target = model.lmim.target(words.inputs).float()  # (B, N, D)
     flat = target.flatten(0, 1)
     mean = flat.mean(0)
@@ -170,7 +170,7 @@ def panel(
     seed: int = 0,
 ) -> np.ndarray:
     """One word under each model, in two bands of four columns: the image, what is hidden, the guidance view and each hidden
-    patch's squared error (black: none; white: that of the mean target at its place); target and prediction as colours and as
+    patch's squared error (black: none; white: that of the mean target at its place); target and prediction as colors and as
     pixels. Returns axes (models, 8). lenses: by run."""
     bands = grid(2 * len(models), 4, COLUMN, 0.5 + 0.5 * len(models))
     axes = np.concatenate([bands[: len(models)], bands[len(models) :]], axis=1)
@@ -195,7 +195,7 @@ def panel(
                     ha="center",
                     va="center",
                     transform=place.transAxes,
-                    color=GREY,
+                    color=GRAY,
                     fontsize=7,
                 )
         for place in row[[0, 4]]:
@@ -221,8 +221,8 @@ def _pictures(
         np.where(cover > 0, 0.55, image),
         None if made.view is None else made.view[number].permute(1, 2, 0).numpy(),
         (error / of_mean).reshape(config.grid).clamp(max=1).numpy(),
-        lens.colours(made.target[one])[0],
-        lens.colours(prediction)[0],
+        lens.colors(made.target[one])[0],
+        lens.colors(prediction)[0],
         lens.pixels(made.target[one], words.images[one])[0],
         lens.pixels(prediction, words.images[one])[0],
     ]

@@ -164,7 +164,7 @@ class Opened:
         return largest
 
     def recognizers(self, models: Sequence[Pretrained]) -> dict[str, tuple[str, Recognizer]]:
-        """Row -> (fine-tuning run, recogniser) of what came of pre-trained models; a run that several rows share once."""
+        """Row -> (fine-tuning run, recognizer) of what came of pre-trained models; a run that several rows share once."""
         known: dict[str, tuple[str, Recognizer]] = {}
         self.missing.clear()
         for table, model in ((table, model) for table in self.tables for model in models):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis.style import BLUE, COLUMN, GREY, SKY, VERMILION, Html, figure_of, grid, plain, styled
+from analysis.style import BLUE, COLUMN, GRAY, SKY, VERMILION, Html, figure_of, grid, plain, styled
 from analysis.tables.intervals import IMAGES
 from analysis.tables.render import FORMATS, heading, html_fragment
 from analysis.tables.table import Table
@@ -67,18 +67,18 @@ def differences(tables: Sequence[Table]) -> Axes:
     axes: Axes = grid(1, 1, COLUMN, 1.1 + 0.27 * len(found))[0, 0]
     for place, (_, one) in enumerate(found):
         value, low, high = (one["Avg"][name] for name in ("accuracy", "low", "high"))
-        colour, marker = (SKY, "s") if one["Avg"]["covers"] == IMAGES else (BLUE, "o")
-        axes.plot([low, high], [place, place], color=colour, linewidth=1.2)
+        color, marker = (SKY, "s") if one["Avg"]["covers"] == IMAGES else (BLUE, "o")
+        axes.plot([low, high], [place, place], color=color, linewidth=1.2)
         axes.plot(
             value,
             place,
             marker,
-            color=colour,
-            markerfacecolor=colour if low > 0 or high < 0 else "white",
+            color=color,
+            markerfacecolor=color if low > 0 or high < 0 else "white",
         )
         if one["reported"] is not None:
             axes.plot(one["reported"], place + 0.3, "D", color=VERMILION, markersize=2.5)
-    axes.axvline(0, color=GREY, linewidth=0.8, linestyle="--")
+    axes.axvline(0, color=GRAY, linewidth=0.8, linestyle="--")
     short = [table.label.replace("Table ", "T").removeprefix("beyond_") for table, _ in found]
     labels = [
         plain(f"{name}: {one['row']} − {one['other']}", 34)

@@ -15,7 +15,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import TrialState
 from optuna.visualization import matplotlib as drawing
 
-from analysis.style import BLUE, COLUMN, GREY, PAGE, VERMILION, figure_of, styled
+from analysis.style import BLUE, COLUMN, GRAY, PAGE, VERMILION, figure_of, styled
 from core.runtime.files import atomic_path
 from sweeps.engine.schema import OBJECTIVES
 from sweeps.engine.trials import Trials
@@ -105,7 +105,7 @@ def history(study: optuna.Study, label: str) -> Drawn:
         [trial.number for trial in pruned],
         values,
         marker="x",
-        color=GREY,
+        color=GRAY,
         label="pruned, as it stood",
     )
     sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
@@ -158,7 +158,7 @@ def contours(study: optuna.Study, keys: Sequence[str], label: str) -> Drawn:
             one.label_outer()
     scale = axes[0].figure.axes[
         -1
-    ]  # of the colours; given in shares, or Optuna would make the best ones pale
+    ]  # of the colors; given in shares, or Optuna would make the best ones pale
     scale.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, symbol=""))
     return _sized(axes, min(PAGE, 1.4 + 2.0 * grid.shape[1]), 0.5 + 1.9 * grid.shape[0])
 

@@ -57,7 +57,7 @@ class OpenedSweep:
                 objective: None if one["value"] is None else 100 * one["value"],
             }
             | {short(key, keys): one["values"].get(key) for key in keys}
-            | {"detail": one["detail"], "recogniser": " ".join(one["recognizers"].values())}
+            | {"detail": one["detail"], "recognizer": " ".join(one["recognizers"].values())}
             for one in self.report["trials"]
         ]
         frame = (

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 REASONS = {
     "unreadable": "{} images missing or undecodable",
-    "unlabelled": "{} without a label",
+    "unlabeled": "{} without a label",
     "over_long": "{} labels too long for the decoder",
     "unknown_characters": "{} labels with a character outside the charset, white space included",
     "replaced": "{} samples replaced by a later one",

@@ -70,7 +70,7 @@ def wilson(correct: int, images: int) -> Estimate:
 def mean_accuracy(
     correct: ArrayLike, images: ArrayLike, weights: ArrayLike | None = None
 ) -> Estimate:
-    """Weighted mean of the subsets' accuracies of one recogniser, from counts (K,) per subset; without weights Avg.
+    """Weighted mean of the subsets' accuracies of one recognizer, from counts (K,) per subset; without weights Avg.
 
     The subsets are independent strata; each one's variance is that of Agresti and Coull's share (two more hits, two more
     misses), so that 0 of n does not pass for certain; of one subset the interval is Wilson's. It covers test images.
@@ -119,7 +119,7 @@ def bootstrap(
 ) -> list[Estimate]:
     """Weighted means of subset means, one for each weighting, with intervals by resampling stratified by subset.
 
-    subsets: for each subset the values (S, n) of the same n images under S seeds; `paired`: differences of two recognisers'.
+    subsets: for each subset the values (S, n) of the same n images under S seeds; `paired`: differences of two recognizers'.
     weightings: (K,) each, of sum 1. One seed: percentiles over resampled images. Several: `_over_seeds`. To draw images with
     replacement is to draw how often each of their values occurs, which takes no longer for 400,000 images than for 400. A few
     made-up images widen the draws, and do not move them, so that no difference in 16 images does not pass for certain: half a
@@ -260,7 +260,7 @@ def minimum_detectable_difference(estimate: Estimate, power: float = 0.8) -> flo
 
 
 def mcnemar_exact(first: np.ndarray, second: np.ndarray) -> float:
-    """Two-sided exact p-value that two recognisers read a subset's images (n,) equally often (McNemar, 1947): the binomial test
+    """Two-sided exact p-value that two recognizers read a subset's images (n,) equally often (McNemar, 1947): the binomial test
     on the images that one of the two read. It covers test images. 1 where there are none.
 
     Raises ValueError if the two are not of the same images."""

@@ -61,11 +61,11 @@ class Measured:
         return found
 
     def _scored(self) -> dict[str, np.ndarray]:
-        normalise = lru_cache(1 << 16)(PROTOCOLS[self.protocol].normalise)
+        normalize = lru_cache(1 << 16)(PROTOCOLS[self.protocol].normalize)
         subsets, indices, labels, readings, _, readable = self.place.predictions()
         triples = zip(labels, readings, readable, strict=True)
         right = [
-            is_read == "1" and (one == two or normalise(one) == normalise(two))
+            is_read == "1" and (one == two or normalize(one) == normalize(two))
             for one, two, is_read in triples
         ]
         where, values = np.array(subsets), np.array(right, dtype=np.int8)

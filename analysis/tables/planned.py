@@ -147,7 +147,7 @@ def _different(roots: Iterable[tuple[str, int]]) -> list[str]:
 
 
 def _unlike_charset(config: StageConfig) -> str:
-    """How a recogniser's charset differs in size from that of its data, or nothing."""
+    """How a recognizer's charset differs in size from that of its data, or nothing."""
     if not isinstance(config, Finetune):
         return ""
     expected = max(

@@ -325,7 +325,7 @@ def _tex(text: str) -> str:
     return "".join(TEX.get(mark, mark) for mark in text).replace("`", "")
 
 
-VERDICTS = ("reproduced", "holds", "differs", "reversed")  # those that a colour tells
+VERDICTS = ("reproduced", "holds", "differs", "reversed")  # those that a color tells
 STYLE = (
     "body{font:14px/1.45 system-ui,sans-serif;margin:2em;}.wide{overflow-x:auto}ul{max-width:70em}"
     "table{border-collapse:collapse;margin:1em 0}th,td{padding:.25em .5em;text-align:left;white-space:nowrap;"

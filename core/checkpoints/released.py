@@ -421,7 +421,7 @@ def export_released(path: Path, out: Path) -> tuple[int, str]:
         and content["decoder"] is not None
     )
     if model is None or not whole:
-        reason = "holds no whole LMIM or recogniser, and an encoder alone has no place there"
+        reason = "holds no whole LMIM or recognizer, and an encoder alone has no place there"
         raise UserError(f"{path}: {reason}; name a run's model.safetensors")
     config = model.model_validate({name: content[name] for name in model.model_fields})
     assert isinstance(config, PretrainModel | RecognizerModel)
@@ -457,11 +457,11 @@ def check_encoder(path: Path, config: Encoder, own_table: bool) -> None:
 
 
 def read_recognizer(path: Path) -> tuple[RecognizerModel, dict[str, Tensor]]:
-    """Config and weights of a recogniser's file. Raises UserError if it holds none."""
+    """Config and weights of a recognizer's file. Raises UserError if it holds none."""
     weights, metadata = load_weights(path)
     if metadata.get("stage") != "finetune":
         raise UserError(
-            f"{path}: holds no recogniser; name the model.safetensors of a finetune run, or a fine-tuned checkpoint"
+            f"{path}: holds no recognizer; name the model.safetensors of a finetune run, or a fine-tuned checkpoint"
         )
     config = {name: metadata["config"][name] for name in RecognizerModel.model_fields}
     return RecognizerModel.model_validate(config), weights

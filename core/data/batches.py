@@ -43,9 +43,9 @@ _Sample = tuple[
 
 class _Read(Dataset[_Sample]):
     def __init__(
-        self, images: WordImages, size: tuple[int, int], labelled: bool, limit: int | None
+        self, images: WordImages, size: tuple[int, int], labeled: bool, limit: int | None
     ) -> None:
-        self.images, self.size, self.labelled, self.limit = images, size, labelled, limit
+        self.images, self.size, self.labeled, self.limit = images, size, labeled, limit
         self.left_out = frozenset(images.left_out.tolist())
 
     def __getitem__(self, index: int) -> _Sample:
@@ -54,7 +54,7 @@ class _Read(Dataset[_Sample]):
             return (
                 index,
                 own,
-                (self.images.label(index) or "") if self.labelled else "",
+                (self.images.label(index) or "") if self.labeled else "",
                 own is not None,
             )
         first, last = (
@@ -172,7 +172,7 @@ def load_batches(
     size: tuple[int, int],
     batches: Iterable[list[int]],
     *,
-    labelled: bool,
+    labeled: bool,
     workers: int,
     limit: int | None = None,
     pinned: bool = False,
@@ -185,7 +185,7 @@ def load_batches(
     if isinstance(batches, ShuffledBatches):
         collate = partial(_collate, first=batches.share.start, size=sum(batches.sizes))
     return DataLoader(
-        _Read(images, size, labelled, limit),  # type: ignore[arg-type]  # indexed by the sampler, it needs no length
+        _Read(images, size, labeled, limit),  # type: ignore[arg-type]  # indexed by the sampler, it needs no length
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,
@@ -200,6 +200,6 @@ def to_unit(images: Tensor, device: torch.device) -> Tensor:
     return images.to(device, non_blocking=True).float() / 255
 
 
-def normalise(images: Tensor) -> Tensor:
+def normalize(images: Tensor) -> Tensor:
     """[0, 1] -> [-1, 1]: mean 0.5, standard deviation 0.5."""
     return images * 2 - 1

@@ -199,7 +199,7 @@ class Dropped:
     unreadable: set[int] = field(
         default_factory=set
     )  # images that are missing or cannot be decoded
-    unlabelled: int = 0
+    unlabeled: int = 0
     over_long: int = 0
     unknown_characters: int = 0  # labels with a character outside the charset
     replaced: int = 0  # policy `released`: another sample took the place
@@ -218,7 +218,7 @@ class Dropped:
     def counts(self) -> dict[str, int]:
         return {
             "unreadable": len(self.unreadable),
-            "unlabelled": self.unlabelled,
+            "unlabeled": self.unlabeled,
             "over_long": self.over_long,
             "unknown_characters": self.unknown_characters,
             "replaced": self.replaced,

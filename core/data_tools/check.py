@@ -1,4 +1,4 @@
-"""What is in an LMDB root: every key, every image, every label; and what of it a recogniser or a protocol cannot use."""
+"""What is in an LMDB root: every key, every image, every label; and what of it a recognizer or a protocol cannot use."""
 
 import hashlib
 import re
@@ -118,7 +118,7 @@ def check_root(
         "duplicates": _duplicates(hashes),
     }
     report["undecodable_labels"] = _some(
-        _not_text(root, count) if keys["labelled"] else [], LABEL_KEY
+        _not_text(root, count) if keys["labeled"] else [], LABEL_KEY
     )
     return report | {"problems": _problems(report), "notes": _notes(report)}
 
@@ -147,12 +147,12 @@ def _check_keys(root: str, count: int) -> dict[str, Any]:
                 beyond.append(key.decode())
             elif key != COUNT_KEY:
                 other.append(key.decode(errors="replace"))
-    labelled = bool(there[b"label"].any())
+    labeled = bool(there[b"label"].any())
     absent = {name: np.flatnonzero(~there[name]) for name in there}
     return {
-        "labelled": labelled,
+        "labeled": labeled,
         "missing_images": _some(absent[b"image"], IMAGE_KEY),
-        "missing_labels": _some(absent[b"label"] if labelled else [], LABEL_KEY),
+        "missing_labels": _some(absent[b"label"] if labeled else [], LABEL_KEY),
         "beyond_count": _some(beyond),
         "other_keys": _some(other),
     }
@@ -196,7 +196,7 @@ def _check_labels(root: str, charset: Charset, max_length: int) -> dict[str, Any
     protocols = {name: {"empty": 0, "altered": 0} for name in PROTOCOLS}
     for label in WordImages([root]).labels():
         if not label:
-            counts["unlabelled"] += 1
+            counts["unlabeled"] += 1
             continue
         lengths[len(label)] += 1
         unknown = charset.unknown_in(label)
@@ -206,11 +206,11 @@ def _check_labels(root: str, charset: Charset, max_length: int) -> dict[str, Any
         counts["wrong_under_strict"] += not charset.can_read(label, max_length)
         counts["replaced_under_released"] += len(label) >= max_length - 1
         for name, protocol in PROTOCOLS.items():
-            left = protocol.normalise(label)
+            left = protocol.normalize(label)
             protocols[name]["empty"] += not left
             protocols[name]["altered"] += left.lower() != label.lower()
     names = (
-        "unlabelled",
+        "unlabeled",
         "over_long",
         "unknown_characters",
         "wrong_under_strict",
@@ -271,15 +271,15 @@ def _problems(report: dict[str, Any]) -> list[str]:
 
 def _notes(report: dict[str, Any]) -> list[str]:
     labels, duplicates = report["labels"], report["duplicates"]
-    found = [] if report["labelled"] else ["no labels: for pre-training only"]
+    found = [] if report["labeled"] else ["no labels: for pre-training only"]
     for name, what in (
-        ("unlabelled", "images have no label, or an empty one"),
+        ("unlabeled", "images have no label, or an empty one"),
         ("over_long", "labels are too long for the decoder"),
         ("unknown_characters", "labels have a character outside the charset"),
         ("wrong_under_strict", "labels can only be read wrong (policy strict)"),
         ("replaced_under_released", "labels are replaced by a later sample under policy released"),
     ):
-        if labels[name] and report["labelled"]:
+        if labels[name] and report["labeled"]:
             found.append(f"{labels[name]} {what}")
     if duplicates["groups"]:
         found.append(

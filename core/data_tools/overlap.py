@@ -1,6 +1,6 @@
 """Images of a training root that are also in a test root: equal files, and near duplicates by a perceptual hash.
 
-The hash: the image in grey at 32 x 64 pixels, its 8 x 32 lowest spatial frequencies (DCT-II), one bit each: above their median
+The hash: the image in gray at 32 x 64 pixels, its 8 x 32 lowest spatial frequencies (DCT-II), one bit each: above their median
 or not (pHash with 256 bits, as wide as words are). Scaling, JPEG and a change of light alter few bits; another word, many.
 """
 
@@ -33,7 +33,7 @@ def _cosines(size: int, low: int) -> np.ndarray:
     return np.cos(np.pi / size * np.arange(low)[:, None] * place).astype(np.float32)
 
 
-def grey(raw: bytes) -> np.ndarray | None:
+def gray(raw: bytes) -> np.ndarray | None:
     """(32, 64) float32, or None if the image cannot be decoded."""
     try:
         with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
@@ -46,7 +46,7 @@ def grey(raw: bytes) -> np.ndarray | None:
 
 
 def perceptual_hashes(pictures: np.ndarray) -> np.ndarray:
-    """(images, 32, 64) grey -> (images, 32) uint8, 256 bits each."""
+    """(images, 32, 64) gray -> (images, 32) uint8, 256 bits each."""
     low = _cosines(ROWS, LOW_ROWS) @ pictures @ _cosines(COLUMNS, LOW_COLUMNS).T
     low = low.reshape(len(pictures), BITS)
     return np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1)
@@ -61,7 +61,7 @@ def hash_images(root: str, start: int, stop: int) -> Hashes:
     )
     for index in range(start, stop):
         raw = images.raw(index)
-        picture = None if raw is None else grey(raw)
+        picture = None if raw is None else gray(raw)
         if raw is not None and picture is not None:
             pictures[index - start], files[index - start] = picture, file_hash(raw)
     return perceptual_hashes(pictures), files

@@ -133,7 +133,7 @@ def pretrain_cost(config: Pretrain | ContrastivePretrain) -> Cost:
 
 
 def cost(config: StageConfig, recognizer: RecognizerModel | None = None) -> Cost:
-    """(parameters, floating-point operations per image) of a stage; an evaluation needs its recogniser, else they are 0."""
+    """(parameters, floating-point operations per image) of a stage; an evaluation needs its recognizer, else they are 0."""
     if isinstance(config, Pretrain | ContrastivePretrain):
         return pretrain_cost(config)
     if isinstance(config, RecognizerModel):

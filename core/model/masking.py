@@ -58,11 +58,11 @@ def _quadruples(generator: torch.Generator) -> Iterator[list[float]]:
 def stroke_density(images: Tensor, patch: tuple[int, int]) -> Tensor:
     """How much is written in each column of patches: (B, 3, H, W) -> (B, columns), mean 1 over an image's columns.
 
-    An estimate without labels: the mean absolute difference of neighbouring pixels' grey. Where nothing differs it is 1."""
-    grey = images.float().mean(1)
-    edges = torch.zeros_like(grey)
-    edges[:, :, 1:] += (grey[:, :, 1:] - grey[:, :, :-1]).abs()
-    edges[:, 1:] += (grey[:, 1:] - grey[:, :-1]).abs()
+    An estimate without labels: the mean absolute difference of neighboring pixels' gray. Where nothing differs it is 1."""
+    gray = images.float().mean(1)
+    edges = torch.zeros_like(gray)
+    edges[:, :, 1:] += (gray[:, :, 1:] - gray[:, :, :-1]).abs()
+    edges[:, 1:] += (gray[:, 1:] - gray[:, :-1]).abs()
     columns = edges.mean(1).unflatten(1, (-1, patch[1])).mean(2)
     mean = columns.mean(1, keepdim=True)
     return torch.where(mean > 0, columns / mean.clamp(min=1e-12), torch.ones_like(columns))

@@ -1,4 +1,4 @@
-"""The recogniser: encoder with [cls], bridge, autoregressive text decoder; greedy and beam reading with cached keys and values.
+"""The recognizer: encoder with [cls], bridge, autoregressive text decoder; greedy and beam reading with cached keys and values.
 
 Shapes: B images, W beams, T positions of text, M = 1 + N image features, H heads, K features per head.
 """
@@ -12,7 +12,7 @@ from torch.nn import functional
 from core.config import RecognizerModel, TextDecoder
 from core.model.kernels.attention import attend
 from core.model.kernels.dropout import Dropout
-from core.model.vit import VisionTransformer, initialise
+from core.model.vit import VisionTransformer, initialize
 from core.text.charset import make_charset
 
 
@@ -129,7 +129,7 @@ class Recognizer(nn.Module):
         self.classify = nn.Linear(width, self.charset.classes)
         self.dropout = Dropout(config.decoder.dropout)
         for part in (self.bridge, self.layers, self.norm, self.classify):
-            initialise(part)
+            initialize(part)
 
     def _stack(self) -> list[TextDecoderLayer]:
         return cast(list[TextDecoderLayer], list(self.layers))

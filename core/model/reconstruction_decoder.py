@@ -7,7 +7,7 @@ from torch.nn import functional
 from core.config import Encoder, ReconstructionDecoder
 from core.model.kernels.attention import attend
 from core.model.kernels.dropout import Dropout
-from core.model.vit import initialise, position_table, table_columns
+from core.model.vit import initialize, position_table, table_columns
 
 
 class DecoderBlock(nn.Module):
@@ -83,7 +83,7 @@ class GuidedDecoder(nn.Module):
         self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.predict = nn.Linear(config.width, target_values)
-        initialise(self)
+        initialize(self)
 
     def forward(self, features: Tensor, visible: Tensor, guidance: Tensor | None) -> Tensor:
         """Features of [cls] and the visible patches (B, 1 + V, D), their numbers (B, V), guidance features

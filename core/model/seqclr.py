@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from core.config import Contrast, Encoder
-from core.model.vit import VisionTransformer, initialise
+from core.model.vit import VisionTransformer, initialize
 from core.runtime.distributed import SINGLE_PROCESS, ProcessGroup
 
 
@@ -23,7 +23,7 @@ def window_features(features: Tensor, grid: tuple[int, int], windows: int) -> Te
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float, own: Tensor | None = None) -> Tensor:
-    """Normalised, temperature-scaled cross-entropy over the instances of two views; scalar, in nats.
+    """Normalized, temperature-scaled cross-entropy over the instances of two views; scalar, in nats.
 
     first, second: (K, P), row k of both from the same window of the same image. Each of the 2 K instances must find its other
     view among the 2 K - 1 others; the mean is over all of them, or over the rows `own` of both views. Raises ValueError if
@@ -65,7 +65,7 @@ class SeqCLR(nn.Module):
             nn.GELU(),
             nn.Linear(encoder.width, contrast.projection),
         )
-        initialise(self.head)
+        initialize(self.head)
 
     def instances(self, views: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> (B, W, P)."""

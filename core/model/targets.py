@@ -13,16 +13,16 @@ from core.runtime import safetensors_io
 
 
 class PixelPatches(nn.Module):
-    """The patch's own pixels; `normalised` to zero mean and unit variance within each patch (MAE, eps 1e-6)."""
+    """The patch's own pixels; `normalized` to zero mean and unit variance within each patch (MAE, eps 1e-6)."""
 
-    def __init__(self, encoder: Encoder, normalised: bool) -> None:
+    def __init__(self, encoder: Encoder, normalized: bool) -> None:
         super().__init__()
-        self.patch, self.normalised, self.values = encoder.patch, normalised, encoder.patch_values
+        self.patch, self.normalized, self.values = encoder.patch, normalized, encoder.patch_values
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, patch values)."""
         patches = patchify(images, self.patch)
-        if not self.normalised:
+        if not self.normalized:
             return patches
         return (patches - patches.mean(-1, keepdim=True)) / (
             patches.var(-1, keepdim=True) + 1e-6
@@ -30,7 +30,7 @@ class PixelPatches(nn.Module):
 
 
 class FrozenFeatures(nn.Module):
-    """Patch features of a frozen encoder that sees the whole image, normalised over the feature dimension (no affine)."""
+    """Patch features of a frozen encoder that sees the whole image, normalized over the feature dimension (no affine)."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -61,5 +61,5 @@ def teacher_encoder(student: Encoder, weights: Mapping[str, Tensor]) -> Encoder:
 def make_target(config: PretrainModel) -> PixelPatches | FrozenFeatures:
     """The target the config names. A feature target's encoder starts at random; for MAE features its weights are loaded."""
     if config.target.kind == "pixel":
-        return PixelPatches(config.encoder, config.target.normalised)
+        return PixelPatches(config.encoder, config.target.normalized)
     return FrozenFeatures(config.encoder)

@@ -54,10 +54,10 @@ def position_kind(config: Encoder, table: Tensor) -> Literal["released", "grid"]
 
 
 def patchify(images: Tensor, patch: tuple[int, int]) -> Tensor:
-    """(B, 3, H, W) -> (B, N, 3 * patch height * patch width), patches row by row, a patch in (colour, row, column) order."""
-    batch, colours, height, width = images.shape
+    """(B, 3, H, W) -> (B, N, 3 * patch height * patch width), patches row by row, a patch in (color, row, column) order."""
+    batch, colors, height, width = images.shape
     rows, columns = height // patch[0], width // patch[1]
-    cells = images.reshape(batch, colours, rows, patch[0], columns, patch[1])
+    cells = images.reshape(batch, colors, rows, patch[0], columns, patch[1])
     return cells.permute(0, 2, 4, 1, 3, 5).reshape(batch, rows * columns, -1)
 
 
@@ -66,8 +66,8 @@ def gather_patches(sequence: Tensor, indices: Tensor) -> Tensor:
     return sequence.gather(1, indices[..., None].expand(-1, -1, sequence.shape[-1]))
 
 
-def initialise(module: nn.Module) -> None:
-    """The released initialisation: Xavier-uniform linears, zero biases, unit norms, [cls] and mask tokens normal(0.02)."""
+def initialize(module: nn.Module) -> None:
+    """The released initialization: Xavier-uniform linears, zero biases, unit norms, [cls] and mask tokens normal(0.02)."""
     for name, parameter in module.named_parameters():
         if name.endswith(("cls_token", "mask_token")):
             nn.init.normal_(parameter, std=0.02)
@@ -115,7 +115,7 @@ class VisionTransformer(nn.Module):
             )
         )
         self.norm = norm(config.width)
-        initialise(self)
+        initialize(self)
 
     def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) -> (B, 1 + N, D), or (B, 1 + V, D) for `visible` (B, V) patch numbers; [cls] comes first."""

@@ -103,7 +103,7 @@ class ProcessGroup:
 SINGLE_PROCESS = ProcessGroup()
 
 
-def synchronised(network: nn.Module, now: bool) -> Any:
+def synchronized(network: nn.Module, now: bool) -> Any:
     """Context: whether the processes exchange gradients at the end of this backward pass, or add them up first."""
     return (
         network.no_sync()

@@ -1,6 +1,6 @@
 """Rendered Chinese words in the four manners of the Chinese benchmark's subsets: what its names say, no photographs.
 
-scene: any two colours, turned or bent, at times outlined or with a shadow. web: any two colours, level. document: dark ink on
+scene: any two colors, turned or bent, at times outlined or with a shadow. web: any two colors, level. document: dark ink on
 light ground. handwriting: every character turned, sized and placed by itself, strokes of any thickness, all leaning."""
 
 from functools import cache

@@ -10,7 +10,7 @@ from core.config import FrozenModel, Probability, Share, Size
 class Rendered(FrozenModel):
     """The embedded data set (`core/synthetic/words.py`): how many rendered words, which words, how hard.
 
-    `look`: page is dark ink on light ground, coloured any two colours, scene imitates photographs (and has no test subsets).
+    `look`: page is dark ink on light ground, coloured any two colors, scene imitates photographs (and has no test subsets).
     Chinese words (`language: zh`) have looks of their own."""
 
     language: Literal["en", "zh"] = "en"

@@ -67,10 +67,10 @@ def place(mask: Image.Image, image: tuple[int, int], random: Random) -> Image.Im
     return canvas
 
 
-def paint(mask: Image.Image, colour: bool, random: Random) -> Image.Image:
-    """Ink on ground: a light, sloping ground and dark ink, or any two colours that differ enough; then blur and noise."""
+def paint(mask: Image.Image, color: bool, random: Random) -> Image.Image:
+    """Ink on ground: a light, sloping ground and dark ink, or any two colors that differ enough; then blur and noise."""
     cover = np.asarray(mask, np.float32)[..., None] / 255
-    if colour:
+    if color:
         ground, ink = random.uniform(0, 255, (2, 3))
         while abs((ground - ink) @ (0.299, 0.587, 0.114)) < 60:
             ground, ink = random.uniform(0, 255, (2, 3))

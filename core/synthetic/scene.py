@@ -10,12 +10,12 @@ from PIL import Image, ImageDraw, ImageFilter
 from core.synthetic.fonts import faces, font
 
 Random = np.random.Generator
-GREY = np.array((0.299, 0.587, 0.114))
+GRAY = np.array((0.299, 0.587, 0.114))
 SYMBOLS = "!&'-.,:/$#@%?()"
 
 
 def scene_label(word: str, random: Random) -> str:
-    """A word as signs write it: upper case, capitalised or lower case; at times a number, a code, or with a symbol."""
+    """A word as signs write it: upper case, capitalized or lower case; at times a number, a code, or with a symbol."""
     kind = random.random()
     if kind < 0.1:
         digits = "".join(map(str, random.integers(0, 10, random.integers(1, 6))))
@@ -97,14 +97,14 @@ def _cut(mask: Image.Image, random: Random) -> Image.Image:
     return mask.crop(tuple(round(side) for side in box))
 
 
-def _ground(size: tuple[int, int], colour: np.ndarray, random: Random) -> np.ndarray:
-    """(H, W, 3) a surface: a slope of light, soft texture, at times bars or boxes of another colour."""
+def _ground(size: tuple[int, int], color: np.ndarray, random: Random) -> np.ndarray:
+    """(H, W, 3) a surface: a slope of light, soft texture, at times bars or boxes of another color."""
     width, height = size
     across, down = (
         np.linspace(-1, 1, width)[None, :, None],
         np.linspace(-1, 1, height)[:, None, None],
     )
-    surface = colour + random.normal(0, 14) * across + random.normal(0, 10) * down
+    surface = color + random.normal(0, 14) * across + random.normal(0, 10) * down
     if random.random() < 0.5:
         cells = random.normal(
             0, random.uniform(2, 22), (int(random.integers(2, 6)), int(random.integers(3, 14)))
@@ -117,7 +117,7 @@ def _ground(size: tuple[int, int], colour: np.ndarray, random: Random) -> np.nda
         picture = Image.fromarray(np.clip(surface, 0, 255).astype(np.uint8))
         draw = ImageDraw.Draw(picture)
         for _ in range(int(random.integers(1, 4))):
-            shade = tuple(int(value) for value in np.clip(colour + random.normal(0, 35, 3), 0, 255))
+            shade = tuple(int(value) for value in np.clip(color + random.normal(0, 35, 3), 0, 255))
             x, y = random.uniform(-0.2, 1.2, 2) * width, random.uniform(-0.2, 1.2, 2) * height
             if random.random() < 0.5:
                 draw.line(
@@ -129,16 +129,16 @@ def _ground(size: tuple[int, int], colour: np.ndarray, random: Random) -> np.nda
     return surface
 
 
-def _colours(random: Random) -> tuple[np.ndarray, np.ndarray]:
-    """Ground and ink, different enough to be read; often grey, often black or white ink."""
+def _colors(random: Random) -> tuple[np.ndarray, np.ndarray]:
+    """Ground and ink, different enough to be read; often gray, often black or white ink."""
     while True:
         ground, ink = random.uniform(0, 255, (2, 3))
-        grey = random.random(2) < (0.35, 0.45)
-        ground = np.where(grey[0], ground.mean(), ground)
+        gray = random.random(2) < (0.35, 0.45)
+        ground = np.where(gray[0], ground.mean(), ground)
         ink = np.where(
-            grey[1], random.choice((random.uniform(0, 50), random.uniform(200, 255))), ink
+            gray[1], random.choice((random.uniform(0, 50), random.uniform(200, 255))), ink
         )
-        if abs((ground - ink) @ GREY) > random.uniform(25, 90):
+        if abs((ground - ink) @ GRAY) > random.uniform(25, 90):
             return ground, ink
 
 
@@ -148,7 +148,7 @@ def _shift(mask: np.ndarray, x: int, y: int) -> np.ndarray:
 
 def _paint(mask: Image.Image, size: int, random: Random) -> np.ndarray:
     """(H, W, 3) ink on ground, with a shadow or an outline at times."""
-    ground, ink = _colours(random)
+    ground, ink = _colors(random)
     picture = _ground(mask.size, ground, random)
     cover = np.asarray(mask, np.float32)[..., None] / 255
     other = random.uniform(0, 255, 3)

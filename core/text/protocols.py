@@ -24,13 +24,13 @@ AVERAGES = "Avg: arithmetic mean over subsets; W-Avg: over all images"
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named comparison. `normalise` is applied to label and reading; equal results count as correct.
+    """A named comparison. `normalize` is applied to label and reading; equal results count as correct.
 
     `sizes`: images of each subset that a result under this protocol is about."""
 
     name: str
     statement: str
-    normalise: Callable[[str], str]
+    normalize: Callable[[str], str]
     labels: str  # which version of the labels
     sizes: Mapping[str, int] = field(default_factory=dict)
     averaging: str = AVERAGES
@@ -121,7 +121,7 @@ LABEL_POLICIES = {
 @dataclass(frozen=True)
 class Reading:
     """One test image: its number in the subset, its label, what was read, how surely; `readable` is false where the label
-    cannot be expressed by the recogniser, or the image could not be decoded."""
+    cannot be expressed by the recognizer, or the image could not be decoded."""
 
     index: int
     label: str
@@ -140,7 +140,7 @@ class Counts:
 
 def is_correct(reading: Reading, protocol: Protocol) -> bool:
     """Whether a reading counts as correct under a protocol."""
-    return reading.readable and protocol.normalise(reading.prediction) == protocol.normalise(
+    return reading.readable and protocol.normalize(reading.prediction) == protocol.normalize(
         reading.label
     )
 
@@ -152,14 +152,14 @@ def count(readings: Iterable[Reading], protocol: Protocol) -> Counts:
 
 
 def edit_similarity(readings: Iterable[Reading], protocol: Protocol) -> float:
-    """NED: 1 - Levenshtein distance / length of the longer side, both normalised, averaged over images; in [0, 1].
+    """NED: 1 - Levenshtein distance / length of the longer side, both normalized, averaged over images; in [0, 1].
 
     Two empty sides are equal (1). Every image counts, a label that cannot be expressed included."""
     from rapidfuzz.distance import Levenshtein
 
     values = [
         Levenshtein.normalized_similarity(
-            protocol.normalise(reading.prediction), protocol.normalise(reading.label)
+            protocol.normalize(reading.prediction), protocol.normalize(reading.label)
         )
         for reading in readings
     ]

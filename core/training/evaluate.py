@@ -1,4 +1,4 @@
-"""Stage 3: read every image of every subset and count. Recogniser + data -> counts, and one row per image."""
+"""Stage 3: read every image of every subset and count. Recognizer + data -> counts, and one row per image."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 
 from core.checkpoints.released import read_recognizer
 from core.config import Evaluate, Precision
-from core.data.batches import load_batches, normalise, to_unit
+from core.data.batches import load_batches, normalize, to_unit
 from core.data.word_images import Dropped, WordImages
 from core.model.recognizer import Recognizer
 from core.runtime import safetensors_io
@@ -34,7 +34,7 @@ def recognize(
     name: str,
     beams: int = 1,
 ) -> tuple[list[Reading], Dropped]:
-    """Readings of every image, in order, and what could not be read or labelled; greedy ones, or of so many beams.
+    """Readings of every image, in order, and what could not be read or labeled; greedy ones, or of so many beams.
 
     Each process reads its own share of the batches; all return the whole. Raises Interrupted."""
     model.eval()
@@ -50,7 +50,7 @@ def recognize(
     size = model.config.encoder.image
     parts = iter(
         load_batches(
-            images, size, order, labelled=True, workers=context.num_workers, pinned=context.pinned
+            images, size, order, labeled=True, workers=context.num_workers, pinned=context.pinned
         )
     )
     for _ in range(
@@ -68,11 +68,11 @@ def recognize(
         read: list[tuple[str, float]] = []
         if part.indices:
             with autocast(context.device, precision):
-                read = read_batch(model, normalise(to_unit(part.images, context.device)), beams)
+                read = read_batch(model, normalize(to_unit(part.images, context.device)), beams)
         for index, label, (text, confidence) in zip(part.indices, part.labels, read, strict=True):
             dropped.over_long += len(label) >= max_length
             dropped.unknown_characters += bool(charset.unknown_in(label))
-            dropped.unlabelled += not label
+            dropped.unlabeled += not label
             readings.append(
                 Reading(
                     index, label, text, round(confidence, 6), charset.can_read(label, max_length)
@@ -96,7 +96,7 @@ def recognize(
 
 
 def load_recognizer(path: Path, device: torch.device) -> Recognizer:
-    """The recogniser in a fine-tuned run's `model.safetensors`."""
+    """The recognizer in a fine-tuned run's `model.safetensors`."""
     config, weights = read_recognizer(path)
     model = Recognizer(config)
     safetensors_io.load_into(model, weights, "", path)

@@ -1,4 +1,4 @@
-"""Stage 2: fine-tune the recogniser on labelled words. Config + data (+ pre-trained encoder) -> `model.safetensors`."""
+"""Stage 2: fine-tune the recognizer on labeled words. Config + data (+ pre-trained encoder) -> `model.safetensors`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +9,7 @@ import torch
 
 from core.checkpoints.released import load_weights
 from core.config import Finetune
-from core.data.batches import Batch, load_batches, normalise, to_unit
+from core.data.batches import Batch, load_batches, normalize, to_unit
 from core.data.word_images import Dropped, WordImages
 from core.model.compile import compile_for
 from core.model.recognizer import Recognizer, sequence_cross_entropy
@@ -25,7 +25,7 @@ from core.views.augmentation import augment, draw
 
 
 def make_model(config: Finetune, encoder: Path | None) -> Recognizer:
-    """The recogniser at its seed's initial weights, its encoder from the file `encoder` unless that is None (scratch)."""
+    """The recognizer at its seed's initial weights, its encoder from the file `encoder` unless that is None (scratch)."""
     torch.manual_seed(derive_seed(config.seed, "finetune", "weights"))
     model = Recognizer(config)
     if encoder is not None:
@@ -45,7 +45,7 @@ def unusable_labels(images: WordImages, config: Finetune) -> tuple[list[int], Dr
             dropped.unknown_characters += bool(charset.unknown_in(label))
             fits += 1
             continue
-        dropped.unlabelled += not label
+        dropped.unlabeled += not label
         dropped.over_long += bool(label)
         unusable.append(index)
     if not fits:
@@ -92,7 +92,7 @@ class FinetuneTask:
             images = augment(
                 images, torch.tensor(batch.places), batch.size, self.draws, generator=source
             )
-        images = normalise(images)
+        images = normalize(images)
 
         def losses(part: slice) -> Losses:
             target, length = tokens[part].to(device), lengths[part].to(device)
@@ -142,7 +142,7 @@ def finetune(
     limit = length_limit(config) if config.labels == "released" else None
     size, order, num_workers = config.encoder.image, training.order(), context.num_workers
     parts = load_batches(
-        images, size, order, labelled=True, workers=num_workers, limit=limit, pinned=context.pinned
+        images, size, order, labeled=True, workers=num_workers, limit=limit, pinned=context.pinned
     )
     training.run(parts)
     if context.process_group.is_main:

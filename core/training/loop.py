@@ -17,11 +17,11 @@ from core.data.word_images import Selection, WordImages
 from core.model.kernels.dropout import position_seeded_dropout
 from core.runtime import safetensors_io
 from core.runtime.artefacts import CHECKPOINT, METRICS, TENSORBOARD
-from core.runtime.distributed import SINGLE_PROCESS, ProcessGroup, synchronised
+from core.runtime.distributed import SINGLE_PROCESS, ProcessGroup, synchronized
 from core.runtime.errors import UserError
 from core.runtime.files import write_text
 from core.runtime.seeds import chunks_of, derive_seed
-from core.training.optim import learning_rate, make_optimiser, set_rate
+from core.training.optim import learning_rate, make_optimizer, set_rate
 
 Losses = dict[str, Tensor]
 
@@ -87,14 +87,14 @@ class Task(Protocol):
     def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
         """DropoutSeeds all that is random for the whole batch; return the losses of any slice of the images, as means over these.
 
-        `loss` is the one minimised."""
+        `loss` is the one minimized."""
 
     def validate(self) -> dict[str, float]:
         """Numbers to log at the end of an epoch and at milestones, e.g. validation accuracy. Changes nothing."""
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """bf16 where the config says so; fp32 weights and optimiser state in any case."""
+    """bf16 where the config says so; fp32 weights and optimizer state in any case."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
@@ -132,7 +132,7 @@ def trainable_parameters(model: nn.Module) -> int:
 
 
 class Training:
-    """One run of training: a model, its optimiser, its counters; goes on from the folder's checkpoint if there is one."""
+    """One run of training: a model, its optimizer, its counters; goes on from the folder's checkpoint if there is one."""
 
     def __init__(
         self,
@@ -144,12 +144,12 @@ class Training:
     ) -> None:
         """groups: the images of `config.data`, and of its mix. Raises UserError if the schedule has not one step."""
         self.task, self.folder, self.context, self.groups = task, folder, context, groups
-        self.config, self.seed, self.precision = config.optimiser, config.seed, config.precision
+        self.config, self.seed, self.precision = config.optimizer, config.seed, config.precision
         self.image_size = config.encoder.image
         self.sizes = config.data.sizes(self.config.batch)
         epoch = config.data.epoch([len(group) for group in groups], self.config.batch)
         self.per_epoch, self.total = steps(epoch, self.config.batch, self.config.epochs)
-        self.optimiser = make_optimiser(task.model, self.config, config.encoder.depth)
+        self.optimizer = make_optimizer(task.model, self.config, config.encoder.depth)
         self.step, self.images, self.seconds = 0, 0, 0.0
         self.latest: Losses = {}
         self.stopping = False
@@ -234,7 +234,7 @@ class Training:
             self.log.write(step, values)
 
     def update(self, batch: Batch, images: int, rate: float) -> Losses:
-        """One optimiser step on a batch, in as many parts as the machine needs; returns the batch's mean losses.
+        """One optimizer step on a batch, in as many parts as the machine needs; returns the batch's mean losses.
 
         images: those of the batch that could be read, by all processes."""
         team, device = self.context.process_group, self.context.device
@@ -246,7 +246,7 @@ class Training:
         for part in parts:
             share = len(batch.indices[part]) / images
             with (
-                synchronised(self.task.network, part is parts[-1]),
+                synchronized(self.task.network, part is parts[-1]),
                 autocast(device, self.precision),
                 position_seeded_dropout(seed, mine.places[part], mine.size),
             ):
@@ -263,9 +263,9 @@ class Training:
             check_finite(means, self.step)
         if self.config.clip is not None:
             nn.utils.clip_grad_norm_(trainable(self.task.model).values(), self.config.clip)
-        set_rate(self.optimiser, rate)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        set_rate(self.optimizer, rate)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         return means
 
     def metrics(self) -> dict[str, object]:
@@ -278,15 +278,15 @@ class Training:
         }
 
     def save(self) -> None:
-        """Write the checkpoint: trained weights, optimiser state, counters. Raises NonFiniteLoss rather than keep a wreck."""
+        """Write the checkpoint: trained weights, optimizer state, counters. Raises NonFiniteLoss rather than keep a wreck."""
         if not self.context.process_group.is_main:
             return
         check_finite(self.latest, self.step - 1)
         tensors: dict[str, Tensor] = {
             f"model.{name}": value for name, value in trainable(self.task.model).items()
         }
-        for number, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
         counters = {
             "step": self.step,
             "images": self.images,
@@ -318,11 +318,11 @@ class Training:
         )  # the order of summation, and with it the last bits, depends on them
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
-            if name.startswith("optimiser."):
+            if name.startswith(("optimizer.", "optimiser.")):  # the latter in version 0.1
                 _, number, key = name.split(".")
                 state.setdefault(int(number), {})[key] = value
-        self.optimiser.load_state_dict(
-            {"state": state, "param_groups": self.optimiser.state_dict()["param_groups"]}
+        self.optimizer.load_state_dict(
+            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
         )
         self.step, self.images, self.seconds = (
             counters["step"],
@@ -360,7 +360,7 @@ def check_finite(losses: Losses, step: int) -> None:
     """Raise NonFiniteLoss unless every loss is finite."""
     for name, value in losses.items():
         if not math.isfinite(float(value)):
-            advice = "lower the learning rate, set optimiser.clip, or use precision fp32"
+            advice = "lower the learning rate, set optimizer.clip, or use precision fp32"
             raise NonFiniteLoss(
                 f"{name} is {float(value)} at step {step}: training diverged; {advice}"
             )

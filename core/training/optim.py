@@ -1,4 +1,4 @@
-"""Parameter groups, the learning-rate schedule, the optimiser."""
+"""Parameter groups, the learning-rate schedule, the optimizer."""
 
 import math
 import re
@@ -6,7 +6,7 @@ import re
 import torch
 from torch import nn
 
-from core.config import Optimiser, peak_lr
+from core.config import Optimizer, peak_lr
 
 
 def layer_scale(name: str, depth: int, decay: float) -> float:
@@ -19,7 +19,7 @@ def layer_scale(name: str, depth: int, decay: float) -> float:
     return 1.0
 
 
-def parameter_groups(model: nn.Module, config: Optimiser, depth: int) -> list[dict[str, object]]:
+def parameter_groups(model: nn.Module, config: Optimizer, depth: int) -> list[dict[str, object]]:
     """Trainable parameters by (learning-rate scale, weight decay); biases, norms and other 1-d weights do not decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -34,7 +34,7 @@ def parameter_groups(model: nn.Module, config: Optimiser, depth: int) -> list[di
     ]
 
 
-def learning_rate(config: Optimiser, epoch: float) -> float:
+def learning_rate(config: Optimizer, epoch: float) -> float:
     """The rate at a fractional epoch: linear warm-up from 0, then a half cosine from the peak to `final_lr`."""
     peak = peak_lr(config.base_lr, config.batch)
     if epoch < config.warmup_epochs:
@@ -43,14 +43,14 @@ def learning_rate(config: Optimiser, epoch: float) -> float:
     return config.final_lr + (peak - config.final_lr) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def make_optimiser(model: nn.Module, config: Optimiser, depth: int) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, config: Optimizer, depth: int) -> torch.optim.AdamW:
     """Fused AdamW; its rates are set before every step by `set_rate`."""
     return torch.optim.AdamW(
         parameter_groups(model, config, depth), lr=0.0, betas=config.betas, eps=1e-8, fused=True
     )
 
 
-def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every group `rate` times its own scale."""
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]

@@ -1,4 +1,4 @@
-"""Read image files with a recogniser."""
+"""Read image files with a recognizer."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from PIL.Image import Image
 
-from core.data.batches import normalise, to_unit
+from core.data.batches import normalize, to_unit
 from core.data.word_images import decode, resize
 from core.data_tools.annotations import IMAGE_SUFFIXES, image_files
 from core.runtime.errors import UserError
@@ -45,7 +45,7 @@ def predict(
             if picture is not None
         ]
         texts = iter(
-            read_batch(model, normalise(to_unit(torch.stack(whole), device))) if whole else ()
+            read_batch(model, normalize(to_unit(torch.stack(whole), device))) if whole else ()
         )
         for path, picture in zip(part, pictures, strict=True):
             yield (path, *(next(texts) if picture is not None else (None, 0.0)))

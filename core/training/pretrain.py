@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from core.checkpoints.released import load_weights
-from core.config import ContrastivePretrain, Pretrain, PretrainModel
-from core.data.batches import Batch, load_batches, normalise, to_unit
+from core.config import ContrastivePretrain, Pretrain, PretrainModel, with_current_keys
+from core.data.batches import Batch, load_batches, normalize, to_unit
 from core.data.word_images import WordImages
 from core.lmim import LMIM
 from core.model.compile import compile_for
@@ -27,7 +27,7 @@ def make_model(config: Pretrain, teacher: Path | None) -> LMIM:
     """LMIM at its first weights: its seed's, or with `start: teacher` those in the file `teacher`.
 
     The teacher's decoder is taken over where it had the same task. MAE features come from the encoder in that file, whatever
-    its position table. Random features come from an encoder initialised separately from the one that is trained. Raises
+    its position table. Random features come from an encoder initialized separately from the one that is trained. Raises
     UserError if a teacher is needed and not given, or does not fit."""
     torch.manual_seed(derive_seed(config.seed, "pretrain", "weights"))
     model = LMIM(config)
@@ -44,7 +44,8 @@ def make_model(config: Pretrain, teacher: Path | None) -> LMIM:
     if config.start == "teacher":
         safetensors_io.load_into(model.encoder, weights, "encoder.", teacher)
         parts = PretrainModel.model_fields.keys() - {"encoder", "alignment"}
-        own, theirs = config.model_dump(mode="json", include=parts), metadata["config"]
+        own = config.model_dump(mode="json", include=parts)
+        theirs = with_current_keys(metadata["config"])
         if all(
             theirs.get(part, "none") == own[part] for part in parts
         ):  # else the decoder has another task, or is not there
@@ -78,7 +79,7 @@ class PretrainTask:
         def losses(part: slice) -> Losses:
             images = to_unit(batch.images[part], self.device)
             views = None if view is None else look(images, view[part])
-            output = self.network(normalise(images), views, visible[part].to(self.device))
+            output = self.network(normalize(images), views, visible[part].to(self.device))
             named = {"loss": output.loss, "reconstruction": output.reconstruction}
             return named if output.alignment is None else named | {"alignment": output.alignment}
 
@@ -132,7 +133,7 @@ class ContrastTask:
 def look(images: Tensor, view: View) -> Tensor:
     """(B, 3, H, W) in [0, 1] -> guidance views in [-1, 1], in full precision."""
     with torch.autocast(images.device.type, enabled=False):
-        return normalise(guidance_view(images, view))
+        return normalize(guidance_view(images, view))
 
 
 def pretrain(
@@ -154,7 +155,7 @@ def pretrain(
     size, order = config.encoder.image, training.order()
     training.run(
         load_batches(
-            images, size, order, labelled=False, workers=context.num_workers, pinned=context.pinned
+            images, size, order, labeled=False, workers=context.num_workers, pinned=context.pinned
         )
     )
     if context.process_group.is_main:

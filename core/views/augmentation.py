@@ -1,7 +1,7 @@
-"""Fine-tuning's augmentation after ABINet (arXiv 2103.06495): geometry p 0.5, deterioration p 0.25, colour p 0.25.
+"""Fine-tuning's augmentation after ABINet (arXiv 2103.06495): geometry p 0.5, deterioration p 0.25, color p 0.25.
 
 Kind and strength of geometry and deterioration are drawn for each image, or, as in the released code, once for each of some
-processes; which images are changed, and all colours, are drawn for each image either way. Batched as in `core/views/guidance.py`.
+processes; which images are changed, and all colors, are drawn for each image either way. Batched as in `core/views/guidance.py`.
 """
 
 import math
@@ -109,6 +109,4 @@ def augment(
         for _ in range(3)
     ]
     hue = geometry.uniform(-0.1, 0.1, batch, generator=generator)[places] * 2 * math.pi * coloured
-    return geometry.apply_colour(
-        images, geometry.saturation_and_hue(half[0], hue), half[1], half[2]
-    )
+    return geometry.apply_color(images, geometry.saturation_and_hue(half[0], hue), half[1], half[2])

@@ -1,6 +1,6 @@
-"""Geometry and colour of a whole batch at once: one composed warp, one composed colour matrix.
+"""Geometry and color of a whole batch at once: one composed warp, one composed color matrix.
 
-Coordinates are pixels from the image's centre, (x, y). A warp is given backwards, from output to input: a 3 x 3 matrix per
+Coordinates are pixels from the image's center, (x, y). A warp is given backwards, from output to input: a 3 x 3 matrix per
 image, applied to (x, y, 1). Composing is multiplying: the operation that comes first stands leftmost.
 """
 
@@ -17,7 +17,7 @@ def uniform(low: float, high: float, *shape: int, generator: torch.Generator) ->
 
 
 def identity(batch: int) -> Tensor:
-    """(B, 3, 3) warps, or colour matrices, that change nothing."""
+    """(B, 3, 3) warps, or color matrices, that change nothing."""
     return torch.eye(3).repeat(batch, 1, 1)
 
 
@@ -94,7 +94,7 @@ def apply_warp(images: Tensor, matrix: Tensor, shifts: Tensor | None = None) -> 
 
 
 def saturation_and_hue(saturation: Tensor, hue: Tensor) -> Tensor:
-    """Colour matrices (B, 3, 3): saturation factor (B,), 0 grey and 1 unchanged; hue turned by `hue` (B,) radians in YIQ."""
+    """Color matrices (B, 3, 3): saturation factor (B,), 0 gray and 1 unchanged; hue turned by `hue` (B,) radians in YIQ."""
     to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
     turn = torch.zeros(len(hue), 3, 3)
     turn[:, 0, 0] = 1
@@ -103,26 +103,26 @@ def saturation_and_hue(saturation: Tensor, hue: Tensor) -> Tensor:
     return torch.linalg.inv(to_yiq) @ turn @ to_yiq
 
 
-def apply_colour(images: Tensor, matrix: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
-    """Colour matrix (B, 3, 3), contrast (B,) about the image's mean grey, brightness factor (B,); clamped to [0, 1]."""
+def apply_color(images: Tensor, matrix: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
+    """Color matrix (B, 3, 3), contrast (B,) about the image's mean gray, brightness factor (B,); clamped to [0, 1]."""
     mixed = torch.einsum("bij,bjhw->bihw", matrix.to(images), images)
-    grey = torch.einsum("c,bchw->b", mixed.new_tensor(LUMA), mixed) / mixed[0, 0].numel()
+    gray = torch.einsum("c,bchw->b", mixed.new_tensor(LUMA), mixed) / mixed[0, 0].numel()
     contrast, brightness = (value.to(images).view(-1, 1, 1, 1) for value in (contrast, brightness))
     return (
-        ((mixed - grey.view(-1, 1, 1, 1)) * contrast + grey.view(-1, 1, 1, 1)) * brightness
+        ((mixed - gray.view(-1, 1, 1, 1)) * contrast + gray.view(-1, 1, 1, 1)) * brightness
     ).clamp(0, 1)
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur of each image by its own sigma (B,), in pixels; the kernel is cut five pixels out."""
-    batch, colours, height, width = images.shape
+    batch, colors, height, width = images.shape
     distance = torch.arange(-5, 6, device=images.device)
     kernel = torch.exp(-0.5 * (distance / sigma.to(images)[:, None]) ** 2)
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(colours, 0)  # (B * 3, 11)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(colors, 0)  # (B * 3, 11)
     padded = functional.pad(images, (5, 5, 5, 5), mode="replicate").view(
-        1, batch * colours, height + 10, width + 10
+        1, batch * colors, height + 10, width + 10
     )
-    blurred = functional.conv2d(padded, kernel[:, None, None, :], groups=batch * colours)
-    return functional.conv2d(blurred, kernel[:, None, :, None], groups=batch * colours).view_as(
+    blurred = functional.conv2d(padded, kernel[:, None, None, :], groups=batch * colors)
+    return functional.conv2d(blurred, kernel[:, None, :, None], groups=batch * colors).view_as(
         images
     )

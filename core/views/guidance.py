@@ -2,9 +2,9 @@
 
 Made for a whole batch, in two steps: `draw_view` decides on the CPU, from an explicit generator; `guidance_view` applies the
 decisions on any device. Which operations, how often and how far follow `medium` of the released code. Departures, all for
-speed: the operations run in one fixed order, on the image already resized, and colours turn in YIQ. Weak keeps cropping and
-rotation; strong turns medium's ranges up by half (all but solarise's threshold, grey's share and the sharpening's lightness).
-Steady has medium's colours and half of its geometry, without rotation, so that a window of one view shows the same characters
+speed: the operations run in one fixed order, on the image already resized, and colors turn in YIQ. Weak keeps cropping and
+rotation; strong turns medium's ranges up by half (all but solarize's threshold, gray's share and the sharpening's lightness).
+Steady has medium's colors and half of its geometry, without rotation, so that a window of one view shows the same characters
 as that window of another. Beside views made image by image, in random order, at the source's size, medium's are 0.025 to 0.03
 (of 1) brighter and keep a fifth to a half more gradient, for they are sampled once (tests/test_guidance_statistics.py).
 """
@@ -27,8 +27,8 @@ OPERATIONS = (
     "rotate",
     "piecewise",
     "perspective",
-    "solarise",
-    "grey",
+    "solarize",
+    "gray",
 )
 
 
@@ -76,10 +76,10 @@ class View:
     shifts: Tensor  # (B, 2, 4, 4) pixels
     sigma: Tensor  # (B,) pixels, 0: no blur
     sharpen: Tensor  # (B, 2) alpha, lightness
-    contrast: Tensor  # (B,) factor about mid-grey
-    threshold: Tensor  # (B,) solarise above, 1: never
-    colour: Tensor  # (B, 3, 3)
-    jitter_contrast: Tensor  # (B,) factor about the mean grey
+    contrast: Tensor  # (B,) factor about mid-gray
+    threshold: Tensor  # (B,) solarize above, 1: never
+    color: Tensor  # (B, 3, 3)
+    jitter_contrast: Tensor  # (B,) factor about the mean gray
     brightness: Tensor  # (B,)
 
     def __getitem__(self, part: slice | Tensor) -> "View":
@@ -102,7 +102,7 @@ def choose_operations(
 class Draws:
     """What is drawn for each image of a batch of B, by the names of the released code's operations.
 
-    An operation's values stand for nothing where it was not `chosen`; those of colours where the image is not `jittered`."""
+    An operation's values stand for nothing where it was not `chosen`; those of colors where the image is not `jittered`."""
 
     chosen: dict[str, Tensor]  # operation -> (B,) bool
     crop: Tensor  # (B, 2) shares cut from top and bottom
@@ -114,10 +114,10 @@ class Draws:
     alpha: Tensor  # (B,) of sharpening
     lightness: Tensor  # (B,) of sharpening
     contrast: Tensor  # (B,)
-    threshold: Tensor  # (B,) of solarising, of a range of 1
-    grey: Tensor  # (B,) share of colour taken away
+    threshold: Tensor  # (B,) of solarizing, of a range of 1
+    gray: Tensor  # (B,) share of color taken away
     jittered: Tensor  # (B,) bool
-    greyed: Tensor  # (B,) bool: all colour is taken away
+    grayed: Tensor  # (B,) bool: all color is taken away
     saturation: Tensor  # (B,)
     hue: Tensor  # (B,) turns
     jitter_contrast: Tensor  # (B,)
@@ -139,15 +139,15 @@ def draw(strength: Strength, batch: int, *, generator: torch.Generator) -> Draws
     chosen = choose_operations(strength, batch, generator=generator)
     rarer = min(1.0, f)
     if rarer < 1:
-        chosen |= {name: chosen[name] & (uniform(0, 1) < rarer) for name in ("solarise", "grey")}
+        chosen |= {name: chosen[name] & (uniform(0, 1) < rarer) for name in ("solarize", "gray")}
     crop, crop_sides = uniform(0, 0.1 * g, 2), uniform(0, 0.02 * g, 2)
     inward = normal(0.02 * g, 0.06 * g, 4, 2).abs().clamp(max=0.3)
     angle, shifts = uniform(-15 * g, 15 * g), normal(0.03 * g, 0.05 * g, 2, 4, 4)
-    jittered, greyed = (
+    jittered, grayed = (
         (uniform(0, 1) < 0.8) & strength.jitter,
         (uniform(0, 1) < 0.2 * rarer) & strength.jitter,
     )
-    saturation, grey, hue = (
+    saturation, gray, hue = (
         uniform(1 - 0.2 * f, 1 + 0.2 * f),
         uniform(0, 1),
         uniform(-0.1 * f, 0.1 * f),
@@ -175,16 +175,16 @@ def draw(strength: Strength, batch: int, *, generator: torch.Generator) -> Draws
             lightness,
             contrast,
             threshold,
-            grey,
+            gray,
         ),
-        *(jittered, greyed, saturation, hue),
+        *(jittered, grayed, saturation, hue),
         jitter_contrast=uniform(low, high),
         brightness=uniform(low, high),
     )
 
 
 def compose(draws: Draws, size: tuple[int, int]) -> View:
-    """What the draws do to images of (height, width) `size`: one warp, one colour matrix."""
+    """What the draws do to images of (height, width) `size`: one warp, one color matrix."""
     chosen, (height, width) = draws.chosen, size
     cut, side = (
         draws.crop * chosen["crop"][:, None],
@@ -201,8 +201,8 @@ def compose(draws: Draws, size: tuple[int, int]) -> View:
         * torch.tensor([width, height]).view(2, 1, 1)
         * chosen["piecewise"][:, None, None, None]
     )
-    saturation = torch.where(draws.jittered, draws.saturation, one) * ~draws.greyed
-    saturation = saturation * torch.where(chosen["grey"], 1 - draws.grey, one)
+    saturation = torch.where(draws.jittered, draws.saturation, one) * ~draws.grayed
+    saturation = saturation * torch.where(chosen["gray"], 1 - draws.gray, one)
     hue = draws.hue * 2 * math.pi * draws.jittered
     return View(
         matrix=matrix,
@@ -210,8 +210,8 @@ def compose(draws: Draws, size: tuple[int, int]) -> View:
         sigma=draws.sigma * chosen["blur"],
         sharpen=torch.stack([draws.alpha, draws.lightness], dim=1) * chosen["sharpen"][:, None],
         contrast=torch.where(chosen["contrast"], draws.contrast, one),
-        threshold=torch.where(chosen["solarise"], draws.threshold, one),
-        colour=geometry.saturation_and_hue(saturation, hue),
+        threshold=torch.where(chosen["solarize"], draws.threshold, one),
+        color=geometry.saturation_and_hue(saturation, hue),
         jitter_contrast=torch.where(draws.jittered, draws.jitter_contrast, one),
         brightness=torch.where(draws.jittered, draws.brightness, one),
     )
@@ -242,4 +242,4 @@ def guidance_view(images: Tensor, view: View) -> Tensor:
         views[rows] = sharpened(views[rows], *view.sharpen[rows].unbind(1))
     views = (0.5 + view.contrast.to(images).view(-1, 1, 1, 1) * (views - 0.5)).clamp(0, 1)
     views = torch.where(views > view.threshold.to(images).view(-1, 1, 1, 1), 1 - views, views)
-    return geometry.apply_colour(views, view.colour, view.jitter_contrast, view.brightness)
+    return geometry.apply_color(views, view.color, view.jitter_contrast, view.brightness)

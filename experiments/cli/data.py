@@ -33,12 +33,12 @@ def add_data_commands(commands: Any) -> None:
 def _find(names: Sequence[str]) -> tuple[list[tuple[str | None, list[str]]], list[str]]:
     """(registry name, LMDB folders) of each name or folder given, and a sentence for each that stands for nothing."""
     from core.data.lmdb_folder import find_roots
-    from experiments.planning.registry import absent, locate, recognise, registry, unset_variable
+    from experiments.planning.registry import absent, locate, recognize, registry, unset_variable
 
     found: list[tuple[str | None, list[str]]] = []
     missing = []
     for name in names:
-        known = name if name in registry() and not Path(name).exists() else recognise(name)
+        known = name if name in registry() and not Path(name).exists() else recognize(name)
         place = locate(name) if known == name else name
         if unset_variable(place) or not Path(place).exists():
             unknown = "" if os.sep in place else ", and no name of experiments/settings/data.yaml"
@@ -53,7 +53,7 @@ def _find(names: Sequence[str]) -> tuple[list[tuple[str | None, list[str]]], lis
         if known:
             found.append((known, roots))
         else:
-            found += [(recognise(root), [root]) for root in roots]
+            found += [(recognize(root), [root]) for root in roots]
     return found, missing
 
 
@@ -222,7 +222,7 @@ def _check_text(report: dict[str, Any]) -> str:
             f"  characters outside the charset, by labels: {shown}"
             + (", ..." if len(outside) > 20 else "")
         )
-    if report["labelled"]:
+    if report["labeled"]:
         for name, counts in report["labels"]["protocols"].items():
             lines.append(
                 f"  protocol {name:21} alters {counts['altered']:,} labels and leaves nothing of {counts['empty']:,}"

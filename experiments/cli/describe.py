@@ -25,7 +25,7 @@ ASSUMED_GPU_FLOPS = 1e14
 
 
 def recognizer_of(run: PlannedRun, plan: Plan) -> RecognizerModel | None:
-    """The recogniser that an evaluation reads with, or None where its file is not there yet."""
+    """The recognizer that an evaluation reads with, or None where its file is not there yet."""
     name = run.inputs.get("recognizer", "")
     if name in plan.runs:
         config = plan.runs[name].config

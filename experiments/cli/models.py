@@ -134,7 +134,7 @@ def _add_predict(commands: Any) -> None:
         "--model",
         required=True,
         metavar="RUN_OR_FILE",
-        help="a finetune or evaluate run's id, or a recogniser's file",
+        help="a finetune or evaluate run's id, or a recognizer's file",
     )
     add_results(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")

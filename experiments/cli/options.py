@@ -151,11 +151,11 @@ def add_command(commands: Any, name: str, command: Command, text: str) -> argpar
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
-    """Options for what a recogniser can read."""
+    """Options for what a recognizer can read."""
     parser.add_argument(
         "--charset",
         default="ascii94",
-        help="ascii94 (default) or file:PATH, the characters a recogniser knows",
+        help="ascii94 (default) or file:PATH, the characters a recognizer knows",
     )
     parser.add_argument(
         "--max-length",

@@ -33,7 +33,7 @@ class PlannedRun:
         if isinstance(self.config, Evaluate):
             return sum(counts.values())
         trained = [counts[role] for role in ("train", "mixed") if role in counts]
-        return self.config.data.epoch(trained, self.config.optimiser.batch)
+        return self.config.data.epoch(trained, self.config.optimizer.batch)
 
     def missing(self) -> list[str]:
         """Why the run cannot start here: everything that it needs and that is not there."""
@@ -153,12 +153,12 @@ def resolved_schedule(run: PlannedRun) -> dict[str, Any]:
     """The values a run will really use: peak learning rate, steps, images seen."""
     if isinstance(run.config, Evaluate):
         return {"images": run.images()}
-    optimiser = run.config.optimiser
-    _, total = steps(run.images(), optimiser.batch, optimiser.epochs)
+    optimizer = run.config.optimizer
+    _, total = steps(run.images(), optimizer.batch, optimizer.epochs)
     return {
-        "peak_lr": round(peak_lr(optimiser.base_lr, optimiser.batch), 12),
-        "batch": optimiser.batch,
-        "epochs": optimiser.epochs,
+        "peak_lr": round(peak_lr(optimizer.base_lr, optimizer.batch), 12),
+        "batch": optimizer.batch,
+        "epochs": optimizer.epochs,
         "steps": total,
-        "images": total * min(optimiser.batch, run.images() or optimiser.batch),
+        "images": total * min(optimizer.batch, run.images() or optimizer.batch),
     }

@@ -183,13 +183,13 @@ def _filled_in(stage: str, recipe: Recipe, typed: Iterable[str]) -> Tree:
     for key in ("data", "validation"):
         if isinstance(content.get(key), dict):
             content[key] = _stand_in(content[key], recipe, f"{stage}.{key}", typed)
-    optimiser, factor = content.get("optimiser"), getattr(recipe.length, stage)
+    optimizer, factor = content.get("optimizer"), getattr(recipe.length, stage)
     if (
-        isinstance(optimiser, dict)
-        and isinstance(optimiser.get("epochs"), int | float)
-        and not _names(typed, f"{stage}.optimiser.epochs")
+        isinstance(optimizer, dict)
+        and isinstance(optimizer.get("epochs"), int | float)
+        and not _names(typed, f"{stage}.optimizer.epochs")
     ):
-        content["optimiser"] = optimiser | {"epochs": optimiser["epochs"] * factor}
+        content["optimizer"] = optimizer | {"epochs": optimizer["epochs"] * factor}
     if not _names(typed, f"{stage}.charset"):
         content |= _charset(content, recipe)
     return content

@@ -117,7 +117,7 @@ def absent(name: str) -> str:
     return f"{name}: {told}; put it there or set LMIM_ROOT_{name.upper()}"
 
 
-def recognise(path: str) -> str | None:
+def recognize(path: str) -> str | None:
     """The registry's name for a folder: by the place it lies at, else by the folder's own name; None if it has none."""
     real = os.path.realpath(path)
     for name in registry():

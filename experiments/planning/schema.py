@@ -10,7 +10,15 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import yaml
 from pydantic import AfterValidator, BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
-from core.config import ContrastivePretrain, Evaluate, Finetune, FrozenModel, Pretrain
+from core.config import (
+    ContrastivePretrain,
+    Evaluate,
+    Finetune,
+    FrozenModel,
+    Pretrain,
+    current_key,
+    with_current_keys,
+)
 from core.runtime.errors import UserError
 from core.runtime.yaml import parse_yaml, read_yaml
 from core.synthetic.config import Rendered
@@ -80,7 +88,7 @@ class Teacher(FrozenModel):
 
 class Given(FrozenModel):
     """Checkpoints taken in place of runs: an encoder to fine-tune (`scratch`: none, begin anew; `teacher`: the teacher's), a
-    recogniser to evaluate."""
+    recognizer to evaluate."""
 
     encoder: str | None = None
     recognizer: str | None = None
@@ -155,7 +163,11 @@ def delta(source: str, tree: Tree) -> Layer:
 
     return Layer(
         source,
-        {path: one for key, value in tree.items() for path, one in flat(key, value).items()},
+        {
+            current_key(path): with_current_keys(one)
+            for key, value in tree.items()
+            for path, one in flat(key, value).items()
+        },
         dotted=True,
     )
 
@@ -241,7 +253,7 @@ def named_file(kind: str, name: str) -> Path:
 def file_layer(kind: str, name: str) -> Layer:
     """The settings of a base or a scale. Raises UserError."""
     path = named_file(kind, name)
-    return Layer(f"experiments/{kind}/{path.name}", read_yaml(path))
+    return Layer(f"experiments/{kind}/{path.name}", with_current_keys(read_yaml(path)))
 
 
 def explain(

@@ -240,7 +240,7 @@ def run_stage(
 
 
 def find_model(name: str, results: Path) -> Path:
-    """The weights that a user names: a file, or a run's id (an evaluation stands for its recogniser). Raises UserError."""
+    """The weights that a user names: a file, or a run's id (an evaluation stands for its recognizer). Raises UserError."""
     if Path(name).is_file():
         return Path(name)
     store = Store(results)

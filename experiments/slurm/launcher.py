@@ -88,7 +88,7 @@ def _check(store: Store, runs: list[PlannedRun], resources: Mapping[str, Resourc
     for run in runs:
         if not isinstance(run.config, Evaluate):
             asked = resources[run.stage]
-            ProcessGroup(0, asked.nodes * asked.tasks).local_slice(run.config.optimiser.batch)
+            ProcessGroup(0, asked.nodes * asked.tasks).local_slice(run.config.optimizer.batch)
 
 
 def _settled(

@@ -16,7 +16,7 @@ import pytest
 from commands import PATIENCE, REPOSITORY, run_command, started, wait_until
 
 HERE = Path(__file__).resolve().parent
-LONG = "title: long\nvariants: [{name: MIM, method: MIM, set: {pretrain.optimiser.epochs: 40}}]\n"  # half a minute of steps
+LONG = "title: long\nvariants: [{name: MIM, method: MIM, set: {pretrain.optimizer.epochs: 40}}]\n"  # half a minute of steps
 CLUSTER = {
     "partition": "cpu",
     "cpus_per_task": 1,
@@ -275,7 +275,7 @@ def test_two_processes_of_a_job_compute_what_one_does(
     """Every stage by one process and by two: losses of 20 steps within 1e-5, and every image read once."""
     file, found = tmp_path / "one.yaml", {}
     rows = "[{name: SeqCLR, method: SeqCLR}, {name: LMIM}]"
-    file.write_text(f"title: one\nset: {{pretrain.optimiser.epochs: 2.5}}\nvariants: {rows}\n")
+    file.write_text(f"title: one\nset: {{pretrain.optimizer.epochs: 2.5}}\nvariants: {rows}\n")
     for tasks in (1, 2):
         results = found[tasks] = fresh(plain[1], tmp_path / str(tasks))
         output = call(file, results, *cluster(tmp_path, tasks_per_node=tasks))
