@@ -21,7 +21,7 @@ import sys
 from analysis.bench.commands import add_bench
 from analysis.cli import add_analysis_commands
 from core.runtime.errors import UserError
-from core.runtime.files import OUT_OF_REACH
+from core.runtime.files import USER_FIXABLE_ERRORS
 from experiments.cli.data import add_data_commands
 from experiments.cli.jobs import add_job_commands
 from experiments.cli.models import add_model_commands
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in OUT_OF_REACH:
+        if error.errno not in USER_FIXABLE_ERRORS:
             raise
         place = error.filename or getattr(arguments, "results", "output")
         print(

@@ -17,6 +17,7 @@ from experiments.cli.options import (
     add_file_options,
     add_reading,
     charset_of,
+    compute_options,
     positive,
     settings_of,
 )
@@ -152,7 +153,7 @@ def _add_score(commands: Any) -> None:
 
 
 def score_command(arguments: argparse.Namespace) -> int:
-    from analysis.tables.score import compare_policies, comparison_text, score_file, score_text
+    from analysis.tables.score import compare_policies, score_file
 
     if arguments.labels and arguments.protocol == "chinese" and arguments.charset == "ascii94":
         raise UserError(
@@ -161,10 +162,10 @@ def score_command(arguments: argparse.Namespace) -> int:
     how = (charset_of(arguments), arguments.max_length)
     if arguments.labels == "both":
         both = compare_policies(arguments.file, arguments.protocol, *how)
-        print(json.dumps(both, ensure_ascii=False) if arguments.json else comparison_text(both))
+        print(json.dumps(both.as_json(), ensure_ascii=False) if arguments.json else both.text())
         return 0
     result = score_file(arguments.file, arguments.protocol, arguments.labels, *how)
-    print(json.dumps(result, ensure_ascii=False) if arguments.json else score_text(result))
+    print(json.dumps(result.as_json(), ensure_ascii=False) if arguments.json else result.text())
     return 0
 
 
@@ -285,8 +286,8 @@ def compare_command(arguments: argparse.Namespace) -> int:
 
 def report_command(arguments: argparse.Namespace) -> int:
     from analysis.report.build import PUBLISHED, check_report, write_report
+    from core.runtime.processes import cores
     from experiments.cli.options import progress_bar
-    from results.provenance import cores
     from results.store import Store
 
     own = Path("results")
@@ -355,7 +356,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     if blocked_experiments.keys() == plan.experiments.keys():
         needs = f"experiments/scales/{plan.scale}.yaml names what scale {plan.scale} needs"
         raise UserError(f"{next(iter(blocked_experiments.values()))}; {needs}")
-    plan = plan.without(blocked_experiments)
+    plan = plan.excluding(blocked_experiments)
     how, states = _launch(plan, store, arguments, console)
     if arguments.launcher == "slurm" and (arguments.dry_run or arguments.no_wait):
         return 0
@@ -383,20 +384,22 @@ def _launch(
     plan: "Plan", store: "Store", arguments: argparse.Namespace, console: "Console"
 ) -> tuple["LaunchResult", "Mapping[str, State]"]:
     """Compute what is not complete, here or on a cluster; how that ended, and how the runs stand."""
-    from experiments.running.local import LaunchResult, Options, launch
+    from experiments.running.local import LaunchResult, launch
 
-    if arguments.launcher == "slurm":
-        from experiments.slurm.launcher import SlurmOptions, launch_slurm
+    options = compute_options(arguments)
+    if options.launcher == "slurm":
+        from experiments.slurm.launcher import launch_slurm
 
-        return launch_slurm(plan, store, SlurmOptions.of(arguments), console)
+        return launch_slurm(plan, store, options, console)
+    from core.runtime.processes import cores
     from experiments.planning.device import find_device
-    from results.provenance import cores
 
     how = LaunchResult()
     if any(store.run(name).state().name != "complete" for name in plan.runs):
-        device = find_device(arguments.device)
-        jobs = arguments.jobs or (min(cores(), len(plan.cells)) if device == "cpu" else 1)
-        how = launch(plan.runs.values(), store, Options.of(arguments, device, jobs), console)
+        device = find_device(options.device)
+        jobs = options.jobs or (min(cores(), len(plan.cells)) if device == "cpu" else 1)
+        resolved = options.on_this_machine(device, jobs)
+        how = launch(plan.runs.values(), store, resolved, console)
     return how, {name: store.run(name).state() for name in plan.runs}
 
 

@@ -1,9 +1,10 @@
-"""The method. Importing this package also sets how idle threads wait, so import it before PyTorch.
+"""The method. Import this package before PyTorch: it sets how idle threads wait.
 
-OpenMP threads spin while they wait for work. Where several processes share the cores, the spinning threads of one
-process take the time of the others: two commands at once then take as long as one after the other, or longer. A passive
-wait costs a process that runs alone nothing that can be measured (`python run.py bench sharing`). OpenMP reads the
-variable once, when PyTorch loads it; child processes inherit it. A value that the user has set is kept.
+OpenMP threads spin while they wait for work. If several processes share the cores, the spinning
+threads of one process slow down the others: two commands at once then take as long as one after
+the other, or longer. Passive waiting costs a single process nothing measurable
+(`python run.py bench sharing`). OpenMP reads the variable once, when PyTorch is loaded, and child
+processes inherit it. A value that the user has set is kept.
 """
 
 import os

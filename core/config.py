@@ -1,13 +1,16 @@
-"""What a stage may be told: frozen, closed, bounded. Derived values come from the named functions at the end.
+"""Configs of the three stages. Immutable; unknown keys and out-of-range values are errors.
 
-Defaults are the paper's ablation recipe as `experiments/base/lmim.yaml` states it; a smaller scale overrides sizes only.
+Defaults are the paper's ablation recipe (`experiments/base/lmim.yaml`). Scales override sizes only.
+Derived values come from the functions at the end and are never written back.
 """
 
+import re
 from collections.abc import Sequence
 from math import isqrt
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -19,30 +22,74 @@ from pydantic import (
 )
 
 from core.runtime.errors import UserError
-from core.text.charset import read_charset
+from core.text.charset import resolve_charset
+
+# Types of values
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Size = tuple[PositiveInt, PositiveInt]  # (height, width) in pixels
 
 
+# Keys of version 0.1
+
+# Today's key -> the key of version 0.1. Files and --set may use both; run ids use the former keys.
 FORMER_KEYS = {
     "optimizer": "optimiser",
     "normalized": "normalised",
-}  # in version 0.1; run ids use them
+    "compare_with": "against",
+    "description": "about",
+    "epoch_multiplier": "length",
+    "init": "given",
+    "substitute_synthetic": "stand_ins",
+    "synthetic": "rendered",
+    "synthetic_chinese": "rendered_chinese",
+    "synthetic_substitute": "stand_in",
+}
+CURRENT_KEYS = {former: today for today, former in FORMER_KEYS.items()}
+NESTED_KEYS = ("optimiser", "normalised")  # the former keys that occur inside a section
 
 
 def current_key(key: str) -> str:
-    """A key, or a dotted path of keys, in today's spelling."""
-    current = {former: today for today, former in FORMER_KEYS.items()}
-    return ".".join(current.get(part, part) for part in key.split("."))
+    """A key, or a dotted path of keys, in today's spelling.
+
+    Inside a section a key can be a name that the user chose (a subset, a method). There only
+    `NESTED_KEYS` are translated.
+    """
+    first, *rest = key.split(".")
+    inner = [CURRENT_KEYS[part] if part in NESTED_KEYS else part for part in rest]
+    return ".".join([CURRENT_KEYS.get(first, first), *inner])
 
 
-def with_current_keys(tree: Any) -> Any:
-    """The same settings with all keys of mappings in today's spelling."""
+def current_root(root: str) -> str:
+    """A root in today's spelling: version 0.1 wrote `rendered:train` for `synthetic:train`."""
+    return re.sub(r"^rendered(_chinese)?:(?=\w+$)", r"synthetic\1:", root)
+
+
+def with_current_keys(tree: Any, *, nested: bool = False) -> Any:
+    """The same settings with all keys and roots in today's spelling.
+
+    nested: the settings are those of a section.
+    """
     if isinstance(tree, dict):
-        return {current_key(key): with_current_keys(value) for key, value in tree.items()}
-    return tree
+        spell = _nested_key if nested else current_key
+        return {
+            spell(str(key)): with_current_keys(value, nested=True) for key, value in tree.items()
+        }
+    if isinstance(tree, list):
+        return [with_current_keys(value, nested=True) for value in tree]
+    return current_root(tree) if isinstance(tree, str) else tree
+
+
+def _nested_key(key: str) -> str:
+    return CURRENT_KEYS[key] if key in NESTED_KEYS else key
+
+
+def former_key(key: str) -> str:
+    """The inverse of `current_key`, for ids of sweeps."""
+    first, *rest = key.split(".")
+    inner = [FORMER_KEYS[part] if FORMER_KEYS.get(part) in NESTED_KEYS else part for part in rest]
+    return ".".join([FORMER_KEYS.get(first, first), *inner])
 
 
 def with_former_keys(tree: Any) -> Any:
@@ -53,7 +100,7 @@ def with_former_keys(tree: Any) -> Any:
 
 
 class FrozenModel(BaseModel):
-    """Immutable, and an unknown key is an error."""
+    """Base of all configs. Immutable; unknown keys and out-of-range values are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -66,18 +113,23 @@ class FrozenModel(BaseModel):
         return {former.get(key, key): value for key, value in settings.items()}
 
 
+# Parts of models
+
+
 class Encoder(FrozenModel):
-    """The ViT. `positions`: `released` numbers patches as if they formed a square grid, `grid` as they really lie."""
+    """The ViT encoder. Defaults: ViT-S."""
 
     image: Size = (32, 128)
     patch: Size = (4, 4)
     width: PositiveInt = 384
     depth: PositiveInt = 12
     heads: PositiveInt = 6
+    # Position table. released: of a square grid of patches, as in the released code (16 x 16
+    # instead of 8 x 32). grid: of the image's own grid.
     positions: Literal["released", "grid"] = "released"
 
     @model_validator(mode="after")
-    def _fits(self) -> "Encoder":
+    def _check_sizes(self) -> "Encoder":
         if any(pixels % step for pixels, step in zip(self.image, self.patch, strict=True)):
             raise ValueError(
                 f"image {list(self.image)} is not a whole number of patches {list(self.patch)}"
@@ -89,7 +141,8 @@ class Encoder(FrozenModel):
         if self.positions == "released" and isqrt(self.patches) ** 2 != self.patches:
             rows, columns = self.grid
             raise ValueError(
-                f"positions: released needs a square number of patches, not {rows} x {columns}; use grid"
+                "positions: released needs a square number of patches, "
+                f"not {rows} x {columns}; use grid"
             )
         return self
 
@@ -100,6 +153,7 @@ class Encoder(FrozenModel):
 
     @property
     def patches(self) -> int:
+        """Number of patches of an image."""
         return self.grid[0] * self.grid[1]
 
     @property
@@ -109,8 +163,10 @@ class Encoder(FrozenModel):
 
 
 class ReconstructionDecoder(FrozenModel):
-    """Blocks of the pre-training decoder. `order` SA-FFN is the single branch without guidance (Table 1, first row)."""
+    """The decoder of pre-training (Table 3)."""
 
+    # Order of self-attention, cross-attention to the guidance branch, and feed-forward in a block.
+    # SA-FFN: a single branch without guidance (Table 1, first row).
     order: Literal["SA-CA-FFN", "CA-SA-FFN", "SA-FFN"] = "SA-CA-FFN"
     width: PositiveInt = 512
     depth: PositiveInt = 2
@@ -119,7 +175,7 @@ class ReconstructionDecoder(FrozenModel):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
     @model_validator(mode="after")
-    def _fits(self) -> "ReconstructionDecoder":
+    def _check_sizes(self) -> "ReconstructionDecoder":
         if self.width % self.heads or self.width % 4:
             raise ValueError(
                 f"width {self.width} must be divisible by heads ({self.heads}) and by 4"
@@ -128,14 +184,15 @@ class ReconstructionDecoder(FrozenModel):
 
 
 class Mask(FrozenModel):
-    """`density` hides patches more often where strokes are, by the power `focus` of their density (0: as random)."""
+    """Which patches are hidden (Table 5)."""
 
+    # density: patches with more strokes are hidden more often.
     kind: Literal["random", "block", "density"] = "random"
     ratio: Share = 0.8
-    focus: NonNegativeFloat = 1.0
+    focus: NonNegativeFloat = 1.0  # exponent of the stroke density; 0 is the same as random
 
     @model_validator(mode="after")
-    def _focus_is_of_density(self) -> "Mask":
+    def _check_focus(self) -> "Mask":
         if self.kind != "density" and self.focus != 1:
             raise ValueError(f"focus belongs to kind: density, not to {self.kind}")
         return self
@@ -145,42 +202,49 @@ NUMBERED_STRENGTHS = {1.0: "medium", 1.5: "strong"}
 
 
 class Guidance(FrozenModel):
-    """The linguistic guidance branch and its view of the word. `strength`: a level of Table 2, or any number above 0
-    and at most 2, by which medium's ranges are multiplied: 1 is medium, 1.5 is strong."""
+    """The linguistic guidance branch and its view of the word (Table 2)."""
 
+    # A level of Table 2, or a number above 0 and at most 2 that multiplies medium's ranges.
     strength: str | float = "medium"
 
     @field_validator("strength")
     @classmethod
-    def _one_name_each(cls, strength: str | float) -> str | float:
+    def _check_strength(cls, strength: str | float) -> str | float:
+        """A number that equals a level becomes the level, so that both give the same run id."""
         if isinstance(strength, str) and strength in ("weak", "medium", "strong"):
             return strength
         if isinstance(strength, float) and 0 < strength <= 2:
             return NUMBERED_STRENGTHS.get(strength, strength)
         raise ValueError(
-            "must be weak, medium, strong, or a number above 0 and at most 2 (1 is medium, 1.5 strong)"
+            "must be weak, medium, strong, or a number above 0 and at most 2 "
+            "(1 is medium, 1.5 strong)"
         )
 
 
 class Alignment(FrozenModel):
-    """Eq. 3's loss, with its weight in the total (the paper: 1).
+    """The alignment loss between the [cls] features of both branches (Eq. 3, Table 1)."""
 
-    `stop_gradient`: the branch whose [cls] is held fixed while the other is drawn to it; the paper stops neither."""
-
-    weight: NonNegativeFloat = 1.0
+    weight: NonNegativeFloat = 1.0  # in the total loss; the paper: 1
+    # The branch whose [cls] receives no gradient from this loss; the paper: none.
     stop_gradient: Literal["none", "guidance", "masked"] = "none"
 
 
 class PixelTarget(FrozenModel):
+    """Reconstruct pixels (Table 4)."""
+
     kind: Literal["pixel"]
-    normalized: bool = True  # each patch to zero mean and unit variance, as MAE does
+    normalized: bool = True  # each patch to zero mean and unit variance, as in MAE
 
 
 class RandomFeatureTarget(FrozenModel):
+    """Reconstruct features of a random encoder (Table 4)."""
+
     kind: Literal["random_feature"]
 
 
 class MaeFeatureTarget(FrozenModel):
+    """Reconstruct features of an MAE teacher (Table 4; the paper's default)."""
+
     kind: Literal["mae_feature"]
 
 
@@ -189,68 +253,11 @@ Target = Annotated[
 ]
 
 
-class Optimizer(FrozenModel):
-    """AdamW with linear warm-up from 0 and a half cosine to `final_lr`. `base_lr` is per 256 images of batch."""
-
-    base_lr: PositiveFloat
-    batch: PositiveInt = 512
-    epochs: PositiveFloat = 5
-    warmup_epochs: NonNegativeFloat = 1
-    final_lr: NonNegativeFloat = 0
-    weight_decay: NonNegativeFloat = 0.05
-    betas: tuple[Probability, Probability] = (0.9, 0.999)
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    clip: PositiveFloat | None = None  # largest gradient norm
-
-    @model_validator(mode="after")
-    def _warmup_ends(self) -> "Optimizer":
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {self.epochs:g}"
-            )
-        return self
-
-
-Roots = Annotated[tuple[str, ...], Field(min_length=1)]
-
-
-class Mix(FrozenModel):
-    """Further roots that fill a share of every training batch; where they or the others run out first, they begin again."""
-
-    roots: Roots
-    share: Share
-
-
-class Data(FrozenModel):
-    """LMDB roots, read one after another: a folder (or one that holds several), a name of `experiments/settings/data.yaml`, or
-    `rendered:NAME`, a split of the embedded data set. `filters`: lists of images to leave out."""
-
-    roots: Roots
-    mix: Mix | None = None
-    filters: tuple[str, ...] = ()
-
-    def sizes(self, batch: int) -> list[int]:
-        """Images of a batch from `roots`, and from `mix` where there is one."""
-        if self.mix is None:
-            return [batch]
-        mixed = min(max(round(self.mix.share * batch), 1), batch - 1)
-        return [batch - mixed, mixed]
-
-    def epoch(self, counts: Sequence[int], batch: int) -> int:
-        """Images of one epoch, given those of `roots` and of `mix`: enough batches to show every image of both."""
-        return max(
-            count * batch // size for count, size in zip(counts, self.sizes(batch), strict=True)
-        )
-
-
-Precision = Literal["fp32", "bf16"]
-Labels = Literal[
-    "strict", "released"
-]  # what becomes of labels that do not fit: core/text/charset.py
-
-
 class PretrainModel(FrozenModel):
-    """What is pre-trained; with `guidance: null`, a pixel target and SA-FFN it is plain masked image modelling."""
+    """The model of pre-training: LMIM, or MIM.
+
+    With `guidance: null`, a pixel target and SA-FFN it is plain masked image modeling.
+    """
 
     encoder: Encoder
     decoder: ReconstructionDecoder
@@ -259,7 +266,7 @@ class PretrainModel(FrozenModel):
     target: Target
 
     @model_validator(mode="after")
-    def _branches(self) -> "PretrainModel":
+    def _check_branches(self) -> "PretrainModel":
         if self.alignment and not self.guidance:
             raise ValueError(
                 "alignment compares the two branches' [cls]: it needs guidance, or alignment: null"
@@ -271,75 +278,12 @@ class PretrainModel(FrozenModel):
         return self
 
 
-class TrainingRun(FrozenModel):
-    """What every training stage is told."""
-
-    encoder: Encoder
-    optimizer: Optimizer
-    data: Data
-    precision: Precision
-    seed: Annotated[int, Field(ge=0)]
-
-
-class Pretrain(TrainingRun, PretrainModel):
-    """One pre-training run by masked image modelling: LMIM, or MIM. `start`: teacher goes on from the teacher's weights."""
-
-    mask: Mask
-    start: Literal["random", "teacher"] = "random"
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether it takes its target, or its first weights, from a teacher."""
-        return self.target.kind == "mae_feature" or self.start == "teacher"
-
-    @model_validator(mode="after")
-    def _leaves_some(self) -> "Pretrain":
-        if visible_count(self.encoder.patches, self.mask.ratio) < 1:
-            raise ValueError(
-                f"mask.ratio {self.mask.ratio:g} leaves none of {self.encoder.patches} patches visible"
-            )
-        return self
-
-
 class Contrast(FrozenModel):
-    """SeqCLR (arXiv 2012.10873): windows along the width, the projection head's width, the temperature of NT-Xent."""
+    """SeqCLR's contrastive loss (arXiv 2012.10873)."""
 
-    windows: PositiveInt = 5
-    projection: PositiveInt = 256
-    temperature: PositiveFloat = 0.1
-
-
-class ContrastivePretrain(TrainingRun):
-    """One pre-training run by sequence contrastive learning; it has no part of masked image modelling."""
-
-    contrast: Contrast
-    needs_teacher: ClassVar[bool] = False
-    decoder: None = None
-    guidance: None = None
-    alignment: None = None
-    target: None = None
-    mask: None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_no_other_parts(cls, settings: Any) -> Any:
-        parts = ("decoder", "guidance", "alignment", "target", "mask")
-        if isinstance(settings, dict) and (
-            given := [part for part in parts if settings.get(part) is not None]
-        ):
-            others = ", ".join(given)
-            raise ValueError(
-                f"contrast is of SeqCLR, which has no {others}; let the row name method: SeqCLR, or set these to null"
-            )
-        return settings
-
-    @model_validator(mode="after")
-    def _windows_fit(self) -> "ContrastivePretrain":
-        if self.contrast.windows > self.encoder.grid[1]:
-            raise ValueError(
-                f"contrast.windows {self.contrast.windows} is more than the {self.encoder.grid[1]} columns of patches"
-            )
-        return self
+    windows: PositiveInt = 5  # parts of an image's width; each is an instance of the loss
+    projection: PositiveInt = 256  # width of the projection head
+    temperature: PositiveFloat = 0.1  # of NT-Xent
 
 
 class TextDecoder(FrozenModel):
@@ -352,7 +296,7 @@ class TextDecoder(FrozenModel):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
     @model_validator(mode="after")
-    def _fits(self) -> "TextDecoder":
+    def _check_sizes(self) -> "TextDecoder":
         if self.width % self.heads or self.width % 2:
             raise ValueError(
                 f"width {self.width} must be even and divisible by heads ({self.heads})"
@@ -361,67 +305,207 @@ class TextDecoder(FrozenModel):
 
 
 class RecognizerModel(FrozenModel):
-    """What a recognizer is. `max_length` counts the end mark, so a word has at most max_length - 1 characters.
-
-    `charset`: ascii94, or file:PATH, which the characters in that file (UTF-8, white space ignored) then stand for, or the
-    characters themselves; with lower-case letters only, upper-case ones are read as these."""
+    """The recognizer: encoder, text decoder, characters."""
 
     encoder: Encoder
     decoder: TextDecoder
+    # ascii94, file:PATH (a UTF-8 text; white space is ignored), or the characters. If the set has
+    # lower-case letters only, labels are lower-cased.
     charset: str = "ascii94"
+    # With EOS: a word has at most max_length - 1 characters.
     max_length: Annotated[int, Field(ge=2, le=200)] = 25
 
     @field_validator("charset")
     @classmethod
-    def _read_charset(cls, charset: str) -> str:
-        """The characters themselves: a run's identity and its weights must not depend on a file that may change."""
-        return read_charset(charset)
+    def _resolve_charset(cls, charset: str) -> str:
+        """The characters, so that run id and weights do not depend on a file that may change."""
+        return resolve_charset(charset)
 
 
-class Whole(FrozenModel):
-    """Roots of which every image is read once."""
+# Optimization and data
+
+
+class Optimizer(FrozenModel):
+    """AdamW. The learning rate rises linearly from 0, then falls to `final_lr` by a half cosine."""
+
+    base_lr: PositiveFloat  # per 256 images of a batch (linear scaling rule)
+    batch: PositiveInt = 512
+    epochs: PositiveFloat = 5
+    warmup_epochs: NonNegativeFloat = 1
+    final_lr: NonNegativeFloat = 0
+    weight_decay: NonNegativeFloat = 0.05
+    betas: tuple[Probability, Probability] = (0.9, 0.999)
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # learning rate: factor per layer
+    clip: PositiveFloat | None = None  # maximal gradient norm
+
+    @model_validator(mode="after")
+    def _check_warmup(self) -> "Optimizer":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs:g} must be less than epochs {self.epochs:g}"
+            )
+        return self
+
+
+# A folder (an LMDB or one that contains several), a name in `experiments/settings/data.yaml`, or
+# `synthetic:NAME`, a split of the synthetic words.
+Root = Annotated[str, AfterValidator(current_root)]
+Roots = Annotated[tuple[Root, ...], Field(min_length=1)]
+
+
+class Mix(FrozenModel):
+    """Further roots that fill a share of every training batch.
+
+    An epoch ends when all images of both groups were shown; the smaller group is repeated.
+    """
+
+    roots: Roots
+    share: Share
+
+
+class Data(FrozenModel):
+    """Images of training or of a test subset."""
+
+    roots: Roots  # concatenated
+    mix: Mix | None = None
+    filters: tuple[str, ...] = ()  # files that list images to leave out
+
+    def group_sizes(self, batch: int) -> list[int]:
+        """Images of a batch from `roots`, and from `mix` if it is set."""
+        if self.mix is None:
+            return [batch]
+        mixed = min(max(round(self.mix.share * batch), 1), batch - 1)
+        return [batch - mixed, mixed]
+
+    def epoch_size(self, counts: Sequence[int], batch: int) -> int:
+        """Images of one epoch: enough batches to show every image.
+
+        Args:
+            counts: Number of images in `roots`, and in `mix` if it is set.
+            batch: Images of a batch.
+        """
+        sizes = self.group_sizes(batch)
+        return max(count * batch // size for count, size in zip(counts, sizes, strict=True))
+
+
+class UnmixedData(FrozenModel):
+    """Images of validation; each is used once, so they are neither mixed nor filtered."""
 
     roots: Roots
 
 
-class Finetune(TrainingRun, RecognizerModel):
-    """One fine-tuning run. `labels`: strict leaves out broken images and over-long labels, released replaces them by a later
-    sample. `augmentation_draws`: kind and strength are drawn so many times for the whole run, as the released code does once in
-    each of its processes; null is for each image."""
+# Stages
 
-    labels: Labels = "strict"
-    augmentation: Literal["abinet", "none"] = "abinet"
-    augmentation_draws: PositiveInt | None = None
-    validation: Whole | None = None
+Precision = Literal["fp32", "bf16"]
+LabelPolicy = Literal["strict", "released"]  # see core/text/protocols.py
+
+
+class TrainingRun(FrozenModel):
+    """Settings of every training stage."""
+
+    encoder: Encoder
+    optimizer: Optimizer
+    data: Data
+    precision: Precision
+    seed: Annotated[int, Field(ge=0)]
+
+
+class Pretrain(TrainingRun, PretrainModel):
+    """Stage pretrain, by masked image modeling (LMIM or MIM)."""
+
+    mask: Mask
+    start: Literal["random", "teacher"] = "random"  # initial weights
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the target or the initial weights come from a teacher."""
+        return self.target.kind == "mae_feature" or self.start == "teacher"
 
     @model_validator(mode="after")
-    def _draws_are_of_augmentation(self) -> "Finetune":
+    def _check_visible_patches(self) -> "Pretrain":
+        if visible_count(self.encoder.patches, self.mask.ratio) < 1:
+            raise ValueError(
+                f"mask.ratio {self.mask.ratio:g} leaves none of {self.encoder.patches} patches "
+                "visible"
+            )
+        return self
+
+
+class ContrastivePretrain(TrainingRun):
+    """Stage pretrain, by sequence contrastive learning (SeqCLR)."""
+
+    contrast: Contrast
+    needs_teacher: ClassVar[bool] = False
+    # Parts of masked image modeling, which SeqCLR does not have.
+    decoder: None = None
+    guidance: None = None
+    alignment: None = None
+    target: None = None
+    mask: None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_mim_parts(cls, settings: Any) -> Any:
+        if not isinstance(settings, dict):
+            return settings
+        names = ("decoder", "guidance", "alignment", "target", "mask")
+        if present := [name for name in names if settings.get(name) is not None]:
+            raise ValueError(
+                f"contrast is of SeqCLR, which has no {', '.join(present)}; "
+                "let the row name method: SeqCLR, or set these to null"
+            )
+        return settings
+
+    @model_validator(mode="after")
+    def _check_windows(self) -> "ContrastivePretrain":
+        columns = self.encoder.grid[1]
+        if self.contrast.windows > columns:
+            raise ValueError(
+                f"contrast.windows {self.contrast.windows} is more than the {columns} columns "
+                "of patches"
+            )
+        return self
+
+
+class Finetune(TrainingRun, RecognizerModel):
+    """Stage finetune: trains the recognizer."""
+
+    labels: LabelPolicy = "strict"
+    augmentation: Literal["abinet", "none"] = "abinet"
+    # Number of times that kind and strength of the augmentation are drawn in the whole run; the
+    # released code draws once in each of its processes. null: for each image.
+    augmentation_draws: PositiveInt | None = None
+    validation: UnmixedData | None = None
+
+    @model_validator(mode="after")
+    def _check_augmentation(self) -> "Finetune":
         if self.augmentation == "none" and self.augmentation_draws is not None:
             raise ValueError(
-                "augmentation_draws says how augmentation: abinet is drawn; with augmentation: none leave it out"
+                "augmentation_draws says how augmentation: abinet is drawn; "
+                "with augmentation: none leave it out"
             )
         return self
 
 
 class Evaluate(FrozenModel):
-    """One evaluation: every image of every subset is read, greedily or with so many `beams`, and scored under one protocol and
-    label policy."""
+    """Stage evaluate: recognizes every image of every subset and counts correct predictions."""
 
     subsets: Annotated[dict[str, Data], Field(min_length=1)]
     protocol: Literal["waics", "case_sensitive", "alnum_case_sensitive", "chinese", "openocr"] = (
         "waics"
     )
-    labels: Labels = "strict"
+    labels: LabelPolicy = "strict"
     batch: PositiveInt = 256
-    beams: Annotated[int, Field(ge=1, le=64)] = 1
+    beams: Annotated[int, Field(ge=1, le=64)] = 1  # 1: greedy decoding
     precision: Precision
 
     @field_validator("subsets")
     @classmethod
-    def _unmixed(cls, subsets: dict[str, Data]) -> dict[str, Data]:
+    def _refuse_mixed_subsets(cls, subsets: dict[str, Data]) -> dict[str, Data]:
         if mixed := [name for name, data in subsets.items() if data.mix is not None]:
             raise ValueError(
-                f"{mixed[0]}.mix: only training data can be mixed; name a subset of its own instead"
+                f"{mixed[0]}.mix: only training data can be mixed; "
+                "make these images another subset instead"
             )
         return subsets
 
@@ -429,32 +513,52 @@ class Evaluate(FrozenModel):
 StageConfig = Pretrain | ContrastivePretrain | Finetune | Evaluate
 
 
-def identity(config: FrozenModel, exclude: Any = None) -> dict[str, Any]:
-    """What tells a config from others: the values that are not the defaults.
+# Derived values
 
-    So a new option, whose default is what was done before it came, leaves identities as they were; hence a default never
-    changes its value or its meaning."""
-    return with_former_keys(config.model_dump(mode="json", exclude=exclude, exclude_defaults=True))
+
+def identity_fields(config: FrozenModel, exclude: Any = None) -> dict[str, Any]:
+    """The values that determine a run's id: all that differ from the defaults.
+
+    So a new option, with the old behavior as its default, does not change ids. Therefore a default
+    never changes its value or its meaning.
+
+    Args:
+        config: The config of a stage or of the synthetic words.
+        exclude: Fields to leave out, as in pydantic's `model_dump`.
+    """
+    values = config.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
+    fields: dict[str, Any] = with_former_keys(values)
+    return fields
 
 
 def visible_count(patches: int, ratio: float) -> int:
-    """Patches left visible at a mask ratio, as the released code counts them (51 of 256 at 0.8)."""
+    """Visible patches at a mask ratio, as the released code rounds (51 of 256 at 0.8)."""
     return int(patches * (1 - ratio))
 
 
 def peak_lr(base_lr: float, global_batch: int) -> float:
-    """Linear scaling rule: `base_lr` is per 256 images of batch."""
+    """Linear scaling rule: `base_lr` is per 256 images of a batch."""
     return base_lr * global_batch / 256
 
 
 def steps(images: int, batch: int, epochs: float) -> tuple[int, int]:
-    """(steps of one epoch, steps in all); the last, smaller batch of an epoch is left out unless it is the only one.
+    """Steps of one epoch, and of all epochs.
 
-    Raises UserError if there is not one step."""
+    The last, smaller batch of an epoch is left out unless it is the only one.
+
+    Args:
+        images: Images of one epoch.
+        batch: Images of a batch.
+        epochs: Number of epochs, possibly fractional.
+
+    Raises:
+        UserError: There is less than one step.
+    """
     per_epoch = max(images // batch, 1)
     total = round(per_epoch * epochs)
     if total < 1:
         raise UserError(
-            f"{images} images and {epochs:g} epochs make not one step; train for longer"
+            f"{images} images and {epochs:g} epochs are less than one training step; "
+            "increase epochs or lower the batch size"
         )
     return per_epoch, total

@@ -1,6 +1,7 @@
 """Linguistics-aware Masked Image Modeling: section 3 of the paper (CVPR 2025, arXiv 2503.18746).
 
-Shapes: B images, N patches, V visible patches, D features. Features carry [cls] first: (B, 1 + N, D).
+Each equation is one pure function; `LMIM.forward` composes them. Shapes: B images, N patches,
+V visible patches, D encoder features. Features hold [cls] first: (B, 1 + N, D).
 """
 
 from dataclasses import dataclass
@@ -15,60 +16,67 @@ from core.model.vit import VisionTransformer
 
 
 def reconstruction_loss(prediction: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
-    """Eq. 1. Mean squared error over hidden patches; scalar.
+    """Eq. 1: L_recon, the mean squared error over hidden patches; a scalar.
 
-    prediction, target: (B, N, D). hidden: (B, N) bool. Raises ValueError if shapes differ or nothing is hidden."""
+    prediction, target: (B, N, values of the target). hidden: (B, N) bool.
+    Raises ValueError if shapes differ or, on a CPU, if no patch is hidden."""
     if prediction.shape != target.shape or hidden.shape != target.shape[:2]:
-        raise ValueError(
-            f"prediction {tuple(prediction.shape)}, target {tuple(target.shape)}, hidden {tuple(hidden.shape)}"
-        )
-    if hidden.device.type == "cpu" and not hidden.any():  # elsewhere to look would stall the device
-        raise ValueError("nothing is hidden: there is nothing to reconstruct")
-    error = (prediction.float() - target.float()).square().mean(dim=-1)
+        shapes = [tuple(tensor.shape) for tensor in (prediction, target, hidden)]
+        raise ValueError(f"shapes of prediction, target and hidden do not match: {shapes}")
+    if hidden.device.type == "cpu" and not hidden.any():  # on a GPU the check would wait for it
+        raise ValueError("no patch is hidden")
+    error = (prediction.float() - target.float()).square().mean(dim=-1)  # (B, N)
     return (error * hidden).sum() / hidden.sum()
 
 
-def alignment_loss(cls: Tensor, guidance_cls: Tensor) -> Tensor:
-    """Eq. 3. Squared distance between the two branches' [cls] features, mean over batch and features; scalar.
+def total_loss(reconstruction: Tensor, alignment: Tensor | None, weight: float) -> Tensor:
+    """Eq. 2: L = L_recon + weight * L_align; a scalar.
 
-    cls, guidance_cls: (B, D). Both receive gradient, as in the released code. Raises ValueError if shapes differ."""
+    alignment: None without alignment. weight: 1 in the paper."""
+    if alignment is None:
+        return reconstruction
+    return reconstruction + weight * alignment
+
+
+def alignment_loss(cls: Tensor, guidance_cls: Tensor) -> Tensor:
+    """Eq. 3: L_align, the squared distance of the two branches' [cls] features; a scalar.
+
+    cls, guidance_cls: (B, D). The mean is over batch and features. Both branches receive its
+    gradient, as in the released code. Raises ValueError if shapes differ."""
     if cls.shape != guidance_cls.shape:
-        raise ValueError(
-            f"[cls] of the two branches differ in shape: {tuple(cls.shape)}, {tuple(guidance_cls.shape)}"
-        )
+        shapes = [tuple(cls.shape), tuple(guidance_cls.shape)]
+        raise ValueError(f"[cls] features of the two branches differ in shape: {shapes}")
     return (cls.float() - guidance_cls.float()).square().mean()
 
 
 def apply_stop_gradient(
     cls: Tensor, guidance_cls: Tensor, stop_gradient: str
 ) -> tuple[Tensor, Tensor]:
-    """The two branches' [cls] for Eq. 3, that of the branch named by `stop_gradient` as a constant (the paper: none)."""
-    return (
-        cls.detach() if stop_gradient == "masked" else cls,
-        guidance_cls.detach() if stop_gradient == "guidance" else guidance_cls,
-    )
+    """Detach the [cls] features of the branch that `stop_gradient` names.
 
-
-def total_loss(reconstruction: Tensor, alignment: Tensor | None, weight: float) -> Tensor:
-    """Eq. 2. L = L_recon + weight * L_align; the paper's weight is 1, and None stands for no alignment."""
-    return reconstruction if alignment is None else reconstruction + weight * alignment
+    cls, guidance_cls: (B, D). stop_gradient: none (the paper), masked or guidance."""
+    if stop_gradient == "masked":
+        return cls.detach(), guidance_cls
+    if stop_gradient == "guidance":
+        return cls, guidance_cls.detach()
+    return cls, guidance_cls
 
 
 @dataclass(frozen=True)
-class Output:
-    """One forward pass: the losses, and what they were made of (for figures and tests)."""
+class LMIMOutput:
+    """Losses of one forward pass, and the tensors they follow from."""
 
-    loss: Tensor
-    reconstruction: Tensor
-    alignment: Tensor | None
+    loss: Tensor  # Eq. 2
+    reconstruction: Tensor  # Eq. 1
+    alignment: Tensor | None  # Eq. 3
     features: Tensor  # (B, 1 + V, D) masked reconstruction branch
     guidance_features: Tensor | None  # (B, 1 + N, D) linguistic guidance branch
-    target: Tensor  # (B, N, target values)
-    prediction: Tensor  # (B, N, target values)
+    target: Tensor  # (B, N, values of the target)
+    prediction: Tensor  # (B, N, values of the target)
 
 
 class LMIM(nn.Module):
-    """Two branches, one encoder. Without guidance it is masked image modelling with a single branch."""
+    """Two branches that share one encoder. Without guidance: masked image modeling, one branch."""
 
     def __init__(self, config: PretrainModel) -> None:
         super().__init__()
@@ -77,20 +85,26 @@ class LMIM(nn.Module):
         self.target = make_target(config)
         self.decoder = GuidedDecoder(config.encoder, config.decoder, self.target.values)
 
-    def forward(self, images: Tensor, guidance_views: Tensor | None, visible: Tensor) -> Output:
-        """images, guidance_views: (B, 3, H, W) in [-1, 1]. visible: (B, V) numbers of the patches not hidden."""
-        features = self.encoder(images, visible)
-        guidance = None if guidance_views is None else self.encoder(guidance_views)
-        prediction = self.decoder(features, visible, guidance)
-        target = self.target(images)
-        hidden = hidden_patches(visible, target.shape[1])
+    def forward(self, images: Tensor, guidance_views: Tensor | None, visible: Tensor) -> LMIMOutput:
+        """Features of both branches, prediction, target and losses.
 
-        reconstruction = reconstruction_loss(prediction, target, hidden)
-        alignment, weight = None, 0.0
+        images: (B, 3, H, W) in [-1, 1].
+        guidance_views: the same words in another look, like `images`; None for a single branch.
+        visible: (B, V) numbers of the visible patches."""
+        features = self.encoder(images, visible)  # (B, 1 + V, D)
+        guidance = None if guidance_views is None else self.encoder(guidance_views)
+        prediction = self.decoder(features, visible, guidance)  # (B, N, values), Eq. 4
+        target = self.target(images)  # (B, N, values)
+
+        hidden = hidden_patches(visible, target.shape[1])  # (B, N)
+        reconstruction = reconstruction_loss(prediction, target, hidden)  # Eq. 1
+        alignment = None
+        weight = 0.0
         if self.config.alignment is not None and guidance is not None:
-            both = apply_stop_gradient(
+            weight = self.config.alignment.weight
+            cls, guidance_cls = apply_stop_gradient(
                 features[:, 0], guidance[:, 0], self.config.alignment.stop_gradient
             )
-            alignment, weight = alignment_loss(*both), self.config.alignment.weight
-        loss = total_loss(reconstruction, alignment, weight)
-        return Output(loss, reconstruction, alignment, features, guidance, target, prediction)
+            alignment = alignment_loss(cls, guidance_cls)  # Eq. 3
+        loss = total_loss(reconstruction, alignment, weight)  # Eq. 2
+        return LMIMOutput(loss, reconstruction, alignment, features, guidance, target, prediction)

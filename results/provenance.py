@@ -1,11 +1,12 @@
-"""Where a number came from: commit, versions, hardware."""
+"""What a number depends on besides its config: commit, package versions, hardware."""
 
-import os
 import platform
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from core.runtime.processes import cores
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "timm", "numpy", "pillow", "lmdb", "safetensors", "pydantic", "wordfreq")
@@ -28,37 +29,35 @@ def _git(*arguments: str) -> str | None:
 
 @cache
 def commit() -> dict[str, str | bool | None]:
-    """The commit, and whether code and settings were as committed; None for both outside a git checkout.
+    """The commit, and whether the code and settings were unmodified ("clean").
 
-    A results folder or a log beside them is no change."""
+    Both are None outside a git checkout. Results and logs do not count as modifications."""
     changes = _git("status", "--porcelain", "--", *CODE)
     return {"commit": _git("rev-parse", "HEAD"), "clean": None if changes is None else not changes}
 
 
-def told_path(path: Path) -> str:
-    """A path as this suite tells it: from the project's folder on where it lies inside, so that no machine is named."""
-    whole = path.resolve()
-    return str(
-        whole.relative_to(REPOSITORY)
-        if path.is_absolute() and whole.is_relative_to(REPOSITORY)
-        else path
-    )
+def display_path(path: Path) -> str:
+    """A path for reports: relative to the repository if inside it, so that no machine is named."""
+    resolved = path.resolve()
+    if path.is_absolute() and resolved.is_relative_to(REPOSITORY):
+        return str(resolved.relative_to(REPOSITORY))
+    return str(path)
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the packages that results depend on."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "missing"
-    return found
+            installed[package] = "missing"
+    return installed
 
 
 def hardware(accelerator: str | None) -> dict[str, str | int | None]:
-    """The machine: host, processor, cores this process may use, accelerator."""
+    """The machine: host, processor, usable cores, and the accelerator's name (None: no GPU)."""
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -74,9 +73,3 @@ def hardware(accelerator: str | None) -> dict[str, str | int | None]:
         "cores": cores(),
         "accelerator": accelerator,
     }
-
-
-def cores() -> int:
-    """Cores this process may use; of a cluster's node those that its job was given."""
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(here, int(os.environ.get("SLURM_CPUS_PER_TASK", here)))

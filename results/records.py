@@ -1,4 +1,6 @@
-"""What is read of a record: a closed part of it, checked, so that a damaged one is told from a number."""
+"""Validated views of record.json. A damaged record raises UserError.
+
+Each class contains the fields that some table or command needs; a record has more fields."""
 
 from typing import Annotated, Literal, TypeVar
 
@@ -6,31 +8,35 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from core.runtime.errors import UserError
 from core.text.protocols import PROTOCOLS
-from results.store import Run
+from results.store import MOVE_FOLDER, Run
 
-Whole = Annotated[int, Field(strict=True, ge=0)]
+StrictCount = Annotated[int, Field(strict=True, ge=0)]
 
 
 class Stored(BaseModel):
-    """What a table reads of a record; there is more in it."""
+    """Base of the views: immutable, and without NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
 class StoredCount(Stored):
-    correct: Whole
-    images: Annotated[Whole, Field(gt=0)]
+    """Accuracy on one subset as counts."""
+
+    correct: StrictCount
+    images: Annotated[StrictCount, Field(gt=0)]
 
     @model_validator(mode="after")
-    def _no_more_than_there_are(self) -> "StoredCount":
+    def _at_most_all(self) -> "StoredCount":
         if self.correct > self.images:
             raise ValueError(f"{self.correct} correct of {self.images} images")
         return self
 
 
 class StoredReadings(Stored):
+    """The metrics of an evaluation: counts by subset, dropped images by subset and reason."""
+
     counts: Annotated[dict[str, StoredCount], Field(min_length=1)]
-    dropped: dict[str, dict[str, Whole]]
+    dropped: dict[str, dict[str, StrictCount]]
     protocol: str
     protocol_statement: str
     labels: str = "strict"
@@ -39,51 +45,65 @@ class StoredReadings(Stored):
     @classmethod
     def _known(cls, protocol: str) -> str:
         if protocol not in PROTOCOLS:
-            raise ValueError(f"no protocol is called {protocol!r}")
+            raise ValueError(f"unknown protocol {protocol!r}")
         return protocol
 
 
 class StoredRoot(Stored):
+    """One data set that a run used."""
+
     fingerprint: str
-    root: str = ""  # its name in the recipe, which early records do not have
-    images: Whole = 0
+    root: str = ""  # its name in the recipe; absent from records before version 0.1
+    images: StrictCount = 0
 
 
 class StoredCode(Stored):
+    """The commit that computed the run; None outside a git checkout."""
+
     commit: str | None
     clean: bool | None
 
 
 class StoredEvaluation(Stored):
+    """An evaluation: its counts, its data by subset, its code."""
+
     metrics: StoredReadings
     data: dict[str, list[StoredRoot]]
     code: StoredCode
 
     @model_validator(mode="after")
     def _data_of_every_subset(self) -> "StoredEvaluation":
-        if blocked_experiments := sorted(self.metrics.counts.keys() - self.data.keys()):
-            raise ValueError(f"no data of {blocked_experiments[0]}")
+        if without_data := sorted(self.metrics.counts.keys() - self.data.keys()):
+            raise ValueError(f"subset {without_data[0]} is not listed in data")
         return self
 
 
 class StoredRun(Stored):
+    """The duration of any run."""
+
     seconds: Annotated[float, Field(ge=0)]
 
 
 class StoredHardware(Stored):
+    """The hardware that computed a run."""
+
     accelerator: str | None
-    threads: Annotated[Whole, Field(gt=0)]
-    processes: Annotated[Whole, Field(gt=0)] = 1
+    threads: Annotated[StrictCount, Field(gt=0)]
+    processes: Annotated[StrictCount, Field(gt=0)] = 1
 
 
 class StoredSteps(Stored):
-    images_seen: Whole
-    parameters: Whole
+    """The metrics of a training that measure its cost."""
+
+    images_seen: StrictCount
+    parameters: StrictCount
     train_seconds: Annotated[float, Field(ge=0)]
-    dropped: dict[str, Whole]
+    dropped: dict[str, StrictCount]
 
 
 class StoredTraining(Stored):
+    """A pre-training or fine-tuning."""
+
     stage: Literal["pretrain", "finetune"]
     metrics: StoredSteps
     hardware: StoredHardware
@@ -91,14 +111,18 @@ class StoredTraining(Stored):
 
 
 class StoredValidationCounts(Stored):
-    validation_correct: Whole
-    validation_images: Annotated[Whole, Field(gt=0)]
-    validation_avg: Annotated[float, Field(ge=0, le=1)] | None = (
-        None  # which early records do not have
-    )
+    """The validation accuracy at the end of a fine-tuning.
+
+    validation_avg: mean accuracy over the validation roots; absent from early records."""
+
+    validation_correct: StrictCount
+    validation_images: Annotated[StrictCount, Field(gt=0)]
+    validation_avg: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class StoredValidation(Stored):
+    """A fine-tuning with a validation set."""
+
     stage: Literal["finetune"]
     metrics: StoredValidationCounts
     data: dict[str, list[StoredRoot]] = {}
@@ -108,12 +132,11 @@ Kind = TypeVar("Kind", bound=Stored)
 
 
 def read_record(run: Run, kind: type[Kind]) -> Kind:
-    """A complete run's record. Raises UserError if it is not what it should be."""
+    """A view of a complete run's record. Raises UserError if the record does not fit the view."""
     try:
         return kind.model_validate(run.record())
     except ValidationError as error:
         problem = error.errors()[0]
-        told = (*map(str, problem["loc"]), problem["msg"].removeprefix("Value error, "))
-        raise UserError(
-            f"{run.folder / 'record.json'}: {': '.join(told)}; delete the folder and run again"
-        ) from error
+        location = map(str, problem["loc"])
+        reason = ": ".join((*location, problem["msg"].removeprefix("Value error, ")))
+        raise UserError(f"{run.folder / 'record.json'}: {reason}; {MOVE_FOLDER}") from error

@@ -1,9 +1,9 @@
-"""Every number the paper prints, from `results/reported.yaml`, checked against a closed schema."""
+"""The numbers that the paper reports: `results/reported.yaml`, checked against a closed schema."""
 
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -12,18 +12,28 @@ from core.runtime.errors import UserError
 from core.runtime.yaml import read_yaml
 
 REPORTED = Path(__file__).with_name("reported.yaml")
-METRICS = {
+METRICS = {  # benchmark -> protocol of core.text.protocols
     "union14m_benchmark": "waics",
     "common": "waics",
     "chinese": "chinese",
-}  # benchmark -> protocol of core.text.protocols
+}
+SETTINGS = ("guidance", "alignment", "augmentation", "decoder", "target", "mask", "ratio")
 Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
+Note = str | dict[str, int]
 
 
 class ReportedRow(FrozenModel):
-    """One printed row: what it is, its accuracies in percent (None where the paper has none), the averages as printed.
+    """One row of a table of the paper.
 
-    `ours`: the paper's authors trained it. `recomputed`: they recomputed it from others' results. `default`: their choice."""
+    guidance to labels: what distinguishes the row; a row has the keys that apply to its table.
+    values: accuracy of each subset in percent; None where the paper has no number.
+    avg, w_avg: the averages as printed.
+    recomputed: the paper's authors computed the row from others' results.
+    params_m: parameters in millions.
+    ours: the paper's authors trained the model.
+    default: the row with the authors' choice.
+    note: a remark.
+    """
 
     guidance: bool | None = None
     alignment: bool | None = None
@@ -49,21 +59,25 @@ class ReportedRow(FrozenModel):
     note: str = ""
 
     def name(self) -> str:
-        """What the row is called where no row of an experiment stands for it."""
+        """A name for the row, for tables in which no row of an experiment reproduces it."""
         if self.method is None:
-            keys = ("guidance", "alignment", "augmentation", "decoder", "target", "mask", "ratio")
-            return ", ".join(
-                f"{key} {getattr(self, key)}" for key in keys if getattr(self, key) is not None
-            )
-        trained = "" if self.finetune is None else f" on {self.finetune}"
-        more = ["pre-trained"] if self.pretrained else []
-        more += [f"{self.epochs} epochs"] if self.epochs else []
-        more += [f"{self.labels} labels"] if self.labels else []
-        return f"{self.method}{trained}{''.join(f', {part}' for part in more)} ({self.source})"
+            values = {key: getattr(self, key) for key in SETTINGS}
+            return ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
+        details = ["pre-trained"] if self.pretrained else []
+        details += [f"{self.epochs} epochs"] if self.epochs else []
+        details += [f"{self.labels} labels"] if self.labels else []
+        data = "" if self.finetune is None else f" on {self.finetune}"
+        return f"{', '.join([f'{self.method}{data}', *details])} ({self.source})"
 
 
 class ReportedTable(FrozenModel):
-    """One table of the paper. `recipe`: ablation, where all rows are the authors' own."""
+    """One table of the paper.
+
+    title: its title.
+    benchmark: a benchmark of `subsets`, whose subsets are the columns.
+    recipe: `ablation` if the paper's authors trained all rows.
+    rows: the rows in the paper's order.
+    """
 
     title: str
     benchmark: str
@@ -71,12 +85,12 @@ class ReportedTable(FrozenModel):
     rows: Annotated[tuple[ReportedRow, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _one_default(self) -> "ReportedTable":
+    def _has_one_default(self) -> "ReportedTable":
         if sum(row.default for row in self.rows) > 1:
             raise ValueError("more than one row is the default")
         return self
 
-    def own(self, number: int) -> bool:
+    def is_authors_row(self, number: int) -> bool:
         """Whether the paper's authors trained row `number`."""
         return self.recipe == "ablation" or self.rows[number].ours
 
@@ -91,8 +105,8 @@ class Misprint(FrozenModel):
     mean: Percent
 
 
-class Beside(FrozenModel):
-    """A result of others under another harness, shown below a table."""
+class ExternalResult(FrozenModel):
+    """A result of another paper under another evaluation, shown below a table."""
 
     table: str
     method: str
@@ -100,16 +114,23 @@ class Beside(FrozenModel):
 
 
 class Reported(FrozenModel):
-    """The whole file."""
+    """The content of `reported.yaml`.
+
+    subsets: benchmark -> its subsets, the columns of its tables.
+    protocol_notes: remarks on protocols and sizes of benchmarks.
+    tables: name -> table.
+    misprints: rows whose printed average is wrong.
+    external_results: results of other papers.
+    """
 
     subsets: dict[str, tuple[str, ...]]
-    protocol_notes: dict[str, Any]
+    protocol_notes: dict[str, dict[str, Note]]
     tables: dict[str, ReportedTable]
     misprints: tuple[Misprint, ...]
-    beside: tuple[Beside, ...] = ()
+    external_results: tuple[ExternalResult, ...] = ()
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Reported":
+    def _is_consistent(self) -> "Reported":
         for name, table in self.tables.items():
             if table.benchmark not in self.subsets or table.benchmark not in METRICS:
                 raise ValueError(
@@ -121,66 +142,74 @@ class Reported(FrozenModel):
                     raise ValueError(
                         f"{name}: {row.name()}: {len(row.values)} values for {columns} columns"
                     )
-        for name in (*(one.table for one in self.misprints), *(one.table for one in self.beside)):
+        used = [misprint.table for misprint in self.misprints]
+        used += [result.table for result in self.external_results]
+        for name in used:
             if name not in self.tables:
                 raise ValueError(f"{name}: no table of that name")
         return self
 
 
 def read_reported(path: Path) -> Reported:
-    """The numbers in a file. Raises UserError if it is none, or does not follow the schema."""
+    """The content of a file of reported numbers. Raises UserError with file and key."""
     try:
         return Reported.model_validate(read_yaml(path))
     except ValidationError as error:
         problem = error.errors()[0]
-        told = (*map(str, problem["loc"]), problem["msg"].removeprefix("Value error, "))
-        raise UserError(f"{path}: {'.'.join(told[:-1])}: {told[-1]}") from error
+        key = ".".join(map(str, problem["loc"]))
+        message = problem["msg"].removeprefix("Value error, ")
+        raise UserError(f"{path}: {key}: {message}") from error
 
 
 @cache
 def reported() -> Reported:
-    """The numbers of `results/reported.yaml`."""
+    """The content of `results/reported.yaml`."""
     return read_reported(REPORTED)
 
 
 def reported_table(name: str) -> ReportedTable:
-    """A table by its name. Raises UserError if there is none of that name."""
-    if name not in reported().tables:
+    """A table by its name. Raises UserError with the known names."""
+    tables = reported().tables
+    if name not in tables:
         raise UserError(
-            f"table {name!r}: results/reported.yaml has none of that name; choose from {', '.join(reported().tables)}"
+            f"unknown table {name!r}: not in results/reported.yaml; choose from {', '.join(tables)}"
         )
-    return reported().tables[name]
+    return tables[name]
 
 
-def find_row(table: str, keys: Mapping[str, Any]) -> int | None:
-    """The number of the row that has all `keys` (null: that says nothing of a key); None if `keys` is empty.
+def find_row(table: str, keys: Mapping[str, str | bool | float | None]) -> int | None:
+    """The number of the row that has all values of `keys`; None if `keys` is empty.
 
-    Raises UserError unless it is exactly one."""
+    table: the name of the table.
+    keys: key -> value of the row; None means that the row has no such key.
+
+    Raises UserError unless exactly one row has all values.
+    """
     rows = reported_table(table).rows
     if not keys:
         return None
     if unknown := keys.keys() - ReportedRow.model_fields.keys():
         raise UserError(f"reported: {min(unknown)}: no row of results/reported.yaml has such a key")
-    found = [
+    matches = [
         number
         for number, row in enumerate(rows)
         if all(getattr(row, key) == value for key, value in keys.items())
     ]
-    if len(found) != 1:
-        many = (
-            f"{len(found)} rows of {table} in results/reported.yaml have all of these; say more"
-            if found
-            else ""
-        )
+    source = f"reported {dict(keys)}"
+    if not matches:
+        raise UserError(f"{source}: no row of {table} in results/reported.yaml has all of these")
+    if len(matches) > 1:
         raise UserError(
-            f"reported {dict(keys)}: {many or f'no row of {table} in results/reported.yaml has all of these'}"
+            f"{source}: {len(matches)} rows of {table} in results/reported.yaml have all of these; "
+            "name more keys"
         )
-    return found[0]
+    return matches[0]
 
 
 def reported_values(table: str, number: int) -> dict[str, float]:
-    """Subset, `Avg` and `W-Avg` -> accuracy in percent, of what the row has."""
-    row = reported_table(table).rows[number]
-    columns = (*reported().subsets[reported_table(table).benchmark], "Avg", "W-Avg")
-    values = zip(columns, (*row.values, row.avg, row.w_avg), strict=True)
-    return {name: value for name, value in values if value is not None}
+    """The numbers of a row: subset, `Avg` and `W-Avg` -> accuracy in percent."""
+    reported_rows = reported_table(table)
+    row = reported_rows.rows[number]
+    columns = (*reported().subsets[reported_rows.benchmark], "Avg", "W-Avg")
+    values = (*row.values, row.avg, row.w_avg)
+    return {name: value for name, value in zip(columns, values, strict=True) if value is not None}

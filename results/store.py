@@ -1,8 +1,11 @@
-"""Run folders: states, locks, records. Everything the suite writes lies below one results folder.
+"""The results folder: states, locks, records and predictions of runs.
 
-RESULTS/runs/STAGE-ID/   config.json state.json record.json predictions.csv correct.json validation.json, weights, losses
-RESULTS/data/FINGERPRINT/SPLIT/   rendered words
-RESULTS/tables/          tables, as Markdown, CSV and JSON
+RESULTS/runs/STAGE-ID/           one run: config.json, state.json, record.json, weights, losses, ...
+RESULTS/data/FINGERPRINT/SPLIT/  rendered words
+RESULTS/tables/                  tables as Markdown, CSV and JSON
+RESULTS/jobs/                    submissions to a cluster, with the output of their jobs
+
+`results/README.md` lists the files and the fields of record.json.
 """
 
 import csv
@@ -12,28 +15,35 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from core.runtime.artefacts import MODEL
+from core.config import current_root
+from core.runtime.artifacts import MODEL
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_path, try_lock, write_text
 
 StateName = Literal["planned", "queued", "running", "preempted", "failed", "lost", "complete"]
 PREDICTION_COLUMNS = ("subset", "index", "label", "prediction", "confidence", "readable")
+MOVE_FOLDER = "move the run's folder aside and run again"
+Correct = NDArray[np.int8]  # (images,) 1 where the recognized text is correct
 
 
 @dataclass(frozen=True)
 class State:
-    """What a run is doing, as written by the process that computes it."""
+    """What a run is doing: the content of state.json, written by the process that computes it.
+
+    `done` of `total` are counted in `unit`s (steps, images)."""
 
     name: StateName = "planned"
     message: str = ""
-    user_error: bool = False  # failed by something that the user can mend
-    process: str = ""  # host and process number
+    user_error: bool = False  # the run failed for a reason that the user can fix
+    process: str = ""  # HOST:PID
     updated: float = 0.0  # seconds since 1970
     done: int = 0
     total: int = 0
@@ -48,27 +58,35 @@ class Run:
 
     folder: Path
 
-    def lock(self) -> Any:
-        """Context manager: whether this process may compute the run now."""
+    def lock(self) -> AbstractContextManager[bool]:
+        """Try to lock the run; yields whether this process may compute it now."""
         return try_lock(self.folder / ".lock")
 
-    def held(self) -> bool:
-        """Whether a process computes the run now, as far as locks reach (one machine, or a file system that shares them)."""
+    def is_locked(self) -> bool:
+        """Whether a process computes the run now.
+
+        Locks are visible on one machine, and between machines if the file system shares them."""
         with try_lock(self.folder / ".lock", shared=True) as free:
             return not free
 
     def state(self) -> State:
-        """The run's state. A run that says it is running while nobody holds its lock was killed: it is preempted."""
-        state = self.told()
-        if state.name == "running" and not self.held():
-            message = f"{state.process} is gone; the same command goes on from the last checkpoint"
+        """The run's state; "preempted" if it was running and its process is gone.
+
+        Raises UserError if state.json is damaged."""
+        state = self.last_written_state()
+        if state.name == "running" and not self.is_locked():
+            message = (
+                f"process {state.process} ended; "
+                "run the same command again to resume from the last checkpoint"
+            )
             return replace(state, name="preempted", message=message)
         return state
 
-    def told(self) -> State:
-        """The state as the run's process wrote it at last.
+    def last_written_state(self) -> State:
+        """The content of state.json, whether or not its process still exists.
 
-        A record without a state was published: it is complete, although its weights may not be there."""
+        A run with a record and without a state was published: it is complete, and its weights may
+        be absent. Raises UserError if state.json is damaged."""
         path = self.folder / "state.json"
         try:
             return State(**json.loads(path.read_text()))
@@ -76,11 +94,11 @@ class Run:
             return State("complete" if (self.folder / "record.json").exists() else "planned")
         except (ValueError, TypeError) as error:
             raise UserError(
-                f"{path}: not a state file of this suite; delete it and run again"
+                f"{path}: not a state file of this suite; move it aside and run again"
             ) from error
 
     def set_state(self, name: StateName, **values: Any) -> None:
-        """Write the state; atomically, with time and process."""
+        """Write state.json atomically, with the time and this process."""
         process = f"{socket.gethostname()}:{os.getpid()}"
         state = State(name=name, process=process, updated=time.time(), **values)
         write_text(self.folder / "state.json", json.dumps(asdict(state)))
@@ -90,16 +108,17 @@ class Run:
         write_text(self.folder / name, json.dumps(content, indent=1, ensure_ascii=False))
 
     def record(self) -> dict[str, Any]:
-        """The record of a complete run. Raises UserError if there is none."""
+        """The content of record.json. Raises UserError if it is absent or not a JSON object."""
         try:
-            return json.loads((self.folder / "record.json").read_text(encoding="utf-8"))
+            content = json.loads((self.folder / "record.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self.folder}: no readable record.json; delete the folder and run again"
-            ) from error
+            raise UserError(f"{self.folder}: no readable record.json; {MOVE_FOLDER}") from error
+        if not isinstance(content, dict):
+            raise UserError(f"{self.folder}: record.json is not a JSON object; {MOVE_FOLDER}")
+        return content
 
     def write_predictions(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """One row per test image, in the order of PREDICTION_COLUMNS."""
+        """Write predictions.csv: one row per test image, with the columns PREDICTION_COLUMNS."""
         with (
             atomic_path(self.folder / "predictions.csv") as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
@@ -109,17 +128,19 @@ class Run:
             writer.writerows(rows)
 
     def write_correct(self, correct: Mapping[str, Sequence[bool]]) -> None:
-        """Which images of each subset were read right, in the order of `predictions.csv`: 4 to a hexadecimal digit.
+        """Write correct.json: which images of each subset were recognized correctly.
 
-        A short cut for tables, good for the predictions as they are now."""
+        A cache for tables; it is valid only for the predictions.csv whose hash it contains.
+
+        correct: subset -> (images,) in the order of predictions.csv."""
         self.write_json(
             "correct.json", {"predictions": self._predictions_hash(), "subsets": _pack(correct)}
         )
 
-    def correct(self) -> dict[str, np.ndarray] | None:
-        """Subset -> (images,) 0 or 1; None where they were not stored, or of other predictions."""
+    def correct(self) -> dict[str, Correct] | None:
+        """Subset -> (images,) 0 or 1; None if correct.json is absent, damaged or out of date."""
         try:
-            stored = json.loads((self.folder / "correct.json").read_text())
+            stored = json.loads((self.folder / "correct.json").read_text(encoding="utf-8"))
             if stored["predictions"] != self._predictions_hash():
                 return None
             return _unpack(stored["subsets"])
@@ -127,15 +148,15 @@ class Run:
             return None
 
     def write_validation(self, correct: Mapping[str, Sequence[bool]]) -> None:
-        """Which images of each validation root a fine-tuned recognizer reads right, in their order."""
+        """Write validation.json: which images of each validation root were recognized correctly."""
         self.write_json("validation.json", _pack(correct))
 
-    def validation(self) -> dict[str, np.ndarray] | None:
-        """Validation root -> (images,) 0 or 1; None where they were not stored."""
+    def validation(self) -> dict[str, Correct] | None:
+        """Validation root -> (images,) 0 or 1; None if validation.json is absent or damaged."""
         try:
-            return _unpack(
-                json.loads((self.folder / "validation.json").read_text(encoding="utf-8"))
-            )
+            text = (self.folder / "validation.json").read_text(encoding="utf-8")
+            correct = _unpack(json.loads(text))
+            return {current_root(root): values for root, values in correct.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
@@ -144,26 +165,31 @@ class Run:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def predictions(self) -> list[tuple[str, ...]]:
-        """The columns of `predictions.csv`, as text, in the order of PREDICTION_COLUMNS. Raises UserError if there are none."""
+        """The columns of predictions.csv as text, in the order of PREDICTION_COLUMNS.
+
+        Raises UserError if the file is absent or damaged."""
         try:
             with (self.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
                 head, *rows = csv.reader(file)
             if tuple(head) != PREDICTION_COLUMNS:
                 raise ValueError(f"its columns are {', '.join(head)}")
             if not rows or {len(row) for row in rows} != {len(head)}:
-                raise ValueError("it is cut short")
+                raise ValueError("a row is incomplete, or there are no rows")
         except (OSError, ValueError, csv.Error) as error:
             reason = f"no readable predictions.csv ({error})"
-            raise UserError(f"{self.folder}: {reason}; delete the folder and run again") from error
+            raise UserError(f"{self.folder}: {reason}; {MOVE_FOLDER}") from error
         return list(zip(*rows, strict=True))
 
 
 def _pack(correct: Mapping[str, Sequence[bool]]) -> dict[str, list[Any]]:
-    """Name -> how many, and the bits, 4 to a hexadecimal digit."""
-    return {name: [len(one), np.packbits(one).tobytes().hex()] for name, one in correct.items()}
+    """Name -> [number of values, the values as bits in hexadecimal digits]."""
+    return {
+        name: [len(values), np.packbits(values).tobytes().hex()] for name, values in correct.items()
+    }
 
 
-def _unpack(packed: Mapping[str, list[Any]]) -> dict[str, np.ndarray]:
+def _unpack(packed: Mapping[str, list[Any]]) -> dict[str, Correct]:
+    """The inverse of `_pack`. Raises ValueError, TypeError or AttributeError for other content."""
     bits = {
         name: np.frombuffer(bytes.fromhex(digits), np.uint8) for name, (_, digits) in packed.items()
     }
@@ -181,10 +207,10 @@ class Store:
 
     def __post_init__(self) -> None:
         if self.root.exists() and not self.root.is_dir():
-            raise UserError(f"--results {self.root}: a file, not a folder; name a folder")
+            raise UserError(f"--results {self.root}: is a file; choose a folder")
 
     def check_writable(self) -> None:
-        """Raise UserError unless files can be made here."""
+        """Raise UserError unless files can be created in this folder."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / f".writable.{os.getpid()}"
@@ -197,19 +223,21 @@ class Store:
             ) from error
 
     def run(self, run_id: str) -> Run:
+        """The folder of a run; it need not exist."""
         return Run(self.root / "runs" / run_id)
 
     def weights(self, name: str) -> Path:
-        """The weights that an input stands for: `file:PATH`, or the model of the run of that name."""
-        return (
-            Path(name.removeprefix("file:"))
-            if name.startswith("file:")
-            else self.run(name).folder / MODEL
-        )
+        """The weights file of a run's input.
+
+        name: a run's id, or file:PATH."""
+        if name.startswith("file:"):
+            return Path(name.removeprefix("file:"))
+        return self.run(name).folder / MODEL
 
     def data(self, fingerprint: str) -> Path:
-        """Where the rendered data set of that fingerprint lies."""
+        """The folder of the rendered data set with this fingerprint."""
         return self.root / "data" / fingerprint
 
     def table(self, name: str) -> Path:
+        """The path of a table's file, e.g. of `ablation_mask.mini.md`."""
         return self.root / "tables" / name

@@ -18,7 +18,7 @@ import run
 from core.config import Data, Optimizer
 from core.data.lmdb_folder import COUNT_KEY, IMAGE_KEY, LABEL_KEY
 from core.synthetic.config import Rendered
-from core.training.loop import RunContext
+from core.training.run_context import RunContext
 
 torch.set_num_threads(1)
 
@@ -28,6 +28,13 @@ STAGE: dict[str, Any] = {
     "precision": "fp32",
     "seed": 0,
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first, so that two processes end at about the same time.
+
+    The tests on a SLURM wait most of their time, so the other process has the cores meanwhile."""
+    items.sort(key=lambda item: ("slurm" not in item.path.parts, "slow" not in item.keywords))
 
 
 @pytest.fixture(autouse=True)

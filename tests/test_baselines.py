@@ -24,7 +24,7 @@ from core.config import (
     TextDecoder,
 )
 from core.data.batches import Batch
-from core.data.word_images import resize
+from core.data.word_images import resize_image
 from core.model.cost import pretrain_cost
 from core.model.masking import density_mask, hidden_patches
 from core.model.seqclr import SeqCLR, nt_xent, window_features
@@ -35,10 +35,11 @@ from core.synthetic import words as synthetic
 from core.synthetic.config import Rendered
 from core.training.finetune import FinetuneTask
 from core.training.finetune import make_model as make_recognizer
-from core.training.loop import RunContext, exported_tensors
+from core.training.parameters import exported_tensors
 from core.training.pretrain import ContrastTask, make_model
+from core.training.run_context import RunContext
 from core.views import augmentation, geometry
-from core.views.guidance import STRENGTHS, draw_view
+from core.views.guidance import STRENGTHS, sample_view
 
 ENCODER = Encoder(width=32, depth=2, heads=2, patch=(8, 8))
 
@@ -136,7 +137,7 @@ def test_steady_views_keep_every_window_in_its_place() -> None:
     ramp = torch.arange(128.0).expand(256, 3, 32, 128).contiguous()
 
     def moved(strength: str) -> Tensor:
-        view = draw_view(STRENGTHS[strength], 256, (32, 128), generator=generator(0))
+        view = sample_view(STRENGTHS[strength], 256, (32, 128), generator=generator(0))
         return (
             (geometry.apply_warp(ramp, view.matrix, view.shifts) - ramp)[:, 0]
             .abs()
@@ -151,13 +152,16 @@ def test_steady_views_keep_every_window_in_its_place() -> None:
 def test_seqclr_learns_to_tell_windows_apart(context: RunContext) -> None:
     words = Rendered(train=16, validation=1, vocabulary=300)
     pixels = torch.stack(
-        [resize(synthetic.render(words, "train", number)[0], (32, 128)) for number in range(16)]
+        [
+            resize_image(synthetic.render(words, "train", number)[0], (32, 128))
+            for number in range(16)
+        ]
     )
     task = ContrastTask(seqclr_config(), context)
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=1e-3)
     seen, matched = [], []
     for step in range(60):
-        losses = task.begin(
+        losses = task.prepare_batch(
             Batch(pixels, list(range(16)), [""] * 16, [], list(range(16)), 16), step
         )(slice(0, 16))
         losses["loss"].backward()
@@ -172,7 +176,7 @@ def test_seqclr_learns_to_tell_windows_apart(context: RunContext) -> None:
 
 def test_a_batchs_views_are_equal_again_and_differ_from_one_another(context: RunContext) -> None:
     task = ContrastTask(seqclr_config(), context)
-    losses = [task.begin(batch(4), step)(slice(0, 4))["loss"].item() for step in (3, 3, 4)]
+    losses = [task.prepare_batch(batch(4), step)(slice(0, 4))["loss"].item() for step in (3, 3, 4)]
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -198,7 +202,7 @@ def test_seqclrs_encoder_is_finetuned_and_its_file_is_no_lmim(tmp_path: Path) ->
         Finetune(encoder=ENCODER, decoder=TextDecoder(width=32, heads=2, layers=1), **STAGE), path
     )
     assert torch.equal(recognizer.encoder.patch_embed.weight, model.encoder.patch_embed.weight)
-    with pytest.raises(UserError, match="holds no whole LMIM or recognizer"):
+    with pytest.raises(UserError, match="holds no complete LMIM"):
         export_released(path, tmp_path / "out.pth")
 
 
@@ -275,7 +279,7 @@ def test_the_hidden_share_grows_with_density_at_every_focus(focus: float) -> Non
 
 def test_draws_of_the_run_are_the_same_at_every_step_and_others_are_not() -> None:
     images = torch.rand(64, 3, 32, 128, generator=generator(0))
-    draws = augmentation.draw(1, (32, 128), generator=generator(1))
+    draws = augmentation.sample_augmentation(1, (32, 128), generator=generator(1))
     draws = replace(
         draws,
         deviation=torch.zeros(1),
@@ -298,7 +302,7 @@ def test_draws_of_the_run_are_the_same_at_every_step_and_others_are_not() -> Non
 
 
 def test_images_take_the_draws_of_the_run_in_turn() -> None:
-    draws = augmentation.draw(3, (32, 128), generator=generator(0))
+    draws = augmentation.sample_augmentation(3, (32, 128), generator=generator(0))
     turn = draws.of(torch.arange(7) % 3)
     assert torch.equal(turn.matrix[4], draws.matrix[1])
     assert torch.equal(turn.factor, draws.factor[torch.tensor([0, 1, 2, 0, 1, 2, 0])])
@@ -309,5 +313,5 @@ def test_a_run_keeps_its_draws_over_steps_and_restarts(context: RunContext) -> N
     config = Finetune(encoder=ENCODER, decoder=decoder, augmentation_draws=8, **STAGE)
     tasks = [FinetuneTask(config, make_recognizer(config, None), None, context) for _ in range(2)]
     assert all(task.draws is not None and len(task.draws.sigma) == 8 for task in tasks)
-    losses = [task.begin(batch(4), 3)(slice(0, 4))["loss"].item() for task in tasks]
+    losses = [task.prepare_batch(batch(4), 3)(slice(0, 4))["loss"].item() for task in tasks]
     assert losses[0] == losses[1]

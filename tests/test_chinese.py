@@ -107,7 +107,9 @@ def test_without_a_font_the_package_to_install_is_named(
         UserError, match=r"no font with Chinese .* apt-get install fonts-wqy-microhei\), or name"
     ):
         synthetic.fingerprint(WORDS)
-    reasons = {text for run in plan(folder, "smoke").runs.values() for text in run.missing()}
+    reasons = {
+        text for run in plan(folder, "smoke").runs.values() for text in run.unmet_requirements()
+    }
     assert len(reasons) == 1
     assert "fonts-wqy-microhei" in reasons.pop()
     monkeypatch.setenv("LMIM_CJK_FONT", "/nowhere/font")
@@ -137,7 +139,7 @@ def test_at_the_papers_scale_the_sizes_are_known_without_the_charset_file(
     assert {len(run.config.charset) for run in finetune} == {7934}  # type: ignore[union-attr]
     assert {run.config.optimizer.epochs for run in finetune} == {60}  # type: ignore[union-attr]
     assert any(
-        "characters.txt: no such file; `run.py data charset" in run.lacks for run in finetune
+        "characters.txt: no such file; `run.py data charset" in run.unmet for run in finetune
     )
     file = tmp_path / "characters.txt"
     file.write_text("一二三")
@@ -154,7 +156,7 @@ def test_a_typed_charset_is_taken_at_its_word(tmp_path: Path) -> None:
         found = plan(tmp_path, "smoke", **{"finetune.charset": typed})
         runs = [run for run in found.runs.values() if isinstance(run.config, Finetune)]
         assert {run.config.charset for run in runs} == {characters}  # type: ignore[union-attr]
-        assert not any(run.lacks for run in runs)
+        assert not any(run.unmet for run in runs)
 
 
 @pytest.mark.parametrize("wrong", [5, [[1]], [{"a": 1}]])
@@ -174,7 +176,9 @@ def test_a_font_that_lacks_characters_is_refused(
     ):
         fonts.cjk_faces("ab的一")
     assert any(
-        "lacks" in text for run in plan(folder, "smoke").runs.values() for text in run.missing()
+        "lacks" in text
+        for run in plan(folder, "smoke").runs.values()
+        for text in run.unmet_requirements()
     )
     monkeypatch.setenv("LMIM_CJK_FONT", str(latin))
     with pytest.raises(UserError, match=rf"{latin}: lacks (\d+) of \1 characters"):

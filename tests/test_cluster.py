@@ -14,18 +14,20 @@ from core.runtime.safetensors_io import save
 from experiments.planning.plan import Plan
 from experiments.planning.planner import make_plan
 from experiments.planning.schema import HERE
+from experiments.running.options import ComputeOptions
 from experiments.slurm import scheduler as slurm
 from experiments.slurm.cluster import CLUSTER, Resources, minutes, read_cluster
-from experiments.slurm.job import JobOptions, RunJob
-from experiments.slurm.launcher import _settled, arrays_of
+from experiments.slurm.job import JobLimits, RunJob
+from experiments.slurm.launcher import arrays_to_submit, settled_statuses
 from experiments.slurm.scheduler import Entry, NoAnswer, Scheduler, parse
-from experiments.slurm.status import merged, standing
+from experiments.slurm.status import current_statuses, resolve_state
 from experiments.slurm.submissions import Submission, latest_submissions, write_submission
 from experiments.slurm.submit import make_arrays, parameters
 from results.store import State, Store
 
 TABLE1 = HERE / "ablation_alignment.yaml"
-OPTIONS = JobOptions("cpu", 1, 0, None, 600, 30, 130, 2)
+OPTIONS = ComputeOptions(device="cpu", threads=1, num_workers=0, checkpoint_seconds=600)
+LIMITS = JobLimits(warning_seconds=30, limit_seconds=130, max_idle_stops=2)
 
 
 def plan(store: Store, *files: Path, seeds: Any = None) -> Plan:
@@ -99,7 +101,7 @@ def test_the_shipped_file_asks_for_gpus_at_the_papers_scale_only() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{scales: {papr: {mem: 1G}}}", "scales 'papr': there is none of that name; choose from"),
+        ("{scales: {papr: {mem: 1G}}}", "unknown scale 'papr'; choose from"),
         ("{sbatch: {job-name: x}}", "sbatch: job-name is what this suite says to sbatch itself"),
         ("{time: -1:00:00}", "time: must be minutes"),
         ("{partitions: gpu}", "partitions: unknown key; allowed: account,"),
@@ -371,14 +373,14 @@ CASES: list[tuple[State, Entry | None, bool, str, str]] = [
         ENDED,
         True,
         "lost",
-        "job 7 ended without a record; the same command goes on",
+        "job 7 ended without a record; run the same command again to resume",
     ),
     (
         State("running", updated=1100),
         None,
         True,
         "lost",
-        "SLURM does not know job 7 (any more); the same command goes on",
+        "SLURM no longer lists job 7; run the same command again to resume",
     ),
     (State("running", updated=1100), None, False, "running", ""),
     (State("planned"), None, False, "queued", "job 7, as it was submitted"),
@@ -393,15 +395,19 @@ CASES: list[tuple[State, Entry | None, bool, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("own", "entry", "heard", "name", "message"), CASES)
+@pytest.mark.parametrize(("own", "entry", "answered", "name", "message"), CASES)
 def test_a_runs_own_file_and_the_scheduler_make_one_state(
-    tmp_path: Path, own: State, entry: Entry | None, heard: bool, name: str, message: str
+    tmp_path: Path, own: State, entry: Entry | None, answered: bool, name: str, message: str
 ) -> None:
     run = Store(tmp_path).run("pretrain-1")
     run.folder.mkdir(parents=True)
     (run.folder / "state.json").write_text(json.dumps(vars(own)))
-    found = merged(
-        run, Submission("n", "pretrain", ("pretrain-1",), SUBMITTED, "7"), "7", entry, heard=heard
+    found = resolve_state(
+        run,
+        Submission("n", "pretrain", ("pretrain-1",), SUBMITTED, "7"),
+        "7",
+        entry,
+        answered=answered,
     )
     assert (found.name, found.message) == (name, message)
 
@@ -420,7 +426,7 @@ def test_a_submission_that_was_interrupted_is_taken_back_and_done_anew(
     store = Store(tmp_path)
     run = next(iter(plan(store).runs.values()))
     write_submission(store, Submission("lmim-x", "pretrain", (run.id,), SUBMITTED))
-    assert standing([run], store, Scheduler(0)).states[run.id].name == "planned"
+    assert current_statuses([run], store, Scheduler(0)).states[run.id].name == "planned"
     monkeypatch.setenv("PATH", "/nowhere")
     code, _, errors = call(
         capsys, TABLE1, "--scale", "smoke", "--results", tmp_path, "--launcher", "slurm"
@@ -461,12 +467,19 @@ def test_jobs_whose_input_will_not_come_are_cancelled_and_submitted_with_it(
     monkeypatch.setattr(slurm, "_ask", answer)
     console, cluster = Console(quiet=True), read_cluster(None, "smoke")[0]
     scheduler = Scheduler(0)
-    now = standing(runs, store, scheduler, now=True)
-    assert arrays_of(runs, _settled(runs, store, scheduler, now, console), cluster, console) == []
+    now = current_statuses(runs, store, scheduler, now=True)
+    assert (
+        arrays_to_submit(
+            runs, settled_statuses(runs, store, scheduler, now, console), cluster, console
+        )
+        == []
+    )
     lines["7"] = "FAILED|NonZeroExitCode"
-    now = _settled(runs, store, scheduler, standing(runs, store, scheduler, now=True), console)
+    now = settled_statuses(
+        runs, store, scheduler, current_statuses(runs, store, scheduler, now=True), console
+    )
     assert lines["8"] == lines["9"] == "CANCELLED|None"
-    assert [array.stage for array in arrays_of(runs, now, cluster, console)] == [
+    assert [array.stage for array in arrays_to_submit(runs, now, cluster, console)] == [
         "pretrain",
         "finetune",
         "evaluate",
@@ -565,7 +578,7 @@ def test_precision_is_said_where_jobs_run_elsewhere(
         "--dry-run",
     )
     assert code == 2
-    assert "say --precision bf16, or fp32" in errors
+    assert "--precision bf16" in errors
 
 
 # The job
@@ -578,7 +591,7 @@ def test_a_run_that_is_stopped_again_and_again_without_getting_on_is_given_up(
 
     store = Store(tmp_path)
     run = next(iter(plan(store).runs.values()))
-    job, place = RunJob(run, tmp_path, OPTIONS), store.run(run.id)
+    job, place = RunJob(run, tmp_path, OPTIONS, LIMITS), store.run(run.id)
     stopped = Outcome("preempted", "stopped")
     assert job._count_stop(stopped, place, 90) == stopped
     assert job._count_stop(stopped, place, 20) == stopped
@@ -589,17 +602,18 @@ def test_a_run_that_is_stopped_again_and_again_without_getting_on_is_given_up(
     job.steps = 7
     should_give_up = [job._count_stop(stopped, place, 90) for _ in range(2)][-1]
     assert should_give_up.state == place.state().name == "failed"
-    assert "raise time in the cluster's file" in place.state().message
+    assert "increase time in the cluster's file" in place.state().message
 
 
 def test_what_is_requeued_is_the_same_run(tmp_path: Path) -> None:
-    job = RunJob(next(iter(plan(Store(tmp_path)).runs.values())), tmp_path, OPTIONS)
+    job = RunJob(next(iter(plan(Store(tmp_path)).runs.values())), tmp_path, OPTIONS, LIMITS)
     assert job.checkpoint().function is job
 
 
 # Logs
 
 
+@pytest.mark.slow
 def test_logs_show_state_traceback_and_the_jobs_output(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from core.model import cost
 from core.model.recognizer import Recognizer
 from core.model.seqclr import SeqCLR
 from core.model.vit import VisionTransformer
-from core.training.loop import trainable_parameters
+from core.training.parameters import count_trainable
 from core.training.pretrain import make_model
 from experiments.planning.planner import make_plan
 from results.provenance import REPOSITORY
@@ -54,7 +54,7 @@ def by_model(config: Any) -> tuple[int, float]:
     if isinstance(config, ContrastivePretrain):
         contrasting = SeqCLR(config.encoder, config.contrast)
         head = counted(contrasting.head, torch.empty(config.contrast.windows, config.encoder.width))
-        return trainable_parameters(contrasting), 3 * 2 * (encoder_flops(config.encoder) + head)
+        return count_trainable(contrasting), 3 * 2 * (encoder_flops(config.encoder) + head)
     if isinstance(config, Pretrain):
         model = make_model(config, None)
         visible = visible_count(config.encoder.patches, config.mask.ratio)
@@ -75,17 +75,18 @@ def by_model(config: Any) -> tuple[int, float]:
             + (encoder_flops(config.encoder) if guided else 0)
         )
         teacher = 0 if config.target.kind == "pixel" else encoder_flops(config.encoder)
-        return trainable_parameters(model), 3 * trained + teacher
+        return count_trainable(model), 3 * trained + teacher
     recognizer = Recognizer(
         RecognizerModel(**{name: getattr(config, name) for name in RecognizerModel.model_fields})
     )
     tokens = torch.zeros(1, config.max_length, dtype=torch.long)
     image = torch.empty(1, 3, *config.encoder.image)
-    return trainable_parameters(recognizer), 3 * counted(
+    return count_trainable(recognizer), 3 * counted(
         recognizer, image, tokens, torch.ones(1, dtype=torch.long)
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", ["mini", "paper"])
 def test_costs_are_those_that_are_counted_on_the_models(scale: str, tmp_path: Path) -> None:
     files = [REPOSITORY / f"experiments/{name}.yaml" for name in TABLES]
@@ -95,7 +96,7 @@ def test_costs_are_those_that_are_counted_on_the_models(scale: str, tmp_path: Pa
     kinds = set()
     for run in plan.runs.values():
         config = run.config
-        if isinstance(config, Finetune) and run.lacks:
+        if isinstance(config, Finetune) and run.unmet:
             continue
         if not isinstance(config, Pretrain | ContrastivePretrain | Finetune):
             continue

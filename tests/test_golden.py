@@ -10,7 +10,7 @@ from conftest import STAGE
 from golden_weights import golden_image, golden_state, load_golden, normal
 from torch import Tensor
 
-from core.checkpoints.released import from_released
+from core.checkpoints.released_names import from_released
 from core.config import (
     Alignment,
     Encoder,
@@ -21,7 +21,7 @@ from core.config import (
     ReconstructionDecoder,
     TextDecoder,
 )
-from core.lmim import LMIM, Output
+from core.lmim import LMIM, LMIMOutput
 from core.model.masking import hidden_patches, visible_count, visible_from_noise
 from core.model.recognizer import Recognizer, sequence_cross_entropy
 from core.model.vit import position_table
@@ -66,7 +66,7 @@ def from_released_name(name: str, golden: Mapping[str, Any]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pretraining() -> tuple[LMIM, Output]:
+def pretraining() -> tuple[LMIM, LMIMOutput]:
     golden = load_golden("lmim")
     config = Pretrain(
         encoder=ENCODER,
@@ -90,7 +90,7 @@ def pretraining() -> tuple[LMIM, Output]:
     return model, output
 
 
-def test_pretraining_losses_equal_the_released_codes(pretraining: tuple[LMIM, Output]) -> None:
+def test_pretraining_losses_equal_the_released_codes(pretraining: tuple[LMIM, LMIMOutput]) -> None:
     golden, (_, output) = load_golden("lmim"), pretraining
     assert output.alignment is not None
     assert output.loss.item() == pytest.approx(golden["loss"], rel=TOLERANCE)
@@ -108,12 +108,14 @@ def test_pretraining_losses_equal_the_released_codes(pretraining: tuple[LMIM, Ou
     ],
 )
 def test_pretraining_features_equal_the_released_codes(
-    pretraining: tuple[LMIM, Output], part: str, name: str
+    pretraining: tuple[LMIM, LMIMOutput], part: str, name: str
 ) -> None:
     assert_described(getattr(pretraining[1], part), load_golden("lmim")[name])
 
 
-def test_pretraining_gradients_equal_the_released_codes(pretraining: tuple[LMIM, Output]) -> None:
+def test_pretraining_gradients_equal_the_released_codes(
+    pretraining: tuple[LMIM, LMIMOutput],
+) -> None:
     assert_gradients(pretraining[0], load_golden("lmim"))
 
 
@@ -150,7 +152,7 @@ def test_recognizer_loss_logits_and_gradients_equal_the_released_codes(
 
 def test_greedy_reading_equals_the_released_codes(recognizer: Recognizer) -> None:
     golden = load_golden("recognizer")
-    tokens, probabilities = recognizer.read(golden_image("image", [4, 3, 32, 128]))
+    tokens, probabilities = recognizer.greedy_decode(golden_image("image", [4, 3, 32, 128]))
     assert tokens.tolist() == golden["greedy_ids"]
     expected = torch.tensor(golden["greedy_max_probability"])
     torch.testing.assert_close(probabilities, expected, rtol=TOLERANCE, atol=1e-6)

@@ -24,20 +24,22 @@ from analysis.bench.per_image import (
     draw_one,
     per_image_view,
 )
-from analysis.bench.views import view_grid
-from core.data.word_images import resize
+from analysis.bench.view_grid import draw_view_grid
+from core.data.word_images import resize_image
 from core.runtime.seeds import generator
 from core.synthetic.config import Rendered
 from core.synthetic.words import render
 from core.views.guidance import (
     OPERATIONS,
     STRENGTHS,
-    Draws,
-    compose,
-    draw,
-    draw_view,
-    guidance_view,
+    GuidanceDraws,
+    apply_view,
+    compose_view,
+    sample_draws,
+    sample_view,
 )
+
+pytestmark = pytest.mark.slow
 
 SIZE = (32, 128)
 MEDIUM = STRENGTHS["medium"]
@@ -52,7 +54,7 @@ Values = dict[str, np.ndarray]
 @cache
 def batched_draws() -> Values:
     """Name -> (DRAWS, ...), operations by their own names."""
-    draws = draw(MEDIUM, DRAWS, generator=generator("statistics"))
+    draws = sample_draws(MEDIUM, DRAWS, generator=generator("statistics"))
     return {name: value.numpy() for name, value in vars(draws).items() if name != "chosen"} | {
         f"{name} chosen": value.numpy() for name, value in draws.chosen.items()
     }
@@ -140,10 +142,10 @@ def pictures(look: str, count: int, size: tuple[int, int] = SIZE) -> list[Pictur
 
 
 def as_batch(words: list[Picture]) -> Tensor:
-    return torch.stack([resize(word, SIZE) for word in words]) / 255
+    return torch.stack([resize_image(word, SIZE) for word in words]) / 255
 
 
-def one_of(draws: Draws, number: int) -> Drawn:
+def one_of(draws: GuidanceDraws, number: int) -> Drawn:
     """One image's draws. A turn in YIQ leads the other way round the colors than one in HSV: hue changes its sign."""
     values = {
         field.name: getattr(draws, field.name) for field in fields(draws) if field.name != "chosen"
@@ -157,7 +159,7 @@ def one_of(draws: Draws, number: int) -> Drawn:
     }
 
 
-def only(draws: Draws, name: str) -> Draws:
+def only(draws: GuidanceDraws, name: str) -> GuidanceDraws:
     """The draws with one thing happening to every image, and nothing else."""
     never = torch.zeros_like(draws.jittered)
     draws = replace(
@@ -174,7 +176,7 @@ def only(draws: Draws, name: str) -> Draws:
     return replace(draws, jittered=~never, **still)
 
 
-def both_ways(draws: Draws, name: str) -> tuple[Tensor, Tensor, Tensor]:
+def both_ways(draws: GuidanceDraws, name: str) -> tuple[Tensor, Tensor, Tensor]:
     """Words of the model's size, and their views, batched and one by one: (B, 3, H, W) each."""
     words = pictures("coloured", len(draws.sigma))
     one_by_one = [
@@ -182,14 +184,14 @@ def both_ways(draws: Draws, name: str) -> tuple[Tensor, Tensor, Tensor]:
     ]
     return (
         as_batch(words),
-        guidance_view(as_batch(words), compose(draws, SIZE)),
+        apply_view(as_batch(words), compose_view(draws, SIZE)),
         torch.stack(one_by_one),
     )
 
 
 @pytest.fixture(scope="module")
-def some_draws() -> Draws:
-    return draw(MEDIUM, 64, generator=generator("operations"))
+def some_draws() -> GuidanceDraws:
+    return sample_draws(MEDIUM, 64, generator=generator("operations"))
 
 
 ROUNDED = ("crop", "crop_sides", "perspective", "blur", "sharpen", "contrast", "solarize", "gray")
@@ -199,7 +201,7 @@ ROUNDED = ("crop", "crop_sides", "perspective", "blur", "sharpen", "contrast", "
     "name", [*ROUNDED, "saturation", "jitter_contrast", "brightness", "grayed"]
 )
 def test_an_operation_alone_gives_the_pixels_of_the_per_image_one(
-    name: str, some_draws: Draws
+    name: str, some_draws: GuidanceDraws
 ) -> None:
     """But for its rounding to whole levels, up to twice, and Pillow's cutting them off."""
     words, batched, one_by_one = both_ways(only(some_draws, name), name)
@@ -212,7 +214,7 @@ def test_an_operation_alone_gives_the_pixels_of_the_per_image_one(
     [("rotate", 0.005, 0.99, 1.03), ("piecewise", 0.014, 0.85, 1.05), ("hue", 0.046, 0.7, 1.35)],
 )
 def test_an_operation_done_otherwise_changes_nearly_the_same(
-    name: str, apart: float, related: float, as_much: float, some_draws: Draws
+    name: str, apart: float, related: float, as_much: float, some_draws: GuidanceDraws
 ) -> None:
     """Mean absolute difference, correlation of what changes, and ratio of how much does, either way; measured on 1200 views.
 
@@ -226,7 +228,7 @@ def test_an_operation_done_otherwise_changes_nearly_the_same(
 
 
 def test_a_piecewise_map_whose_triangles_fit_together_gives_the_pixels_of_the_per_image_one(
-    some_draws: Draws,
+    some_draws: GuidanceDraws,
 ) -> None:
     """Points that move by row and by column leave the two triangles of a cell one affine map: there both ways agree."""
     shifts = some_draws.shifts[..., :1] + some_draws.shifts[..., :1, :]
@@ -236,7 +238,9 @@ def test_a_piecewise_map_whose_triangles_fit_together_gives_the_pixels_of_the_pe
     assert (batched - one_by_one).abs().max() < 2 * LEVEL
 
 
-def test_rotation_of_smooth_images_gives_the_pixels_of_the_per_image_one(some_draws: Draws) -> None:
+def test_rotation_of_smooth_images_gives_the_pixels_of_the_per_image_one(
+    some_draws: GuidanceDraws,
+) -> None:
     """Away from corners, where the edge is repeated at another resolution: so the departure is one of fine detail only."""
     across, along = np.meshgrid(
         np.linspace(0, 3, SIZE[0]), np.linspace(0, 9, SIZE[1]), indexing="ij"
@@ -244,7 +248,7 @@ def test_rotation_of_smooth_images_gives_the_pixels_of_the_per_image_one(some_dr
     waves = np.stack([np.sin(along + across), np.cos(along - across), np.sin(2 * across)], -1)
     image = Image.fromarray((127.5 + 100 * waves).round().astype(np.uint8))
     draws = only(some_draws, "rotate")
-    batched = guidance_view(as_batch([image] * 64), compose(draws, SIZE))
+    batched = apply_view(as_batch([image] * 64), compose_view(draws, SIZE))
     one_by_one = torch.stack(
         [apply_one(image, one_of(draws, number), SIZE) for number in range(64)]
     )
@@ -309,7 +313,7 @@ def test_moments_of_views_with_the_same_draws_are_as_near_as_measured(
     and solarizing before sharpening and contrast. At source size blur and sharpening count pixels of the source: of small
     sources more detail is lost, of large ones less."""
     words = pictures(look, VIEWS, source or SIZE)
-    draws = draw(MEDIUM, VIEWS, generator=generator("moments"))
+    draws = sample_draws(MEDIUM, VIEWS, generator=generator("moments"))
     random = np.random.default_rng(1)
     orders = [FIXED if order == "fixed" else random.permutation(FIXED).tolist() for _ in words]
     one_by_one = [
@@ -318,7 +322,7 @@ def test_moments_of_views_with_the_same_draws_are_as_near_as_measured(
     ]
     apart = (
         moments(torch.stack(one_by_one))
-        - moments(guidance_view(as_batch(words), compose(draws, SIZE)))
+        - moments(apply_view(as_batch(words), compose_view(draws, SIZE)))
     ).mean(0)
     for moment, value, (departure, error) in zip(
         MOMENTS, apart.tolist(), MEASURED[look, source, order], strict=True
@@ -331,7 +335,7 @@ def test_moments_of_views_drawn_apart_are_as_near_as_their_number_lets_them_show
     words, random = pictures("coloured", VIEWS), np.random.default_rng(2)
     one_by_one = moments(torch.stack([per_image_view(word, SIZE, random) for word in words]))
     batched = moments(
-        guidance_view(as_batch(words), draw_view(MEDIUM, VIEWS, SIZE, generator=generator("apart")))
+        apply_view(as_batch(words), sample_view(MEDIUM, VIEWS, SIZE, generator=generator("apart")))
     )
     errors = ((one_by_one.var(0) + batched.var(0)) / VIEWS).sqrt()
     departures = torch.tensor([departure for departure, _ in MEASURED["coloured", SIZE, "random"]])
@@ -340,7 +344,7 @@ def test_moments_of_views_drawn_apart_are_as_near_as_their_number_lets_them_show
 
 def test_views_made_either_way_are_drawn_side_by_side(tmp_path: Path) -> None:
     for count in (1, 3):
-        view_grid(pictures("scene", 3)[:count], 0, tmp_path / f"{count}.png")
+        draw_view_grid(pictures("scene", 3)[:count], 0, tmp_path / f"{count}.png")
     one, three = (Image.open(tmp_path / f"{count}.png").convert("RGB") for count in (1, 3))
     assert one.width == three.width
     assert one.height < three.height

@@ -18,14 +18,20 @@ from core.config import (
     visible_count,
 )
 from core.lmim import LMIM, alignment_loss, reconstruction_loss, total_loss
-from core.model.masking import block_mask, draw_visible, hidden_patches, random_mask, stroke_density
+from core.model.masking import (
+    block_mask,
+    hidden_patches,
+    random_mask,
+    sample_visible,
+    stroke_density,
+)
 from core.model.recognizer import Recognizer
 from core.model.targets import PixelPatches
 from core.model.vit import VisionTransformer, gather_patches, patchify, position_table
 from core.runtime.seeds import generator
-from core.training.loop import RunContext
 from core.training.pretrain import PretrainTask, make_model
-from core.views.guidance import OPERATIONS, STRENGTHS, choose_operations, draw_view, guidance_view
+from core.training.run_context import RunContext
+from core.views.guidance import OPERATIONS, STRENGTHS, apply_view, sample_operations, sample_view
 
 ENCODER = Encoder(width=32, depth=2, heads=2, patch=(8, 8))
 COMMON: dict[str, Any] = {"encoder": ENCODER, **STAGE}
@@ -46,13 +52,13 @@ def pretrain_config(**changes: Any) -> Pretrain:
 @pytest.mark.parametrize("ratio", [0.6, 0.8, 0.9])
 def test_a_mask_hides_the_same_number_of_patches_in_every_image(kind: str, ratio: float) -> None:
     images, places = torch.rand(16, 3, 32, 128), torch.arange(16)
-    visible = draw_visible(
+    visible = sample_visible(
         Mask(kind=kind, ratio=ratio), Encoder(), images, places, 16, generator=generator(0)
     )
     assert visible.shape == (16, visible_count(256, ratio))
     assert all(len(set(row)) == len(row) for row in visible.tolist())
     assert (hidden_patches(visible, 256).sum(1) == 256 - visible.shape[1]).all()
-    some = draw_visible(
+    some = sample_visible(
         Mask(kind=kind, ratio=ratio),
         Encoder(),
         images[5:9],
@@ -106,7 +112,7 @@ def test_density_masks_hide_strokes_more_often_and_ground_at_times() -> None:
     images = word_in_the_left_half()
 
     def hidden_share(mask: Mask) -> tuple[float, float]:
-        visible = draw_visible(
+        visible = sample_visible(
             mask, Encoder(), images, torch.arange(len(images)), len(images), generator=generator(0)
         )
         hidden = hidden_patches(visible, 256).view(-1, 8, 32).float()
@@ -133,7 +139,7 @@ def test_losses_refuse_shapes_that_do_not_fit() -> None:
         reconstruction_loss(
             torch.zeros(2, 4, 3), torch.zeros(2, 4, 2), torch.ones(2, 4, dtype=torch.bool)
         )
-    with pytest.raises(ValueError, match="nothing is hidden"):
+    with pytest.raises(ValueError, match="no patch is hidden"):
         reconstruction_loss(
             torch.zeros(2, 4, 3), torch.zeros(2, 4, 3), torch.zeros(2, 4, dtype=torch.bool)
         )
@@ -258,37 +264,35 @@ def test_random_features_come_from_another_initialisation_and_stay_frozen() -> N
 @pytest.mark.parametrize("strength", ["weak", "medium", "strong", "steady"])
 def test_a_guidance_view_is_an_image_and_another_look(strength: str) -> None:
     images = torch.rand(8, 3, 32, 128)
-    view = draw_view(STRENGTHS[strength], 8, (32, 128), generator=generator(3))
-    views = guidance_view(images, view)
+    view = sample_view(STRENGTHS[strength], 8, (32, 128), generator=generator(3))
+    views = apply_view(images, view)
     assert views.shape == images.shape
     assert 0 <= views.min() <= views.max() <= 1
     assert not torch.allclose(views, images, atol=0.05)
-    torch.testing.assert_close(views[2:5], guidance_view(images[2:5], view[2:5]))
+    torch.testing.assert_close(views[2:5], apply_view(images[2:5], view[2:5]))
 
 
 def test_a_weak_view_leaves_colors_alone() -> None:
     images = torch.full((16, 3, 32, 128), 0.3)
     images[:, 1] = 0.8
-    weak = guidance_view(
-        images, draw_view(STRENGTHS["weak"], 16, (32, 128), generator=generator(0))
-    )
-    medium = guidance_view(
-        images, draw_view(STRENGTHS["medium"], 16, (32, 128), generator=generator(0))
+    weak = apply_view(images, sample_view(STRENGTHS["weak"], 16, (32, 128), generator=generator(0)))
+    medium = apply_view(
+        images, sample_view(STRENGTHS["medium"], 16, (32, 128), generator=generator(0))
     )
     torch.testing.assert_close(weak, images, atol=1e-3, rtol=0)
     assert (medium - images).abs().mean() > 0.05
 
 
 def test_a_view_that_changes_nothing_returns_the_image() -> None:
-    view = draw_view(STRENGTHS["weak"], 2, (32, 128), generator=generator(0))
+    view = sample_view(STRENGTHS["weak"], 2, (32, 128), generator=generator(0))
     still = type(view)(**(vars(view) | {"matrix": torch.eye(3).repeat(2, 1, 1)}))
     images = torch.rand(2, 3, 32, 128)
-    torch.testing.assert_close(guidance_view(images, still), images, atol=1e-4, rtol=0)
+    torch.testing.assert_close(apply_view(images, still), images, atol=1e-4, rtol=0)
 
 
 def test_between_three_and_all_operations_are_chosen_evenly() -> None:
     chosen = torch.stack(
-        list(choose_operations(STRENGTHS["medium"], 20_000, generator=generator(0)).values())
+        list(sample_operations(STRENGTHS["medium"], 20_000, generator=generator(0)).values())
     )
     counts = chosen.sum(0)
     assert counts.min() == 3
@@ -304,8 +308,8 @@ def test_losses_do_not_depend_on_how_a_batch_is_split(context: RunContext) -> No
     task = PretrainTask(config, make_model(config, None), context)
     images = torch.randint(0, 256, (6, 3, 32, 128), dtype=torch.uint8)
     batch = Batch(images, list(range(6)), [""] * 6, [], list(range(6)), 6)
-    whole = task.begin(batch, 7)(slice(0, 6))
-    parts = [task.begin(batch, 7)(part) for part in (slice(0, 2), slice(2, 6))]
+    whole = task.prepare_batch(batch, 7)(slice(0, 6))
+    parts = [task.prepare_batch(batch, 7)(part) for part in (slice(0, 2), slice(2, 6))]
     for name, value in whole.items():
         torch.testing.assert_close(parts[0][name] * (2 / 6) + parts[1][name] * (4 / 6), value)
 
@@ -315,7 +319,7 @@ def test_cached_reading_equals_recomputing_the_whole_prefix() -> None:
         Finetune(**COMMON, decoder=TextDecoder(width=32, layers=2, heads=2), max_length=9)
     ).eval()
     images = torch.rand(3, 3, 32, 128)
-    tokens, probabilities = model.read(images)
+    tokens, probabilities = model.greedy_decode(images)
     logits = model(images, tokens, torch.full((3,), 9))
     torch.testing.assert_close(
         logits.softmax(-1).max(-1).values, probabilities, atol=1e-5, rtol=1e-5
@@ -329,4 +333,4 @@ def test_reading_stops_once_every_word_has_ended(monkeypatch: pytest.MonkeyPatch
     ).eval()
     with torch.no_grad():
         model.classify.bias[model.charset.eos] = 100
-    assert model.read(torch.rand(3, 3, 32, 128))[0].shape == (3, 1)
+    assert model.greedy_decode(torch.rand(3, 3, 32, 128))[0].shape == (3, 1)

@@ -21,6 +21,8 @@ from experiments.cli.describe import describe_status
 from experiments.planning.planner import make_plan
 from results.store import Store
 
+pytestmark = pytest.mark.slow
+
 ONE_ROW = "title: one row\ntable: table1\nvariants: [{name: LMIM, reported: {guidance: true, alignment: true}}]\n"
 
 
@@ -343,9 +345,7 @@ def test_real_folders_mixed_filtered_and_broken_run_to_their_table(
     root = write_lmdb(tmp_path / "labeled", samples)
     filters = tmp_path / "filter.tsv"
     filters.write_text(f"fingerprint\tindex\n{fingerprint(root)[0]}\t3\n")
-    mix = (
-        f"{{roots: [{root}], mix: {{roots: ['rendered:train'], share: 0.5}}, filters: [{filters}]}}"
-    )
+    mix = f"{{roots: [{root}], mix: {{roots: ['synthetic:train'], share: 0.5}}, filters: [{filters}]}}"
     settings = {
         "pretrain.data": f"{{roots: [{tmp_path / 'unlabeled'}]}}",
         "finetune.data": mix,

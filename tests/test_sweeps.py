@@ -17,7 +17,6 @@ from typing import Any
 import optuna
 import pytest
 import torch
-import yaml
 from commands import PATIENCE, run_command, started, wait_until
 from conftest import call
 from optuna.trial import TrialState
@@ -25,9 +24,10 @@ from rich.console import Console
 
 from analysis.sweep_report import figures
 from analysis.sweep_report.report import make_report, write_experiment, write_report
-from core.runtime.artefacts import CHECKPOINT
+from core.runtime.artifacts import CHECKPOINT
 from core.runtime.errors import UserError
-from core.training.loop import RunContext
+from core.runtime.yaml import dump_yaml, read_yaml
+from core.training.run_context import RunContext
 from experiments.planning.planner import make_plan
 from results.store import Store
 from sweeps.engine import trials as trials_module
@@ -39,13 +39,15 @@ from sweeps.engine.status import SweepWatch
 from sweeps.engine.trials import ClaimedTrial, Trials
 from sweeps.engine.worker import search_on, validations
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHIPPED = sorted((REPOSITORY / "sweeps").glob("*.yaml"))
 ROW = {"title": "one row", "variants": [{"name": "LMIM"}]}
 TINY = {
-    "rendered.train": 128,
-    "rendered.validation": 16,
-    "rendered.test": 2,
+    "synthetic.train": 128,
+    "synthetic.validation": 16,
+    "synthetic.test": 2,
     "pretrain.optimizer.batch": 32,
 }
 TINY |= {"finetune.optimizer.batch": 32, "finetune.optimizer.epochs": 4}
@@ -62,14 +64,14 @@ DECAY = {"finetune.optimizer.layer_decay": {"float": [0.5, 1]}}
 
 def write(folder: Path, **changes: Any) -> Path:
     """A sweep file beside its experiment."""
-    (folder / "row.yaml").write_text(yaml.safe_dump(ROW))
+    (folder / "row.yaml").write_text(dump_yaml(ROW))
     file = folder / "tiny.yaml"
     content = {
         key: value
         for key, value in (SWEEP | {"experiment": "row.yaml"} | changes).items()
         if value is not None
     }
-    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    file.write_text(dump_yaml(content))
     return file
 
 
@@ -109,7 +111,7 @@ def drawn(
 def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(
     file: Path, tmp_path: Path
 ) -> None:
-    assert len(file.read_text().splitlines()) <= 20
+    assert len(file.read_text().splitlines()) <= 40
     assert f"python run.py sweeps/{file.name}" in file.read_text()
     for scale in ("smoke", "mini", "small"):
         search = search_of(file, tmp_path, scale)
@@ -149,8 +151,8 @@ def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(
         ({"sampler": {"kind": "tep"}}, "'tep'"),
         ({"sampler": {"kind": "tpe", "n_trials": 3}}, "unknown key"),
         ({"pruner": {"kind": "median", "at": [0.5, 0.25]}}, "must rise"),
-        ({"pruner": {"kind": "median", "at": [1.5]}}, "less than 1"),
-        ({"trials": 0}, "greater than 0"),
+        ({"pruner": {"kind": "median", "at": [1.5]}}, "is not below 1"),
+        ({"trials": 0}, "is not above 0"),
         ({"experiment": "nowhere.yaml"}, "nowhere.yaml: no such file"),
         ({"variant": "MIM"}, "variant: MIM: "),
         (
@@ -185,7 +187,7 @@ def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(
         ({"space": {"a": {"float": [0, 1], "step": 2}}}, "step 2 is larger than the range"),
         ({"space": {"a": {"int": [1, 10**12]}}}, "too large"),
         ({"space": {"a.b": {"float": [0, 1]}, "a": {"categorical": [1]}}}, "a.b is searched too"),
-        ({"seeds": [0, 0]}, "none may stand twice"),
+        ({"seeds": [0, 0]}, "duplicate"),
         ({"trials": True}, "trials"),
         ({"spaces": {}}, "unknown key; allowed: budget"),
         (
@@ -196,13 +198,13 @@ def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(
         (
             {
                 "space": {
-                    "finetune.validation.roots": {"categorical": {"a": ["rendered:validation"]}}
+                    "finetune.validation.roots": {"categorical": {"a": ["synthetic:validation"]}}
                 }
             },
             "is not for choosing",
         ),
         (
-            {"space": {"finetune.data.roots": {"categorical": {"a": ["rendered:validation"]}}}},
+            {"space": {"finetune.data.roots": {"categorical": {"a": ["synthetic:validation"]}}}},
             "is not for choosing",
         ),
         (
@@ -212,7 +214,7 @@ def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(
         (
             {
                 "space": {"pretrain.mask.ratio": {"float": [0.5, 0.9]}},
-                "set": TINY | {"given.encoder": "scratch"},
+                "set": TINY | {"init.encoder": "scratch"},
             },
             "nothing that is",
         ),
@@ -229,14 +231,14 @@ def test_a_shipped_sweep_is_short_and_can_be_run_at_every_scale_that_validates(
             "row's 0.0",
         ),
         (
-            {"set": TINY | {"finetune.validation": {"roots": ["rendered:train"]}}},
-            "rendered:train is trained on",
+            {"set": TINY | {"finetune.validation": {"roots": ["synthetic:train"]}}},
+            "synthetic:train is trained on",
         ),
         (
             {"set": TINY | {"finetune.validation": None}},
             "scale smoke has no validation set; name one",
         ),
-        ({"set": TINY | {"given.recognizer": "file.pth"}}, "the base row trains nothing"),
+        ({"set": TINY | {"init.recognizer": "file.pth"}}, "the base row trains nothing"),
     ],
 )
 def test_a_mistake_in_a_sweep_is_told_in_one_sentence(
@@ -251,7 +253,7 @@ def test_a_mistake_in_a_sweep_is_told_in_one_sentence(
     assert not (tmp_path / "results" / "sweeps").exists()
 
 
-@pytest.mark.parametrize("roots", [["rendered:curve"], ["general"]])
+@pytest.mark.parametrize("roots", [["synthetic:curve"], ["general"]])
 def test_a_validation_set_that_is_a_test_set_is_refused(
     roots: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,7 +261,7 @@ def test_a_validation_set_that_is_a_test_set_is_refused(
     code, _, err = call(capsys, file, "--results", tmp_path / "results", "--dry-run")
     assert code == 2
     assert (
-        f"finetune.validation: {roots[0].replace('general', 'rendered:general')} is the test set"
+        f"finetune.validation: {roots[0].replace('general', 'synthetic:general')} is the test set"
         in err
     )
 
@@ -273,14 +275,14 @@ def test_a_benchmark_that_the_row_does_not_read_is_no_validation_set_either(
     )
     assert code == 2
     assert "finetune.validation: svt is the test set svt: it is read on test images" in err
-    subsets = {"general": {"roots": ["rendered:general"]}}
+    subsets = {"general": {"roots": ["synthetic:general"]}}
     file = write(
         tmp_path,
         set=TINY
-        | {"finetune.validation": {"roots": ["rendered:curve"]}, "evaluate.subsets": subsets},
+        | {"finetune.validation": {"roots": ["synthetic:curve"]}, "evaluate.subsets": subsets},
     )
     code, _, err = call(capsys, file, "--results", tmp_path, "--dry-run")
-    assert (code, "rendered:curve is the test set" in err) == (2, True)
+    assert (code, "synthetic:curve is the test set" in err) == (2, True)
 
 
 def test_options_of_sweeps_and_of_experiments_are_told_apart(
@@ -402,20 +404,20 @@ def test_the_sweeps_own_settings_go_on_top_of_the_row_and_the_command_lines_on_t
         tmp_path, set=TINY | {"pretrain.mask": {"kind": "block", "ratio": 0.55}}, space=DECAY
     )
     row = ROW | {"variants": [{"name": "LMIM", "set": {"pretrain.mask.ratio": 0.7}}]}
-    (tmp_path / "row.yaml").write_text(yaml.safe_dump(row))
+    (tmp_path / "row.yaml").write_text(dump_yaml(row))
 
     def ratio(**overrides: Any) -> float:
         plan = search_of(file, tmp_path, **overrides).plan("one", {}, Store(tmp_path))
         return next(
             run.config.mask.ratio
             for run in plan.runs.values()
-            if "trial" not in run.rows[0] and run.rows == ["one"]
+            if "trial" not in run.rows[0] and run.rows == ("one",)
         )  # type: ignore[union-attr]
 
     assert ratio() == 0.55
     assert ratio(pretrain__mask__ratio=0.6) == 0.7  # the row defines it, and a note says so
     assert any(
-        "does not reach" in note
+        "has no effect" in note
         for note in search_of(file, tmp_path, pretrain__mask__ratio=0.6).notes
     )
 
@@ -936,7 +938,7 @@ def test_a_report_states_the_best_trial_with_an_interval_and_writes_it_as_an_exp
     for picture in ("history.png", "slices.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     assert "No picture of contours: " in page
-    content = yaml.safe_load(written.read_text())
+    content = read_yaml(written)
     assert content["seeds"] == [2, 3, 4]  # none of which chose it
     assert len(written.read_text().splitlines()) <= 25
     plan = make_plan(
@@ -999,9 +1001,9 @@ def test_a_report_pairs_the_best_trial_with_the_recipe_and_says_what_cannot_be_t
     assert "a difference" in page
     out = tmp_path / "out.yaml"
     write_experiment(trials, report, out)
-    content = yaml.safe_load(out.read_text())
+    content = read_yaml(out)
     assert [row["name"] for row in content["variants"]] == ["LMIM", "best of tiny"]
-    assert content["variants"][1]["against"] == "LMIM"
+    assert content["variants"][1]["compare_with"] == "LMIM"
 
 
 def test_a_report_tells_of_the_sweep_as_it_was_run_whatever_the_file_says_now(
@@ -1020,13 +1022,13 @@ def test_a_report_tells_of_the_sweep_as_it_was_run_whatever_the_file_says_now(
     assert f"run as {trials.search.id}" in page
     assert "Trial 1: pretrain.mask.ratio=" in page
     assert "maximized; seeds 4 7" in page
-    assert yaml.safe_load(out.read_text())["seeds"] == [8, 9, 10]
+    assert read_yaml(out)["seeds"] == [8, 9, 10]
 
 
 def test_settings_of_the_command_line_mean_the_same_in_the_written_experiment(
     tmp_path: Path,
 ) -> None:
-    file = write(tmp_path, space=DECAY, trials=1, set=TINY | {"length.finetune": 2})
+    file = write(tmp_path, space=DECAY, trials=1, set=TINY | {"epoch_multiplier.finetune": 2})
     for overrides, inside in (
         ({"finetune__optimizer__batch": 16}, True),
         ({"finetune__optimizer__epochs": 3}, False),

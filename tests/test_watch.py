@@ -27,7 +27,7 @@ from experiments.cli.watch import (
     work_left,
 )
 from experiments.planning.planner import make_plan
-from experiments.running.local import duration
+from experiments.running.display import duration
 from experiments.slurm import scheduler as slurm
 from experiments.slurm.submissions import Submission, write_submission
 from results.store import State, StateName, Store
@@ -258,7 +258,7 @@ def test_a_damaged_state_is_one_sentence(
         capsys, "watch", TABLE1, "--scale", "smoke", "--device", "cpu", "--results", runs.store.root
     )
     assert (code, out, len(err.splitlines())) == (2, "", 1)
-    assert "state.json: not a state file of this suite; delete it and run again" in err
+    assert "state.json: not a state file of this suite; move it aside" in err
 
 
 def test_slurm_is_asked_no_more_often_than_said(
@@ -274,7 +274,7 @@ def test_slurm_is_asked_no_more_often_than_said(
     run = next(iter(runs.plan.runs))
     write_submission(runs.store, Submission("n", "pretrain", (run,), 1000, "7"))
     for seconds, questions in ((0, 1), (1, 1), (POLL_SECONDS, 2)):
-        runs.scheduler.asked -= seconds
+        runs.scheduler.polled_at -= seconds
         lines = shown(runs, 140)
         assert len(asked) == questions
         assert lines[0].split() == [

@@ -1,1 +1,1 @@
-"""`run.py bench`: speed as ratios inside one run."""
+"""`run.py bench`: speed as ratios within one run."""

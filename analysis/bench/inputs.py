@@ -1,7 +1,8 @@
-"""The input path on one core, and how its cost grows with the number of images in the index."""
+"""The input path: images per second of one core, and its cost at growing numbers of images."""
 
 import io
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,131 +12,180 @@ import psutil
 import torch
 from PIL import Image
 
-from analysis.bench.measure import Row, rows, take_turns, times_as_fast
+from analysis.bench.measure import MEGABYTE, Timing, compare_paths, speed_ratio, time_in_turns
 from analysis.bench.per_image import per_image_view
-from analysis.bench.work import Work
+from analysis.bench.setup import BenchSetup
 from core.data.batches import ShuffledBatches, load_batches, normalize, to_unit
 from core.data.lmdb_folder import new_lmdb, put_count, put_samples
-from core.data.word_images import WordImages, decode
+from core.data.word_images import WordImages, decode_image
 from core.runtime.processes import worker_pool
-from core.views.guidance import STRENGTHS, draw_view, guidance_view
+from core.views.guidance import STRENGTHS, apply_view, sample_view
 
 BATCH = 64
+CPU = torch.device("cpu")
+DECODING = "limit: JPEG decoding"
 
 
-def measure_input(work: Work) -> list[Row]:
-    """Images/s of one core from LMDB to both views; beside it the parts, and a loop that decodes JPEG and no more."""
+def measure_input(setup: BenchSetup) -> list[Timing]:
+    """Images per second of one core, from LMDB to both views, compared with JPEG decoding."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _on_one_core(work)
+        return _measure_on_one_core(setup)
     finally:
         torch.set_num_threads(threads)
 
 
-def _on_one_core(work: Work) -> list[Row]:
-    images, size = work.images(), work.encoder.image
-    count = min(len(images), 16 if work.quick else 512) // BATCH * BATCH or min(len(images), 16)
-    files = [images.raw(number) or b"" for number in range(count)]
-    batches = [list(range(start, min(start + BATCH, count))) for start in range(0, count, BATCH)]
+def _measure_on_one_core(setup: BenchSetup) -> list[Timing]:
+    loader = _Loader(setup)
+    paths = {
+        "plain": loader.load_image_by_image,
+        "ours, both views": loader.load_both_views,
+        "ours, clean view alone": loader.load_clean_view,
+        DECODING: loader.decode_files,
+    }
+    seconds = time_in_turns(paths, setup.repetitions)
+    case = f"one core, images of {loader.mean_size()} on average"
+    timings = compare_paths("input", case, "images", loader.count, seconds, "plain")
+    for timing in timings:
+        if timing.path.startswith("ours"):
+            ratio = speed_ratio(timing.seconds, seconds[DECODING])
+            timing.ratios["of JPEG decoding's rate"] = ratio
+    return timings
 
-    def ours() -> None:
+
+class _Loader:
+    """Ways to load the first images of a data set."""
+
+    def __init__(self, setup: BenchSetup) -> None:
+        self.images = setup.images()
+        self.size = setup.encoder.image
+        wanted = min(len(self.images), 16 if setup.quick else 512)
+        self.count = wanted // BATCH * BATCH or wanted
+        self.files = [self.images.raw(number) or b"" for number in range(self.count)]
+        self.batches = [
+            list(range(start, min(start + BATCH, self.count)))
+            for start in range(0, self.count, BATCH)
+        ]
+
+    def load_both_views(self) -> None:
+        """The clean and the guidance view, made for a batch at once."""
         random = torch.Generator().manual_seed(0)
-        for batch in load_batches(images, size, batches, labeled=False, workers=0):
-            unit = to_unit(batch.images, torch.device("cpu"))
+        for batch in load_batches(
+            self.images, self.size, self.batches, labeled=False, num_workers=0
+        ):
+            unit = to_unit(batch.images, CPU)
             normalize(unit)
-            normalize(
-                guidance_view(
-                    unit, draw_view(STRENGTHS["medium"], len(unit), size, generator=random)
-                )
-            )
+            view = sample_view(STRENGTHS["medium"], len(unit), self.size, generator=random)
+            normalize(apply_view(unit, view))
 
-    def clean_only() -> None:
-        for batch in load_batches(images, size, batches, labeled=False, workers=0):
-            normalize(to_unit(batch.images, torch.device("cpu")))
+    def load_clean_view(self) -> None:
+        """The clean view only."""
+        for batch in load_batches(
+            self.images, self.size, self.batches, labeled=False, num_workers=0
+        ):
+            normalize(to_unit(batch.images, CPU))
 
-    def plain() -> None:
+    def load_image_by_image(self) -> None:
+        """Both views, made image by image."""
         random = np.random.default_rng(0)
-        for number in range(count):
-            picture = decode(images.raw(number) or b"")
+        for number in range(self.count):
+            picture = decode_image(self.images.raw(number) or b"")
             if picture is None:
                 continue
-            clean = picture.resize(size[::-1], Image.Resampling.BICUBIC)
+            clean = picture.resize(self.size[::-1], Image.Resampling.BICUBIC)
             normalize(torch.from_numpy(np.array(clean)).permute(2, 0, 1).float() / 255)
-            normalize(per_image_view(picture, size, random))
+            normalize(per_image_view(picture, self.size, random))
 
-    def decode_only() -> None:
-        for file in files:
-            decode(file)
+    def decode_files(self) -> None:
+        """Decoding only, of files in memory."""
+        for file in self.files:
+            decode_image(file)
 
-    paths = {"plain": plain, "ours, both views": ours, "ours, clean view alone": clean_only}
-    seconds = take_turns(paths | {"limit: JPEG decoding": decode_only}, work.repetitions)
-    sides = [picture.size for file in files if (picture := decode(file)) is not None]
-    width, height = np.mean(sides, axis=0)
-    found = rows(
-        "input",
-        f"one core, images of {width:.0f} x {height:.0f} on average",
-        "images",
-        count,
-        seconds,
-        "plain",
-    )
-    for row in found:
-        if row.path.startswith("ours"):
-            row.ratios["of JPEG decoding's rate"] = times_as_fast(
-                row.seconds, seconds["limit: JPEG decoding"]
-            )
-    return found
+    def mean_size(self) -> str:
+        """Mean width x height of the decoded images, in pixels."""
+        pictures = [decode_image(file) for file in self.files]
+        sizes = [picture.size for picture in pictures if picture is not None]
+        width, height = np.mean(sizes, axis=0)
+        return f"{width:.0f} x {height:.0f}"
 
 
-def measure_index(work: Work) -> list[Row]:
-    """At growing numbers of images: the start of an epoch, images/s, memory; each in a process of its own."""
-    found = []
-    for count in (10**2, 10**3, 10**4) if work.quick else (10**3, 10**5, 10**7):
-        with TemporaryDirectory(prefix="bench-") as folder:
-            _write_index(Path(folder), count)
-            with worker_pool(1) as pool:
-                walk = pool.submit(_walk, folder, work.encoder.image, 5 if work.quick else 100)
-                start, seconds, shown, memory = walk.result()
+@dataclass(frozen=True)
+class EpochStart:
+    """What the first batches of an epoch cost."""
+
+    first_seconds: float  # until the first batch
+    other_seconds: float  # for the other batches
+    images: int  # in the other batches
+    memory_mb: float  # added to the process, without pages of the file
+
+
+def measure_index(setup: BenchSetup) -> list[Timing]:
+    """At growing numbers of images: start of an epoch, images per second, memory."""
+    timings: list[Timing] = []
+    smallest: EpochStart | None = None
+    for count in (10**2, 10**3, 10**4) if setup.quick else (10**3, 10**5, 10**7):
+        start = _start_epoch_elsewhere(setup, count)
         case = f"{count:,} images"
-        found.append(Row("index", case, "start of an epoch", "epochs", 1, [start]))
-        ratios = {"x the smallest": found[1].seconds[0] / seconds} if found[1:] else {}
-        found.append(
-            Row("index", case, "reading, one core", "images", shown, [seconds], ratios, memory)
-        )
-    return found
+        ratios: dict[str, float] = {}
+        if smallest is not None:
+            ratios = {"x the smallest": smallest.other_seconds / start.other_seconds}
+        smallest = smallest or start
+        timings += [
+            Timing("index", case, "start of an epoch", "epochs", 1, [start.first_seconds]),
+            Timing(
+                what="index",
+                case=case,
+                path="reading, one core",
+                unit="images",
+                count=start.images,
+                seconds=[start.other_seconds],
+                ratios=ratios,
+                memory_mb=start.memory_mb,
+            ),
+        ]
+    return timings
 
 
-def _write_index(folder: Path, count: int) -> None:
-    """Tiny images under all numbers: the index is as large as it would be, the file is not."""
+def _start_epoch_elsewhere(setup: BenchSetup, count: int) -> EpochStart:
+    """Start an epoch on `count` tiny images, in a new process."""
+    with TemporaryDirectory(prefix="bench-") as folder:
+        _write_tiny_images(Path(folder), count)
+        with worker_pool(1) as pool:
+            batches = 5 if setup.quick else 100
+            return pool.submit(_start_epoch, folder, setup.encoder.image, batches).result()
+
+
+def _write_tiny_images(folder: Path, count: int) -> None:
+    """An LMDB with the keys of `count` images, each of one pixel."""
     stream = io.BytesIO()
     Image.new("L", (1, 1), 128).save(stream, "PNG")
+    part = 1 << 20
     with new_lmdb(folder) as environment:
-        for start in range(0, count, 1 << 20):
+        for start in range(0, count, part):
+            samples = [(stream.getvalue(), None)] * min(part, count - start)
             with environment.begin(write=True) as transaction:
-                put_samples(
-                    transaction,
-                    start + 1,
-                    [(stream.getvalue(), None)] * min(1 << 20, count - start),
-                )
+                put_samples(transaction, start + 1, samples)
         with environment.begin(write=True) as transaction:
             put_count(transaction, count)
 
 
-def _walk(folder: str, size: tuple[int, int], batches: int) -> tuple[float, float, int, float]:
-    """Seconds to the first batch, seconds of the others, images in these, MB of memory that is not the file's own pages."""
-    process: Any = psutil.Process()
-
-    def own() -> float:
-        known = process.memory_info()
-        return (known.rss - known.shared) / 2**20
-
+def _start_epoch(folder: str, size: tuple[int, int], batches: int) -> EpochStart:
+    """Load one batch, then `batches` more. size: (height, width) of the loaded images."""
     torch.set_num_threads(1)
-    before, started = own(), time.perf_counter()
+    memory_before = _private_memory()
+    started = time.perf_counter()
     images = WordImages([folder])
     order = ShuffledBatches([images.selection()], [BATCH], 0, batches + 1, 0)
-    parts = iter(load_batches(images, size, order, labeled=False, workers=0))
-    next(parts)
+    loaded = iter(load_batches(images, size, order, labeled=False, num_workers=0))
+    next(loaded)
     first = time.perf_counter()
-    shown = sum(len(part.indices) for part in parts)
-    return first - started, time.perf_counter() - first, shown, own() - before
+    count = sum(len(batch.indices) for batch in loaded)
+    ended = time.perf_counter()
+    return EpochStart(first - started, ended - first, count, _private_memory() - memory_before)
+
+
+def _private_memory() -> float:
+    """MB of this process that are not pages of files."""
+    memory: Any = psutil.Process().memory_info()
+    return float(memory.rss - memory.shared) / MEGABYTE

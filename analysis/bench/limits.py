@@ -1,38 +1,37 @@
-"""What the hardware allows, measured in the same run."""
+"""What the hardware allows: rates of matrix products and of a memory copy."""
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from analysis.bench.measure import Row, take_turns
-from analysis.bench.work import Work
+from analysis.bench.measure import Timing, time_in_turns
+from analysis.bench.setup import BenchSetup
 from core.config import Precision
 
-SIDE = {"cpu": 2048, "cuda": 8192}
-SMALL_SIDE = (
-    256  # of the products that show whether bf16 is native: milliseconds, also where it is not
-)
+SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices
+SMALL_SIDE = 256  # of products that show whether bf16 is native; takes milliseconds in any case
+COPY_BYTES = 1 << 26
 
 
 @cache
-def precisions(device: str) -> tuple[Precision, ...]:
+def native_precisions(device: str) -> tuple[Precision, ...]:
     """The precisions that the device multiplies natively, the fastest last.
 
-    A processor without bf16 instructions computes bf16 products ten to a hundred times slower than fp32 ones."""
+    A processor without bf16 instructions multiplies bf16 ten to a hundred times as slowly as
+    fp32."""
     if device.startswith("cuda"):
-        return ("fp32", "bf16") if torch.cuda.is_bf16_supported() else ("fp32",)
-    return (
-        ("fp32", "bf16")
-        if _small_product(torch.bfloat16) < 2 * _small_product(torch.float32)
-        else ("fp32",)
-    )
+        is_native = torch.cuda.is_bf16_supported()
+    else:
+        is_native = _small_product(torch.bfloat16) < 2 * _small_product(torch.float32)
+    return ("fp32", "bf16") if is_native else ("fp32",)
 
 
 def _small_product(kind: torch.dtype) -> float:
-    """Seconds of a small matrix product on the CPU; the least of some, since other work can only add time."""
+    """Seconds of a small matrix product on the CPU: the least of five, as other work adds time."""
     first, second = torch.ones(2, SMALL_SIDE, SMALL_SIDE, dtype=kind)
     seconds = []
     for _ in range(5):
@@ -42,42 +41,42 @@ def _small_product(kind: torch.dtype) -> float:
     return min(seconds)
 
 
-def left_out(device: str) -> list[str]:
-    """What the hardware does not do natively and is therefore not measured, a sentence each."""
-    if "bf16" in precisions(device):
+def excluded_precisions(device: str) -> list[str]:
+    """A sentence for each precision that is not measured, because it is not native."""
+    if "bf16" in native_precisions(device):
         return []
-    return [
-        f"bf16 is left out: this {'GPU' if device != 'cpu' else 'processor'} does not multiply bf16 natively"
-    ]
+    hardware = "processor" if device == "cpu" else "GPU"
+    return [f"bf16 is left out: this {hardware} does not multiply bf16 natively"]
 
 
-def product(device: str, precision: Precision) -> tuple[Callable[[], Tensor], float]:
-    """A large matrix product, and its operations (multiply and add count as two)."""
+@dataclass(frozen=True)
+class MatrixProduct:
+    """A large matrix product: the limit of what a model can compute."""
+
+    path: Callable[[], Tensor]
+    operations: float  # a multiplication and an addition count as two
+
+
+def matrix_product(device: str, precision: Precision) -> MatrixProduct:
+    """The product of two square matrices with random values."""
     side = SIDE[device.partition(":")[0]]
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    first, second = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
-    return lambda: first @ second, 2.0 * side**3
+    first = torch.randn(side, side, device=device).to(kind)
+    second = torch.randn(side, side, device=device).to(kind)
+    return MatrixProduct(lambda: first @ second, 2.0 * side**3)
 
 
-def measure_limits(work: Work) -> list[Row]:
+def measure_limits(setup: BenchSetup) -> list[Timing]:
     """Matrix products in each native precision, and a memory copy."""
-    found = []
-    for precision in precisions(work.device):
-        path, operations = product(work.device, precision)
-        seconds = take_turns({"product": path}, work.repetitions, work.device)["product"]
-        found.append(
-            Row(
-                "limits",
-                f"matrix product, {precision}",
-                "limit",
-                "GFLOP",
-                operations / 1e9,
-                seconds,
-            )
-        )
-    source = torch.zeros(1 << 26, dtype=torch.uint8, device=work.device)
+    timings = []
+    for precision in native_precisions(setup.device):
+        product = matrix_product(setup.device, precision)
+        seconds = time_in_turns({"product": product.path}, setup.repetitions, setup.device)
+        case = f"matrix product, {precision}"
+        count = product.operations / 1e9
+        timings.append(Timing("limits", case, "limit", "GFLOP", count, seconds["product"]))
+    source = torch.zeros(COPY_BYTES, dtype=torch.uint8, device=setup.device)
     target = torch.empty_like(source)
-    seconds = take_turns({"copy": lambda: target.copy_(source)}, work.repetitions, work.device)[
-        "copy"
-    ]
-    return [*found, Row("limits", "memory copy", "limit", "GB read", len(source) / 1e9, seconds)]
+    seconds = time_in_turns({"copy": lambda: target.copy_(source)}, setup.repetitions, setup.device)
+    copied = Timing("limits", "memory copy", "limit", "GB read", COPY_BYTES / 1e9, seconds["copy"])
+    return [*timings, copied]

@@ -1,4 +1,7 @@
-"""Measuring: paths to the same result take turns in one process, so that what else the machine does hits all alike."""
+"""Timing of alternative paths to the same result, in alternation in one process.
+
+Whatever else the machine does slows all paths alike, so that ratios are reliable.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +16,14 @@ import torch
 
 from core.runtime.processes import worker_pool
 
+MEGABYTE = 2**20
+
 
 @dataclass(frozen=True)
-class Row:
-    """One path of one case. `ratios`: how many times as fast as another path, or which share of a limit, in the same turns."""
+class Timing:
+    """Repeated timings of a path, and its ratios to other paths in the same turns."""
 
-    what: str
+    what: str  # the measurement, a key of `MEASUREMENTS`
     case: str
     path: str
     unit: str
@@ -30,21 +35,23 @@ class Row:
 
     @property
     def rate(self) -> float:
-        """Units a second, by the median."""
+        """Units per second: the median over repetitions."""
         return self.count / median(self.seconds)
 
     def to_json(self) -> dict[str, Any]:
-        """For the file of results."""
-        return asdict(self) | {
-            "rate": self.rate,
-            "seconds": [round(value, 6) for value in self.seconds],
-        }
+        """An entry of the report's `measured`."""
+        seconds = [round(value, 6) for value in self.seconds]
+        return asdict(self) | {"rate": self.rate, "seconds": seconds}
 
 
-def take_turns(
+def time_in_turns(
     paths: Mapping[str, Callable[[], object]], repetitions: int, device: str = "cpu"
 ) -> dict[str, list[float]]:
-    """Seconds of each path in each turn. One more turn comes first and is not counted."""
+    """Name of a path -> seconds of each of its turns. One more turn warms up and is not counted.
+
+    paths: name -> function to time.
+    repetitions: turns to count.
+    device: synchronized after each turn if it is a CUDA device."""
     seconds: dict[str, list[float]] = {name: [] for name in paths}
     for turn in range(repetitions + 1):
         for name, path in paths.items():
@@ -52,65 +59,72 @@ def take_turns(
             path()
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
-            if turn:
+            if turn > 0:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
 
 
-def times_as_fast(ours: Sequence[float], other: Sequence[float]) -> float:
-    """The median over turns of the other's seconds by ours."""
-    return median(b / a for a, b in zip(ours, other, strict=True))
+def speed_ratio(seconds: Sequence[float], baseline: Sequence[float]) -> float:
+    """How many times as fast as a baseline a path is: the median over turns."""
+    return median(base / value for value, base in zip(seconds, baseline, strict=True))
 
 
-def share_of(
-    limit: Sequence[float], limit_operations: float, ours: Sequence[float], our_operations: float
+def share_of_limit(
+    limit_seconds: Sequence[float],
+    limit_operations: float,
+    seconds: Sequence[float],
+    operations: float,
 ) -> float:
-    """The rate of operations, as a share of the limit's in the same turns."""
-    return times_as_fast(ours, limit) * our_operations / limit_operations
+    """A path's rate of operations as a share of the hardware limit's in the same turns.
+
+    limit_seconds, limit_operations: of the limit, per turn.
+    seconds, operations: of the path, per turn."""
+    return speed_ratio(seconds, limit_seconds) * operations / limit_operations
 
 
-def rows(
-    what: str, case: str, unit: str, count: float, seconds: Mapping[str, list[float]], against: str
-) -> list[Row]:
-    """A row for each path, with its ratio to the path `against`."""
-    return [
-        Row(
-            what,
-            case,
-            name,
-            unit,
-            count,
-            own,
-            {f"x {against}": times_as_fast(own, seconds[against])},
-        )
-        for name, own in seconds.items()
-    ]
+def compare_paths(
+    what: str,
+    case: str,
+    unit: str,
+    count: float,
+    seconds: Mapping[str, list[float]],
+    baseline: str,
+) -> list[Timing]:
+    """A timing for each path, with its ratio to the baseline.
+
+    what, case, unit, count: fields of `Timing`.
+    seconds: name of a path -> seconds of each turn.
+    baseline: name of the path to compare with."""
+    timings = []
+    for path, path_seconds in seconds.items():
+        ratios = {f"x {baseline}": speed_ratio(path_seconds, seconds[baseline])}
+        timings.append(Timing(what, case, path, unit, count, path_seconds, ratios))
+    return timings
 
 
-def peak_memory(path: Callable[..., Callable[[], object]], *arguments: Any) -> float | None:
-    """MB that two calls of what `path(*arguments)` makes add, at their highest, to a process that has imported all it needs.
+def peak_memory(make: Callable[..., Callable[[], object]], *arguments: Any) -> float | None:
+    """MB that two calls of `make(*arguments)()` add at most to a process with all its imports.
 
-    None where the machine has not so much."""
+    None if the machine has too little memory."""
     try:
         with worker_pool(1) as pool:
-            return pool.submit(_peak, path, arguments).result()
+            return pool.submit(_added_memory, make, arguments).result()
     except BrokenProcessPool:
         return None
 
 
-def _peak(path: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]) -> float:
-    before = psutil.Process().memory_info().rss
-    step = path(*arguments)
+def _added_memory(make: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]) -> float:
+    before: float = psutil.Process().memory_info().rss / MEGABYTE
+    step = make(*arguments)
     for _ in range(2):
         step()
-    return _most_held() - before / 2**20
+    return _peak_resident_memory() - before
 
 
-def _most_held() -> float:
-    """MB that this process held at its highest. (The system's other count, ru_maxrss, begins with that of the parent.)"""
-    (line,) = (
-        line
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("VmHWM")
-    )
+def _peak_resident_memory() -> float:
+    """Peak resident memory of this process, in MB.
+
+    `ru_maxrss` is of no use here: it starts with the peak of the parent process."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in status if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024

@@ -1,8 +1,9 @@
-"""A guidance view (medium) as one makes it without batching: image by image, at source size, in random order.
+"""Guidance views (medium) made image by image, at source size, in random order of operations.
 
-The yardstick for speed and statistics of `core/views/guidance.py`: the same facts of the released code, written anew with Pillow,
-scipy and torchvision, and sharing with it no more than the names of what is drawn. Between operations pixels are whole numbers
-of 0 to 255, as images of files are. Operations sample bilinearly and repeat the edge; the last resizing is bicubic.
+The baseline for speed and statistics of `core/views/guidance.py`. It implements the same
+properties of the released code independently, with Pillow, scipy and torchvision; the two share
+only the names of the drawn values. Pixels are integers of 0 to 255 between operations, as in
+image files. Operations interpolate bilinearly and repeat the edge; the last resizing is bicubic.
 """
 
 import math
@@ -21,17 +22,17 @@ declare_missing_operators()
 from torchvision.transforms.v2 import functional  # noqa: E402  (must follow the declaration above)
 
 Picture = Image.Image
-LEAST = 3
-GRID = 4  # points along each side, of the piecewise affine map
+MIN_OPERATIONS = 3
+GRID = 4  # points along each side of the piecewise affine map
 BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
 
 
 class Drawn(TypedDict):
-    """What is drawn for one image, named as in `core.views.guidance.Draws`."""
+    """The random values of one view, named as in `core.views.guidance.GuidanceDraws`."""
 
     chosen: dict[str, bool]
-    crop: np.ndarray  # (2,) shares cut from top and bottom
-    crop_sides: np.ndarray  # (2,) shares cut from left and right
+    crop: np.ndarray  # (2,) shares removed at top and bottom
+    crop_sides: np.ndarray  # (2,) shares removed at left and right
     angle: float  # degrees
     inward: np.ndarray  # (4, 2) shares of (width, height), corners clockwise from the top left
     shifts: np.ndarray  # (2, 4, 4) shares of width, of height
@@ -50,9 +51,9 @@ class Drawn(TypedDict):
 
 
 def draw_one(generator: np.random.Generator) -> Drawn:
-    """Draw a guidance view for one image."""
+    """Draw the random values of a guidance view."""
     uniform = generator.uniform
-    count = int(generator.integers(LEAST, len(OPERATIONS), endpoint=True))
+    count = int(generator.integers(MIN_OPERATIONS, len(OPERATIONS), endpoint=True))
     names = set(generator.permutation(list(OPERATIONS))[:count].tolist())
     return {
         "chosen": {name: name in names for name in OPERATIONS},
@@ -77,7 +78,7 @@ def draw_one(generator: np.random.Generator) -> Drawn:
 
 
 def _values(picture: Picture) -> np.ndarray:
-    """(H, W, 3) float, 0 to 255."""
+    """(H, W, 3) float in [0, 255]."""
     return np.asarray(picture, np.float32)
 
 
@@ -85,8 +86,8 @@ def _picture(values: np.ndarray) -> Picture:
     return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
 
 
-def _cut(picture: Picture, left: float, top: float, right: float, bottom: float) -> Picture:
-    """Cut shares away and stretch the rest to the size it had."""
+def _crop(picture: Picture, left: float, top: float, right: float, bottom: float) -> Picture:
+    """Remove shares of the sides and resize the rest to the former size."""
     width, height = picture.size
     return picture.resize(
         picture.size,
@@ -96,42 +97,48 @@ def _cut(picture: Picture, left: float, top: float, right: float, bottom: float)
 
 
 def _sharpen(picture: Picture, alpha: float, lightness: float) -> Picture:
-    effect = np.full((3, 3), -1.0)
-    effect[1, 1] = 8 + lightness
-    nothing = np.zeros((3, 3))
-    nothing[1, 1] = 1
-    kernel = (1 - alpha) * nothing + alpha * effect
+    edges = np.full((3, 3), -1.0)
+    edges[1, 1] = 8 + lightness
+    identity = np.zeros((3, 3))
+    identity[1, 1] = 1
+    kernel = (1 - alpha) * identity + alpha * edges
     return _picture(ndimage.correlate(_values(picture), kernel[:, :, None], mode="nearest"))
 
 
 def _piecewise(picture: Picture, shifts: np.ndarray) -> Picture:
-    """Each cell of the grid is two triangles, and each triangle has its own affine map."""
+    """Move the points of a grid. Each cell is two triangles with an affine map each."""
     width, height = picture.size
     row, column = np.meshgrid(
         np.linspace(0, GRID - 1, height), np.linspace(0, GRID - 1, width), indexing="ij"
     )
-    i, j = (np.minimum(along.astype(int), GRID - 2) for along in (row, column))
-    v, u = row - i, column - j
+    i = np.minimum(row.astype(int), GRID - 2)
+    j = np.minimum(column.astype(int), GRID - 2)
+    v = row - i
+    u = column - j
     moved = (
         np.maximum(1 - u - v, 0) * shifts[:, i, j]
         + np.minimum(u, 1 - v) * shifts[:, i, j + 1]
         + np.minimum(v, 1 - u) * shifts[:, i + 1, j]
         + np.maximum(u + v - 1, 0) * shifts[:, i + 1, j + 1]
     )  # (2, H, W): x, y
-    places = np.indices((height, width)) + moved[::-1] * np.array([height, width])[:, None, None]
-    colors = np.moveaxis(np.asarray(picture), -1, 0)
-    return Image.fromarray(
-        np.stack(
-            [ndimage.map_coordinates(one, places, order=1, mode="nearest") for one in colors], -1
-        )
-    )
+    sides = np.array([height, width])[:, None, None]
+    points = np.indices((height, width)) + moved[::-1] * sides  # (2, H, W): y, x in pixels
+    channels = np.moveaxis(np.asarray(picture), -1, 0)
+    sampled = [
+        ndimage.map_coordinates(channel, points, order=1, mode="nearest") for channel in channels
+    ]
+    return Image.fromarray(np.stack(sampled, -1))
 
 
 def _perspective(picture: Picture, inward: np.ndarray) -> Picture:
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
     inner = corners + inward * (1 - 2 * corners)
-    start, end = ((points * picture.size).tolist() for points in (inner, corners))
-    return functional.perspective(picture, start, end, functional.InterpolationMode.BILINEAR)
+    start = (inner * picture.size).tolist()
+    end = (corners * picture.size).tolist()
+    moved: Picture = functional.perspective(
+        picture, start, end, functional.InterpolationMode.BILINEAR
+    )
+    return moved
 
 
 def _rotate(picture: Picture, angle: float) -> Picture:
@@ -145,8 +152,8 @@ def _blur(picture: Picture, sigma: float) -> Picture:
 
 
 OPERATIONS: dict[str, Callable[[Picture, Drawn], Picture]] = {
-    "crop": lambda picture, drawn: _cut(picture, 0, drawn["crop"][0], 0, drawn["crop"][1]),
-    "crop_sides": lambda picture, drawn: _cut(
+    "crop": lambda picture, drawn: _crop(picture, 0, drawn["crop"][0], 0, drawn["crop"][1]),
+    "crop_sides": lambda picture, drawn: _crop(
         picture, drawn["crop_sides"][0], 0, drawn["crop_sides"][1], 0
     ),
     "rotate": lambda picture, drawn: _rotate(picture, drawn["angle"]),
@@ -176,7 +183,12 @@ FIXED = (*OPERATIONS, *JITTER)  # the order of `core/views/guidance.py`
 def apply_one(
     picture: Picture, drawn: Drawn, size: tuple[int, int], order: Sequence[str] = FIXED
 ) -> Tensor:
-    """(3, H, W) in [0, 1] of (height, width) `size`: what was drawn, at the picture's own size, in the given order."""
+    """The guidance view of one image, (3, H, W) in [0, 1].
+
+    picture: the image, at its source size, at which operations are applied.
+    drawn: the random values.
+    size: (height, width) of the view.
+    order: of operations and color jitter, by name."""
     for name in order:
         if drawn["chosen"].get(name):
             picture = OPERATIONS[name](picture, drawn)
@@ -192,7 +204,7 @@ def apply_one(
 def per_image_view(
     picture: Picture, size: tuple[int, int], generator: np.random.Generator
 ) -> Tensor:
-    """(3, H, W) in [0, 1] of (height, width) `size`: a guidance view of one image."""
+    """Draw and apply a guidance view: (3, H, W) in [0, 1], of (height, width) `size`."""
     drawn = draw_one(generator)
     order = [*generator.permutation(list(OPERATIONS)), *generator.permutation(list(JITTER))]
     return apply_one(picture, drawn, size, order)

@@ -7,99 +7,105 @@ import sys
 import time
 from collections import defaultdict
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from analysis.bench.measure import Row
-from analysis.bench.work import Work
-from results.provenance import REPOSITORY, cores
+from analysis.bench.measure import Timing
+from analysis.bench.setup import BenchSetup
+from core.runtime.processes import cores
+from results.provenance import REPOSITORY
 
-SPINNING = {
-    "GOMP_SPINCOUNT": "300000"
-}  # the default of GNU's OpenMP where nobody sets how threads wait
+# The default of GNU's OpenMP if nobody sets how idle threads wait.
+SPINNING = {"GOMP_SPINCOUNT": "300000"}
 
 
-def measure_sharing(work: Work) -> list[Row]:
-    """Seconds and CPU time of a smoke run alone and of two at once, with threads that wait passively or spin.
+@dataclass(frozen=True)
+class Commands:
+    """Equal commands that are started together, and what their environment adds."""
 
-    The ratios compare two commands at once with two commands one after the other; the work is their CPU time.
-    Spinning threads can take ten times as long, so they have a single turn, and none with --quick."""
-    paths: list[tuple[str, int, dict[str, str]]] = [("one alone", 1, {}), ("two at once", 2, {})]
-    seconds: dict[str, list[float]] = defaultdict(list)
+    name: str
+    count: int
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+ALONE = Commands("one alone", 1)
+TWO = Commands("two at once", 2)
+TWO_SPINNING = Commands("two at once, threads spin", 2, SPINNING)
+
+
+def measure_sharing(setup: BenchSetup) -> list[Timing]:
+    """Wall-clock and CPU seconds of a smoke run alone and of two at once.
+
+    The ratios compare two commands at once with two commands one after the other; their work is
+    their CPU time. Two commands whose idle threads spin can take ten times as long, so they have
+    one turn, and none with --quick."""
+    wall_seconds: dict[str, list[float]] = defaultdict(list)
     cpu_seconds: dict[str, list[float]] = defaultdict(list)
     with TemporaryDirectory(prefix="bench-") as folder:
-        file = Path(folder) / "one_row.yaml"
-        file.write_text(
-            f"title: one row\nvariants: [{{name: a, method: {'scratch' if work.quick else 'MIM'}}}]\n"
+        experiment = Path(folder) / "one_row.yaml"
+        method = "scratch" if setup.quick else "MIM"
+        experiment.write_text(
+            f"title: one row\nvariants: [{{name: a, method: {method}}}]\n", encoding="utf-8"
         )
-        for turn in range(1 if work.quick else 2):
-            spinning = (
-                [("two at once, threads spin", 2, SPINNING)] if turn == 0 and not work.quick else []
-            )
-            for name, commands, variables in [*paths, *spinning]:
-                took, cpu = _run_at_once(file, Path(folder) / f"{turn} {name}", commands, variables)
-                seconds[name].append(took)
-                cpu_seconds[name].append(cpu)
+        for turn in range(1 if setup.quick else 2):
+            with_spinning = turn == 0 and not setup.quick
+            for commands in [ALONE, TWO, *([TWO_SPINNING] if with_spinning else [])]:
+                results = Path(folder) / f"{turn} {commands.name}"
+                wall, cpu = _run_together(experiment, results, commands)
+                wall_seconds[commands.name].append(wall)
+                cpu_seconds[commands.name].append(cpu)
     case = f"a run at scale smoke, {cores()} threads"
-    rows = [Row("sharing", case, "one alone", "turns", 1, seconds.pop("one alone"))]
-    for name in seconds:
+    alone = wall_seconds.pop(ALONE.name)
+    timings = [Timing("sharing", case, ALONE.name, "turns", 1, alone)]
+    for name, seconds in wall_seconds.items():
         ratios = {
-            "x the work of one after the other": _ratio(
-                cpu_seconds[name], cpu_seconds["one alone"]
-            ),
-            "x their time": _ratio(seconds[name], rows[0].seconds),
+            "x the work of one after the other": _ratio(cpu_seconds[name], cpu_seconds[ALONE.name]),
+            "x their time": _ratio(seconds, alone),
         }
-        rows.append(Row("sharing", case, name, "turns", 1, seconds[name], ratios))
-    return rows
+        timings.append(Timing("sharing", case, name, "turns", 1, seconds, ratios))
+    return timings
 
 
 def _ratio(of_two: list[float], of_one: list[float]) -> float:
-    """The median over the turns that both have."""
+    """Seconds of two commands to twice the seconds of one: the median over common turns."""
     return median(two / (2 * one) for two, one in zip(of_two, of_one, strict=False))
 
 
-def _run_at_once(
-    file: Path, results: Path, commands: int, variables: dict[str, str]
-) -> tuple[float, float]:
-    """Seconds, and CPU seconds of all processes, of so many commands that are started together."""
-    started, before = time.perf_counter(), _cpu_seconds_of_children()
-    environment = {
-        name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"
-    } | variables
-    with ExitStack() as ends:
-        running = []
-        for number in range(commands):
-            options = [
-                "--scale",
-                "smoke",
-                "--device",
-                "cpu",
-                "--jobs",
-                "1",
-                "--results",
-                str(results / str(number)),
-            ]
-            command = [sys.executable, "run.py", str(file), *options]
-            process = subprocess.Popen(
-                command,
-                cwd=REPOSITORY,
-                env=environment,
-                start_new_session=True,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            running.append(process)
-            ends.callback(process.wait)
-            ends.callback(
-                process.terminate
-            )  # where this one is interrupted; a command passes it on to its workers
-        for process in running:
+def _run_together(experiment: Path, results: Path, commands: Commands) -> tuple[float, float]:
+    """Wall-clock seconds, and CPU seconds of all processes, of commands started together."""
+    started = time.perf_counter()
+    cpu_before = _cpu_seconds_of_children()
+    with ExitStack() as cleanup:
+        processes = []
+        for number in range(commands.count):
+            process = _start(experiment, results / str(number), commands.environment)
+            processes.append(process)
+            cleanup.callback(process.wait)
+            # If this process is interrupted. A command passes the signal to its workers.
+            cleanup.callback(process.terminate)
+        for process in processes:
             if process.wait():
                 raise subprocess.CalledProcessError(process.returncode, process.args)
-    return time.perf_counter() - started, _cpu_seconds_of_children() - before
+    return time.perf_counter() - started, _cpu_seconds_of_children() - cpu_before
+
+
+def _start(
+    experiment: Path, results: Path, environment: dict[str, str]
+) -> "subprocess.Popen[bytes]":
+    inherited = {name: value for name, value in os.environ.items() if name not in SPINNING}
+    options = ["--scale", "smoke", "--device", "cpu", "--jobs", "1", "--results", str(results)]
+    return subprocess.Popen(
+        [sys.executable, "run.py", str(experiment), *options],
+        cwd=REPOSITORY,
+        env=inherited | environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def _cpu_seconds_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

@@ -1,4 +1,7 @@
-"""What pre-training does to [cls]: does it carry the word, or collapse? Shapes: B words, D features."""
+"""Measures and figures of [cls] after pre-training: does it encode the word, or collapse?
+
+Shapes: B words, D feature values.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,158 +12,181 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from analysis.figures.models import Pretrained, untrained
-from analysis.figures.probe_words import Words
-from analysis.style import COLOURS, COLUMN, GRAY, grid, legend_below, palette, plain, styled
+from analysis.figures.models import PretrainedModel, untrained_encoder
+from analysis.figures.probe_words import ProbeWords
+from analysis.style import COLORS, COLUMN, GRAY, grid, legend_below, palette, plain_label, styled
 from analysis.tables.intervals import Estimate, wilson
 from core.model.vit import VisionTransformer
 
-KINDS = ("[cls]", "mean of patches")
+CLS = "[cls]"
+PATCH_MEAN = "mean of patches"
+RECALLS = ("recall@1", "recall@5")
+NORM_FLOOR = 1e-12
 
 
 @dataclass(frozen=True)
 class TwoViews:
-    """Features of the same B words in two looks, each (B, D); `first` asks, `second` answers."""
+    """Features of the same B words in two views, (B, D) each. In retrieval, `first` queries."""
 
     first: np.ndarray
     second: np.ndarray
 
 
+Features = Mapping[str, Mapping[str, TwoViews]]  # row -> kind of feature -> features
+
+
 @torch.inference_mode()
-def features(encoder: VisionTransformer, first: Words, second: Words) -> dict[str, TwoViews]:
-    """By kind (`KINDS`), the encoder's features of two looks of the same words, all patches visible.
+def encoder_features(
+    encoder: VisionTransformer, first: ProbeWords, second: ProbeWords
+) -> dict[str, TwoViews]:
+    """Features of two views of the same words, by kind (CLS, PATCH_MEAN).
 
-    Raises ValueError if the words are not the same."""
+    No patch is hidden.
+    Raises ValueError if the two views do not show the same words."""
     if first.labels != second.labels:
-        raise ValueError("the two looks are not of the same words")
-    both = [encoder(words.inputs) for words in (first, second)]
-    made: dict[str, list[Tensor]] = {
-        KINDS[0]: [one[:, 0] for one in both],
-        KINDS[1]: [one[:, 1:].mean(1) for one in both],
+        raise ValueError("the two views do not show the same words")
+    outputs = [encoder(words.inputs) for words in (first, second)]  # (B, 1 + N, D) each
+    kinds: dict[str, list[Tensor]] = {
+        CLS: [output[:, 0] for output in outputs],
+        PATCH_MEAN: [output[:, 1:].mean(1) for output in outputs],
     }
-    return {kind: TwoViews(*(one.double().numpy() for one in pair)) for kind, pair in made.items()}
+    return {
+        kind: TwoViews(*(values.double().numpy() for values in views))
+        for kind, views in kinds.items()
+    }
 
 
-def looks(
-    models: Sequence[Pretrained], first: Words, second: Words
+def model_features(
+    models: Sequence[PretrainedModel], first: ProbeWords, second: ProbeWords
 ) -> dict[str, dict[str, TwoViews]]:
-    """Row -> kind -> features, of every model, of an encoder that was never trained, and of the images themselves."""
-    found = {model.name: features(model.encoder, first, second) for model in models}
-    found["never trained"] = features(untrained(models[0].config.encoder), first, second)
-    images = TwoViews(*(words.inputs.flatten(1).double().numpy() for words in (first, second)))
-    return found | {"the image itself": {"pixels": images}}
+    """Row -> kind -> features of all models and two baselines (untrained encoder, pixels)."""
+    features = {model.name: encoder_features(model.encoder, first, second) for model in models}
+    untrained = untrained_encoder(models[0].config.encoder)
+    features["untrained"] = encoder_features(untrained, first, second)
+    images = (words.inputs.flatten(1).double().numpy() for words in (first, second))
+    features["the image itself"] = {"pixels": TwoViews(*images)}
+    return features
 
 
 def singular_values(values: np.ndarray) -> np.ndarray:
-    """Of features (B, D) less their mean, largest first, as shares of the whole features' norm: 0 where all words are alike."""
-    return np.linalg.svd(values - values.mean(0), compute_uv=False) / max(
-        np.linalg.norm(values), 1e-12
-    )
+    """Singular values of centered features (B, D), relative to the uncentered norm.
+
+    They are in descending order.
+    All are 0 if all words have the same feature."""
+    centered = values - values.mean(0)
+    norm = max(float(np.linalg.norm(values)), NORM_FLOOR)
+    return np.linalg.svd(centered, compute_uv=False) / norm
 
 
 def effective_rank(values: np.ndarray) -> float:
-    """Exponential of the entropy of the singular values' shares (Roy and Vetterli, 2007): from 1 to min(B - 1, D); (B, D)."""
-    found = singular_values(values)
-    shares = found[found > 1e-12] / found.sum()
+    """Effective rank of features (B, D) (Roy and Vetterli, 2007), from 1 to min(B - 1, D).
+
+    It is the exponential of the entropy of the normalized singular values."""
+    spectrum = singular_values(values)
+    shares = spectrum[spectrum > 1e-12] / spectrum.sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def unit(values: np.ndarray) -> np.ndarray:
-    """Rows of length 1."""
-    return values / np.linalg.norm(values, axis=1, keepdims=True).clip(min=1e-12)
+def normalize_rows(values: np.ndarray) -> np.ndarray:
+    """Divide each row of (B, D) by its Euclidean norm."""
+    norms = np.linalg.norm(values, axis=1, keepdims=True).clip(min=NORM_FLOOR)
+    normalized: np.ndarray = values / norms
+    return normalized
 
 
 def uniformity(values: np.ndarray) -> float:
-    """Log of the mean Gaussian potential of pairs on the unit sphere (Wang and Isola, 2020): 0 if all are one; (B, D).
+    """Log of the mean Gaussian potential of all pairs of features (B, D).
 
-    The lower, the more evenly features are spread; near -4 where many of them fill a sphere of many dimensions."""
-    similarity = unit(values) @ unit(values).T
-    squared = 2 - 2 * similarity[~np.eye(len(values), dtype=bool)]
-    return float(np.log(np.exp(-2 * squared).mean()))
+    Definition: Wang and Isola (2020).
+    0 if all features are equal. Lower values mean features that are spread more evenly: about -4
+    for many features on a sphere of many dimensions."""
+    similarity = normalize_rows(values) @ normalize_rows(values).T
+    squared_distance = 2 - 2 * similarity[~np.eye(len(values), dtype=bool)]
+    return float(np.log(np.exp(-2 * squared_distance).mean()))
 
 
-def spread(values: np.ndarray) -> float:
-    """Variance over words as a share of the features' mean square: 0 where all words have the same; (B, D)."""
+def relative_variance(values: np.ndarray) -> float:
+    """Variance of features (B, D) over words, divided by their mean square.
+
+    It is 0 if all words have the same feature."""
     return float(values.var(0).sum() / (values**2).mean(0).sum())
 
 
-def recall(pair: TwoViews, among: int) -> Estimate:
-    """How often a word's other look is among the `among` nearest, by cosine of features less their mean; in [0, 1].
+def recall(views: TwoViews, count: int) -> Estimate:
+    """Share of words whose second view is among the `count` nearest to their first view.
 
-    Collapsed features are given their best chance: the mean, which is all that they share, is taken away."""
-    first, second = pair.first - pair.first.mean(0), pair.second - pair.second.mean(0)
-    similarity = unit(first) @ unit(second).T
-    own = np.diag(similarity)[:, None]
-    ranks = (similarity > own).sum(1) + (
-        (similarity == own).sum(1) - 1
-    ) / 2  # ties count half: equal features find nothing
-    return wilson(int((ranks < among).sum()), len(ranks))
+    The similarity is the cosine of centered features. Centering removes what all words share, so a
+    collapsed feature is judged by its remaining differences."""
+    first = normalize_rows(views.first - views.first.mean(0))
+    second = normalize_rows(views.second - views.second.mean(0))
+    similarity = first @ second.T  # (B, B)
+    true_pair = np.diag(similarity)[:, None]
+    closer = (similarity > true_pair).sum(1)
+    ties = (similarity == true_pair).sum(1) - 1
+    ranks = closer + ties / 2  # a tie counts half, so that equal features retrieve nothing
+    return wilson(int((ranks < count).sum()), len(ranks))
 
 
-def measure(found: Mapping[str, Mapping[str, TwoViews]]) -> pd.DataFrame:
-    """A line for each row and kind: spread, effective rank, uniformity, how alike two looks and two words are, recalls.
+def alignment_measures(features: Features) -> pd.DataFrame:
+    """Variance, rank, uniformity, distances and recalls, one line per row and kind of feature.
 
-    found: row -> kind -> features."""
+    features: row -> kind -> features."""
     lines = []
-    for name, kinds in found.items():
-        for kind, pair in kinds.items():
-            first, second = unit(pair.first), unit(pair.second)
-            similarity = first @ second.T
-            other = similarity[~np.eye(len(similarity), dtype=bool)].mean()
+    for name, kinds in features.items():
+        for kind, views in kinds.items():
+            similarity = normalize_rows(views.first) @ normalize_rows(views.second).T
+            other_words = similarity[~np.eye(len(similarity), dtype=bool)]
             lines.append(
                 {
                     "row": name,
                     "features": kind,
-                    "variance / mean square": spread(pair.first),
-                    "effective rank": effective_rank(pair.first),
-                    "uniformity": uniformity(pair.first),
+                    "variance / mean square": relative_variance(views.first),
+                    "effective rank": effective_rank(views.first),
+                    "uniformity": uniformity(views.first),
                     "1 − cosine, same word": 1 - float(np.diag(similarity).mean()),
-                    "1 − cosine, other words": 1 - float(other),
-                    "recall@1": recall(pair, 1),
-                    "recall@5": recall(pair, 5),
+                    "1 − cosine, other words": 1 - float(other_words.mean()),
+                    "recall@1": recall(views, 1),
+                    "recall@5": recall(views, 5),
                 }
             )
     return pd.DataFrame(lines)
 
 
-def shown(measured: pd.DataFrame) -> pd.DataFrame:
-    """`measure` for people: rounded, with intervals of recalls (over words)."""
+def format_measures(measures: pd.DataFrame) -> pd.DataFrame:
+    """`alignment_measures` as text, with intervals over words and recalls in percent."""
     recalls = {
-        f"{name} (%)": measured[name].map(lambda one: one.told(times=100))
-        for name in ("recall@1", "recall@5")
+        f"{name} (%)": measures[name].map(lambda estimate: estimate.format(times=100))
+        for name in RECALLS
     }
-    numbers = measured.drop(columns=["recall@1", "recall@5"])
-    return numbers.map(lambda value: f"{value:.3g}" if isinstance(value, float) else value).assign(
-        **recalls
-    )
+    numbers = measures.drop(columns=list(RECALLS))
+    texts = numbers.map(lambda value: f"{value:.3g}" if isinstance(value, float) else value)
+    return texts.assign(**recalls)
 
 
 @styled()
-def recall_figure(measured: pd.DataFrame, words: int) -> Axes:
-    """Recall@1 of every row with its interval, from [cls] and from the mean of patches; dashed: by chance."""
-    names = list(dict.fromkeys(measured["row"]))
+def recall_figure(measures: pd.DataFrame, words: int) -> Axes:
+    """Recall@1 of each row and kind of feature, with intervals. The dashed line is chance level.
+
+    words: how many words were compared."""
+    names = list(dict.fromkeys(measures["row"]))
     axes: Axes = grid(1, 1, COLUMN, 0.9 + 0.32 * len(names))[0, 0]
-    for number, (kind, lines) in enumerate(measured.groupby("features", sort=False)):
-        places = np.array([names.index(name) for name in lines["row"]]) + 0.16 * (number - 0.5)
-        found = list(lines["recall@1"])
-        values = (
-            100
-            * np.array([[one.value, one.value - one.low, one.high - one.value] for one in found]).T
-        )
+    for number, (kind, lines) in enumerate(measures.groupby("features", sort=False)):
+        positions = np.array([names.index(name) for name in lines["row"]]) + 0.16 * (number - 0.5)
+        estimates = list(lines["recall@1"])
         axes.errorbar(
-            values[0],
-            places,
-            xerr=values[1:],
+            [100 * estimate.value for estimate in estimates],
+            positions,
+            xerr=[
+                [100 * (estimate.value - estimate.low) for estimate in estimates],
+                [100 * (estimate.high - estimate.value) for estimate in estimates],
+            ],
             fmt="osD"[number % 3],
-            color=COLOURS[number],
+            color=COLORS[number],
             label=str(kind),
         )
     axes.axvline(100 / words, color=GRAY, linestyle="--", linewidth=0.8, label="chance")
-    axes.set(
-        yticks=range(len(names)),
-        yticklabels=[plain(name, 20) for name in names],
-        xlabel="recall@1 (%)",
-    )
+    axes.set(yticks=range(len(names)), xlabel="recall@1 (%)")
+    axes.set_yticklabels([plain_label(name, 20) for name in names])
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     legend_below(axes, 3)
@@ -168,16 +194,18 @@ def recall_figure(measured: pd.DataFrame, words: int) -> Axes:
 
 
 @styled()
-def spectrum_figure(found: Mapping[str, Mapping[str, TwoViews]]) -> Axes:
-    """Singular values of [cls] over words, row by row: a low curve is a collapse to one point, a steep one to a few."""
+def spectrum_figure(features: Features) -> Axes:
+    """Singular values of [cls] over words, one curve per row.
+
+    A low curve shows a collapse to a point. A steep curve shows a collapse to few directions."""
     axes: Axes = grid(1, 1, COLUMN, 2.3)[0, 0]
-    rows = {name: kinds[KINDS[0]] for name, kinds in found.items() if KINDS[0] in kinds}
-    for number, (color, (name, pair)) in enumerate(
-        zip(palette(len(rows)), rows.items(), strict=True)
-    ):
-        values = singular_values(pair.first)
-        style = "-" if number < len(COLOURS) else "--"
-        axes.plot(np.arange(1, len(values) + 1), values, style, color=color, label=plain(name))
+    rows = {name: kinds[CLS] for name, kinds in features.items() if CLS in kinds}
+    colors = palette(len(rows))
+    for number, (name, views) in enumerate(rows.items()):
+        values = singular_values(views.first)
+        style = "-" if number < len(COLORS) else "--"
+        label = plain_label(name)
+        axes.plot(np.arange(1, len(values) + 1), values, style, color=colors[number], label=label)
     axes.set(xscale="log", yscale="log", xlabel="direction", ylabel="singular value / norm")
     axes.set_ylim(bottom=1e-7)
     legend_below(axes, 2)

@@ -1,6 +1,6 @@
-"""Where recognizers look while they read: the last decoder layer's cross-attention, as pictures and as numbers.
+"""Cross-attention of the recognizer's last decoder layer, as figures and as numbers.
 
-Shapes: B images, N patches, H heads, T characters. Keys have [cls] first: 1 + N.
+Shapes: B images, N patches, H heads, T characters. [cls] is the first of the 1 + N keys.
 """
 
 from collections.abc import Mapping
@@ -10,103 +10,103 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from analysis.figures.attention import as_shares, centers, draw_map, overlap
-from analysis.figures.probe_words import Words
-from analysis.style import COLUMN, PAGE, bare, grid, plain, styled
+from analysis.figures.attention import character_overlap, normalize_weights, patch_centers
+from analysis.figures.attention_figures import draw_attention_map
+from analysis.figures.probe_words import ProbeWords
+from analysis.style import COLUMN, PAGE, grid, hide_axes, plain_label, styled
 from analysis.tables.intervals import mean_value
 from core.model.kernels.attention import split_qkv
-from core.model.recognizer import Attention, Recognizer
+from core.model.recognizer import Recognizer, TextAttention
 
-MOST = 10  # characters of a reading that are drawn
+MAX_CHARACTERS = 10  # characters of a prediction that are drawn
 
 
 @torch.inference_mode()
 def cross_attention(recognizer: Recognizer, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """What the last decoder layer looks at while it reads greedily: tokens (B, T), weights (B, T, H, 1 + N)."""
-    caught: list[Tensor] = []
+    """Cross-attention of the last decoder layer during greedy decoding.
 
-    def catch(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        queries, keys = split_qkv([module._split(module.query(arguments[0])), arguments[1]])  # type: ignore[operator]
-        caught.append(
-            (queries @ keys.transpose(-2, -1) / keys.shape[-1] ** 0.5).softmax(-1)[:, :, 0]
-        )
+    inputs: (B, 3, h, w) images in [-1, 1]. Returns tokens (B, T) and weights (B, T, H, 1 + N)."""
+    steps: list[Tensor] = []
+
+    def record_weights(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        query = module.split_heads(module.query(arguments[0]))  # type: ignore[operator]
+        queries, keys = split_qkv([query, arguments[1]])
+        scores = queries @ keys.transpose(-2, -1) / keys.shape[-1] ** 0.5
+        steps.append(scores.softmax(-1)[:, :, 0])  # (B, H, 1 + N)
 
     layer = recognizer.layers[-1].cross_attention
-    assert isinstance(layer, Attention)
-    hook = layer.register_forward_pre_hook(catch)
+    assert isinstance(layer, TextAttention)
+    hook = layer.register_forward_pre_hook(record_weights)
     try:
-        tokens, _ = recognizer.read(inputs)
+        tokens, _ = recognizer.greedy_decode(inputs)
     finally:
         hook.remove()
-    return tokens, torch.stack(caught, dim=1)
+    return tokens, torch.stack(steps, dim=1)
 
 
 @styled()
-def by_character(recognizers: Mapping[str, Recognizer], words: Words, number: int) -> np.ndarray:
-    """What each recognizer (across) looks at while it writes each character (down), the first ten of a reading; its last layer,
-    mean over heads."""
-    read = {
-        name: cross_attention(reader, words[[number]].inputs)
-        for name, reader in recognizers.items()
-    }
+def character_figure(
+    recognizers: Mapping[str, Recognizer], words: ProbeWords, number: int
+) -> np.ndarray:
+    """Cross-attention to one word by character (rows) and recognizer (columns), mean of heads.
+
+    At most MAX_CHARACTERS characters of each prediction are drawn. number: index of the word."""
+    inputs = words[[number]].inputs
+    decoded = {name: cross_attention(model, inputs) for name, model in recognizers.items()}
     texts = {
         name: recognizers[name].charset.decode(tokens[0].tolist())
-        for name, (tokens, _) in read.items()
+        for name, (tokens, _) in decoded.items()
     }
-    rows = min(MOST, max(1, *(len(text) for text in texts.values())))
-    axes = grid(
-        rows, len(recognizers), min(PAGE, COLUMN / 2 * max(2, len(recognizers))), 0.5 + 0.36 * rows
-    )
-    for column, (name, (_, weights)) in enumerate(read.items()):
-        axes[0, column].set_title(f"{plain(name, 18)}\n“{plain(texts[name], 18)}”", fontsize=7)
-        for step in range(rows):
-            bare(axes[step, column])
+    rows = min(MAX_CHARACTERS, max(1, *(len(text) for text in texts.values())))
+    width = min(PAGE, COLUMN / 2 * max(2, len(recognizers)))
+    axes = grid(rows, len(recognizers), width, 0.5 + 0.36 * rows)
+    for column, (name, (_, weights)) in enumerate(decoded.items()):
+        config = recognizers[name].encoder.config
+        title = f"{plain_label(name, 18)}\n“{plain_label(texts[name], 18)}”"
+        axes[0, column].set_title(title, fontsize=7)
+        for step, cell in enumerate(axes[:, column]):
+            hide_axes(cell)
             if step < len(texts[name]):
-                config = recognizers[name].encoder.config
-                draw_map(
-                    axes[step, column],
-                    words.images[number],
-                    weights[0, step].mean(0)[1:].numpy(),
-                    config,
-                )
-                axes[step, column].set_ylabel(
-                    plain(texts[name][step]), rotation=0, ha="right", va="center"
-                )
+                to_patches = weights[0, step].mean(0)[1:].numpy()
+                draw_attention_map(cell, words.images[number], to_patches, config)
+                character = plain_label(texts[name][step])
+                cell.set_ylabel(character, rotation=0, ha="right", va="center")
     return axes
 
 
-def reading_localities(recognizer: Recognizer, words: Words) -> pd.DataFrame:
-    """A line for each word that is read with the right number of characters: how much of the cross-attention to patches lies
-    within the character that is being written (%), and how far its middle is from that character's (pixels)."""
+def cross_attention_locality(recognizer: Recognizer, words: ProbeWords) -> pd.DataFrame:
+    """How well the cross-attention follows the predicted characters, one line per word.
+
+    Words whose prediction has a wrong number of characters are left out. Columns:
+        character: share of the attention to patches that lies on the predicted character (%).
+        off: distance between the center of this attention and the character's center (pixels)."""
     assert words.spans is not None
     config = recognizer.encoder.config
     tokens, weights = cross_attention(recognizer, words.inputs)
-    x = centers(config)[:, 0]
+    x = patch_centers(config)[:, 0]
     lines = []
     for word, spans in enumerate(words.spans):
         if len(recognizer.charset.decode(tokens[word].tolist())) != len(spans):
             continue
-        to_patches = as_shares(weights[word, : len(spans), :, 1:].mean(1).numpy())
-        inside = (to_patches * overlap(spans, config)).sum(1).mean()
-        lines.append(
-            {"character": 100 * inside, "off": np.abs(to_patches @ x - spans.mean(1)).mean()}
-        )
+        to_patches = normalize_weights(weights[word, : len(spans), :, 1:].mean(1).numpy())
+        inside = (to_patches * character_overlap(spans, config)).sum(1).mean()
+        offset = np.abs(to_patches @ x - spans.mean(1)).mean()
+        lines.append({"character": 100 * inside, "off": offset})
     return pd.DataFrame(lines, columns=["character", "off"])
 
 
-def compare_readers(recognizers: Mapping[str, Recognizer], words: Words) -> pd.DataFrame:
-    """Means of `reading_localities` with their 95 % intervals over words, and how many words they are of."""
+def compare_recognizers(recognizers: Mapping[str, Recognizer], words: ProbeWords) -> pd.DataFrame:
+    """Means of `cross_attention_locality` with 95 % intervals over words; number of words."""
     lines = []
-    for name, reader in recognizers.items():
-        frame = reading_localities(reader, words)
-        told = {column: mean_value(frame[column]).told() if len(frame) else "–" for column in frame}
-        inside, off = told["character"], told["off"]
+    for name, recognizer in recognizers.items():
+        table = cross_attention_locality(recognizer, words)
+        texts = {key: mean_value(table[key]).format() if len(table) else "–" for key in table}
         lines.append(
             {
                 "row": name,
-                "words": len(frame),
-                "on the character written (%)": inside,
-                "off its middle (pixels)": off,
+                "words": len(table),
+                "on the predicted character (%)": texts["character"],
+                "distance to its center (pixels)": texts["off"],
             }
         )
     return pd.DataFrame(lines)

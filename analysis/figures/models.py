@@ -1,15 +1,16 @@
-"""Stored runs -> the models they left: pre-trained branches, encoders, recognizers. Nothing is trained."""
+"""Loads the models of stored runs: pre-trained models, encoders and recognizers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
 
 from analysis.tables.measurements import Row
-from core.checkpoints.released import check_encoder, load_weights
+from core.checkpoints.load import check_encoder, load_weights
 from core.config import ContrastivePretrain, Encoder, Pretrain
 from core.lmim import LMIM
 from core.model.recognizer import Recognizer
@@ -25,10 +26,10 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Pretrained:
-    """The pre-training run of a table's row at one seed, with its weights."""
+class PretrainedModel:
+    """The pre-training run of a table row at one seed. Weights are loaded at first use."""
 
-    name: str  # of the row
+    name: str  # of the table row
     run: str
     seed: int
     config: Pretrain | ContrastivePretrain
@@ -37,29 +38,33 @@ class Pretrained:
 
     @property
     def method(self) -> str:
-        """SeqCLR; MIM, which has one branch and pixels to reconstruct; else LMIM, with whatever its row changes."""
+        """`SeqCLR`, `MIM` (no guidance, pixel target) or `LMIM` (all other masked pre-training)."""
         if isinstance(self.config, ContrastivePretrain):
             return "SeqCLR"
-        return (
-            "MIM" if self.config.guidance is None and self.config.target.kind == "pixel" else "LMIM"
-        )
+        pixel_target = self.config.target.kind == "pixel"
+        return "MIM" if self.config.guidance is None and pixel_target else "LMIM"
 
-    def named(self, more: str) -> "Pretrained":
-        """The same with a name that says more."""
-        return replace(self, name=f"{self.name} ({more})")
+    def with_suffix(self, suffix: str) -> "PretrainedModel":
+        """The same model, named `NAME (SUFFIX)`."""
+        return replace(self, name=f"{self.name} ({suffix})")
 
     @cached_property
     def encoder(self) -> VisionTransformer:
-        """As pre-training left it, in evaluation mode. Raises UserError if the weights are damaged or do not fit."""
+        """The pre-trained encoder in evaluation mode.
+
+        Raises UserError if the weights are damaged or do not fit."""
         encoder = VisionTransformer(self.config.encoder)
-        safetensors_io.load_into(encoder, load_weights(self.weights)[0], "encoder.", self.weights)
+        weights = load_weights(self.weights)[0]
+        safetensors_io.load_into(encoder, weights, "encoder.", self.weights)
         return encoder.eval().requires_grad_(False)
 
     @cached_property
     def lmim(self) -> LMIM:
-        """Encoder, decoder and target, in evaluation mode. Raises UserError for a contrastive run, which has no decoder."""
+        """Encoder, decoder and target in evaluation mode.
+
+        Raises UserError for a contrastive run, which has no decoder."""
         if isinstance(self.config, ContrastivePretrain):
-            raise UserError(f"{self.run}: SeqCLR reconstructs nothing; choose another row")
+            raise UserError(f"{self.run}: SeqCLR has no decoder; choose another row")
         model = make_model(self.config, self.teacher)
         weights = load_weights(self.weights)[0]
         for part in ("encoder", "decoder"):
@@ -67,79 +72,88 @@ class Pretrained:
         return model.eval().requires_grad_(False)
 
 
-def untrained(config: Encoder, seed: int = 0) -> VisionTransformer:
-    """An encoder at its first weights: what pre-training has to be better than."""
+def untrained_encoder(config: Encoder, seed: int = 0) -> VisionTransformer:
+    """An encoder with its initial weights: the baseline of pre-training."""
     torch.manual_seed(derive_seed(seed, "analysis", "untrained"))
     return VisionTransformer(config).eval().requires_grad_(False)
 
 
-def pretrained(rows: Sequence[Row], store: Store, seed: int) -> tuple[list[Pretrained], list[str]]:
-    """The pre-trained models of a table's rows at one seed, a run shared by several once; and why others are not there."""
-    found: dict[str, Pretrained] = {}
-    blocked_experiments: list[str] = []
+def load_pretrained(
+    rows: Sequence[Row], store: Store, seed: int
+) -> tuple[list[PretrainedModel], list[str]]:
+    """The pre-trained models of table rows at one seed, and a message for each missing one.
+
+    A run that several rows share is listed once, under the name of the first row."""
+    models: dict[str, PretrainedModel] = {}
+    unavailable: list[str] = []
     for row in rows:
-        for run in _pretrainings(row, seed):
-            if run in found:
+        for run in _training_runs(row, seed, "pretrain"):
+            if run in models:
                 continue
             try:
-                found[run] = _stored(row.name, run, seed, store)
+                models[run] = _stored_model(row.name, run, seed, store)
             except UserError as error:
-                blocked_experiments.append(f"{row.name}: {error}")
-    return list(found.values()), blocked_experiments
+                unavailable.append(f"{row.name}: {error}")
+    return list(models.values()), unavailable
 
 
-def _pretrainings(row: Row, seed: int) -> Iterator[str]:
-    yield from (run for run in row.trainings.get(seed, ()) if run.startswith("pretrain-"))
+def _training_runs(row: Row, seed: int, stage: str) -> Iterator[str]:
+    yield from (run for run in row.trainings.get(seed, ()) if run.startswith(f"{stage}-"))
 
 
-def _stored(name: str, run: str, seed: int, store: Store) -> Pretrained:
-    record = stored_record(store, run)
+def _stored_model(name: str, run: str, seed: int, store: Store) -> PretrainedModel:
+    record = complete_record(store, run)
     try:
         kind = ContrastivePretrain if record["config"].get("contrast") else Pretrain
-        config, teacher = kind.model_validate(record["config"]), record["inputs"].get("teacher")
+        config = kind.model_validate(record["config"])
+        teacher = record["inputs"].get("teacher")
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         path = store.run(run).folder / "record.json"
         raise UserError(
-            f"{path}: not a record of this suite; delete the folder and run again"
+            f"{path}: not a record of this suite; move the run's folder aside and run again"
         ) from error
-    files = {"weights": store.weights(run)} | (
-        {"teacher": store.weights(teacher)} if teacher else {}
-    )
-    for role, path in files.items():
-        if not path.is_file():
-            what = (
-                "has no weights here"
-                if role == "weights"
-                else f"its teacher's weights are not here ({path.parent.name})"
-            )
-            raise UserError(f"{run}: {what}; run its experiment for them")
-        check_encoder(path, config.encoder, own_table=role == "teacher")
-    return Pretrained(name, run, seed, config, files["weights"], files.get("teacher"))
+    weights = store.weights(run)
+    _check_weights(weights, f"{run}: has no weights here", config.encoder)
+    teacher_weights = store.weights(teacher) if teacher else None
+    if teacher_weights is not None:
+        message = f"{run}: its teacher's weights are not here ({teacher_weights.parent.name})"
+        _check_weights(teacher_weights, message, config.encoder, is_teacher=True)
+    return PretrainedModel(name, run, seed, config, weights, teacher_weights)
 
 
-def stored_record(store: Store, run: str) -> dict:
-    """The record of a complete run. Raises UserError saying what the run is doing where it is not complete."""
+def _check_weights(path: Path, message: str, encoder: Encoder, *, is_teacher: bool = False) -> None:
+    """Raise UserError if the file is missing, damaged, or does not fit the encoder."""
+    if not path.is_file():
+        raise UserError(f"{message}; run its experiment to compute them")
+    check_encoder(path, encoder, any_position_table=is_teacher)
+
+
+def complete_record(store: Store, run: str) -> dict[str, Any]:
+    """The record of a complete run. Raises UserError with the run's state if it is not complete."""
     if (state := store.run(run).state().name) != "complete":
         raise UserError(f"{run} is {state}; run its experiment first")
     return store.run(run).record()
 
 
-def recognizers(
+def load_recognizers(
     rows: Sequence[Row], store: Store, seed: int
 ) -> tuple[dict[str, tuple[str, Recognizer]], list[str]]:
-    """Row -> (fine-tuning run, its recognizer in evaluation mode) at one seed; and why others are not there."""
-    found: dict[str, tuple[str, Recognizer]] = {}
-    blocked_experiments: list[str] = []
+    """Row name -> (fine-tuning run, recognizer in evaluation mode) at one seed.
+
+    The second value has a message for each recognizer that is not available."""
+    loaded: dict[str, tuple[str, Recognizer]] = {}
+    unavailable: list[str] = []
     for row in rows:
-        for run in (run for run in row.trainings.get(seed, ()) if run.startswith("finetune-")):
+        for run in _training_runs(row, seed, "finetune"):
             try:
-                stored_record(store, run)
-                if not store.weights(run).is_file():
-                    raise UserError(f"{run}: has no weights here; run its experiment for them")
-                found[row.name] = (
-                    run,
-                    load_recognizer(store.weights(run), CPU).eval().requires_grad_(False),
-                )
+                complete_record(store, run)
+                weights = store.weights(run)
+                if not weights.is_file():
+                    raise UserError(
+                        f"{run}: has no weights here; run its experiment to compute them"
+                    )
+                recognizer = load_recognizer(weights, CPU).eval().requires_grad_(False)
+                loaded[row.name] = (run, recognizer)
             except UserError as error:
-                blocked_experiments.append(f"{row.name}: {error}")
-    return found, blocked_experiments
+                unavailable.append(f"{row.name}: {error}")
+    return loaded, unavailable

@@ -1,261 +1,212 @@
-"""What a notebook opens: experiment files and a results folder -> tables, models, images. Nothing is computed but read."""
+"""Opens experiment files with their results, for notebooks: tables, models and images."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from html import escape
 from pathlib import Path
+from typing import Any
 
-from PIL.Image import Image
-
-from analysis.figures.models import Pretrained, pretrained, recognizers
-from analysis.figures.probe_words import some_words
+from analysis.figures.models import PretrainedModel, load_pretrained, load_recognizers
+from analysis.figures.probe_words import choose_words
+from analysis.report.recorded_files import paper_files, recorded_files, recorded_scale
+from analysis.report.subset_images import SubsetImages
 from analysis.style import FigureWriter, Html
 from analysis.tables.planned import recorded_tables
 from analysis.tables.table import Table
 from core.config import Pretrain
-from core.data.word_images import WordImages, decode
 from core.model.recognizer import Recognizer
 from core.runtime.errors import UserError
-from core.synthetic import words as synthetic
 from core.synthetic.config import Rendered
-from experiments.planning.data_roots import Root
 from experiments.planning.device import automatic_precision
 from experiments.planning.plan import Plan
 from experiments.planning.planner import make_plan
-from experiments.planning.schema import experiment_files, read_experiment
-from results.provenance import REPOSITORY, told_path
+from results.provenance import REPOSITORY, display_path
 from results.records import StoredEvaluation, read_record
 from results.store import Store
 
 METHODS = ("SeqCLR", "MIM", "LMIM")
 
 
-def found(path: str | Path) -> Path:
-    """A path as commands take it in the project's folder, whatever folder a notebook runs in."""
+def project_path(path: str | Path) -> Path:
+    """Resolve a path relative to the project's folder. Notebooks run in another folder."""
     return REPOSITORY / path
 
 
 @contextmanager
 def show_user_errors() -> Iterator[None]:
-    """In a notebook: what is missing inside is told in one sentence, and the cell goes on after it."""
+    """In a notebook: display a UserError as one sentence, and end the block without an error."""
     try:
         yield
     except UserError as error:
         from IPython.display import display
 
-        display(Html(f"<p><em>Not shown: {escape(str(error))}.</em></p>"))
-
-
-def recorded_tables_of(results: Path) -> list[tuple[str, str]]:
-    """(experiment, scale) of every table that a results folder holds, of the suite's recipe as it stands."""
-    pattern = re.compile(r"(?P<name>[^.]+)\.(?P<scale>[^.]+)\.json")
-    tables = [
-        match
-        for path in sorted((results / "tables").glob("*.json"))
-        if (match := pattern.fullmatch(path.name))
-    ]
-    return [(match["name"], match["scale"]) for match in tables]
-
-
-def recorded_files(results: Path, scale: str | None) -> tuple[list[Path], str]:
-    """The experiment files whose tables a results folder holds, and their scale.
-
-    Raises UserError if there are none, or several scales to choose from."""
-    known = {path.stem: path for path in sorted((REPOSITORY / "experiments").glob("*.yaml"))}
-    tables = [(name, one) for name, one in recorded_tables_of(results) if name in known]
-    chosen = scale or recorded_scale(results, [name for name, _ in tables]) or "mini"
-    if files := [known[name] for name, one in tables if one == chosen]:
-        return files, chosen
-    others = sorted({one for _, one in tables})
-    told = f"; there are tables of {', '.join(others)}" if others else ""
-    changed = (
-        "; tables made with --set are left out" if any(results.glob("tables/*.set-*.json")) else ""
-    )
-    lacks = f"holds no table of scale {chosen}{told}{changed}"
-    raise UserError(f"{told_path(results)}: {lacks}; run an experiment first, or name its FILE")
-
-
-def recorded_scale(results: Path, names: Sequence[str]) -> str | None:
-    """The scale at which a results folder holds tables of some experiments; None if it holds none.
-
-    Raises UserError if there are several to choose from."""
-    scales = sorted({scale for name, scale in recorded_tables_of(results) if name in names})
-    if len(scales) > 1:
-        raise UserError(
-            f"{told_path(results)}: holds tables of the scales {', '.join(scales)}; choose one with --scale"
-        )
-    return scales[0] if scales else None
+        show: Any = display  # untyped
+        show(Html(f"<p><em>Not shown: {escape(str(error))}.</em></p>"))
 
 
 @dataclass
-class Opened:
-    """Experiment files with what a results folder holds of them. `missing`: what was asked for last and is not there."""
+class OpenedResults:
+    """Experiment files and their results.
+
+    `unavailable` has a message for each model that the last query did not return."""
 
     plan: Plan
     tables: list[Table]
     store: Store
-    album: FigureWriter
-    missing: list[str] = field(default_factory=list)
+    figures: FigureWriter
+    unavailable: list[str] = field(default_factory=list)
 
-    def models(self, seed: int = 0, table: Table | None = None) -> list[Pretrained]:
-        """The pre-trained models of all tables' rows, or of one table's: a run that several rows share once, and rows that are
-        named alike with their table's name too."""
-        known: dict[str, Pretrained] = {}
-        tables: dict[str, str] = {}
-        self.missing.clear()
-        for one in self.tables if table is None else [table]:
-            models, blocked_experiments = pretrained(one.rows, self.store, seed)
-            tables |= {model.run: one.label for model in models if model.run not in known}
-            known |= {model.run: model for model in models if model.run not in known}
-            self.missing += [text for text in blocked_experiments if text not in self.missing]
-        names = [model.name for model in known.values()]
+    def models(self, seed: int = 0, table: Table | None = None) -> list[PretrainedModel]:
+        """The pre-trained models of one table, or of all tables (None).
+
+        A run that several rows share is listed once. Models with equal names get their table as a
+        suffix."""
+        models: dict[str, PretrainedModel] = {}
+        table_of_run: dict[str, str] = {}
+        unavailable: list[str] = []
+        for current in self.tables if table is None else [table]:
+            loaded, messages = load_pretrained(current.rows, self.store, seed)
+            for model in loaded:
+                models.setdefault(model.run, model)
+                table_of_run.setdefault(model.run, current.label)
+            unavailable += messages
+        self.unavailable = list(dict.fromkeys(unavailable))
+        names = [model.name for model in models.values()]
         return [
-            model if names.count(model.name) == 1 else model.named(tables[model.run])
-            for model in known.values()
+            model if names.count(model.name) == 1 else model.with_suffix(table_of_run[model.run])
+            for model in models.values()
         ]
 
-    def by_table(self, seed: int = 0) -> list[tuple[Table, list[Pretrained]]]:
-        """Tables with the pre-trained models of their rows, of those that have some."""
-        blocked_experiments: list[str] = []
+    def models_by_table(self, seed: int = 0) -> list[tuple[Table, list[PretrainedModel]]]:
+        """Each table with its pre-trained models. Tables without available models are left out."""
         pairs = []
+        unavailable: list[str] = []
         for table in self.tables:
             pairs.append((table, self.models(seed, table)))
-            blocked_experiments += self.missing
-        self.missing[:] = dict.fromkeys(blocked_experiments)
+            unavailable += self.unavailable
+        self.unavailable = list(dict.fromkeys(unavailable))
         return [(table, models) for table, models in pairs if models]
 
-    def methods(self, seed: int = 0) -> list[Pretrained]:
-        """SeqCLR, MIM and LMIM, one of each, from the table that has most of them; of a table with LMIM alone all its rows.
+    def method_models(self, seed: int = 0) -> list[PretrainedModel]:
+        """One model each of SeqCLR, MIM and LMIM, from the table that has most of these methods.
 
-        Raises UserError if there is no model at all."""
-        best: list[Pretrained] = []
-        for _, models in self.by_table(seed):
+        If no table has two methods, all models of the first table. Raises UserError if there is no
+        model."""
+        best: list[PretrainedModel] = []
+        for _, models in self.models_by_table(seed):
             first = {model.method: model for model in reversed(models)}
-            found = [first[method] for method in METHODS if method in first]
-            chosen = found if len(found) > 1 else models
-            if len({model.method for model in chosen}) > len({model.method for model in best}):
-                best = chosen
+            of_methods = [first[method] for method in METHODS if method in first]
+            candidates = of_methods if len(of_methods) > 1 else models
+            if len(_methods_of(candidates)) > len(_methods_of(best)):
+                best = candidates
         if not best:
-            lacks = f"no weights of any pre-training of seed {seed}; {'; '.join(self.missing[:1])}"
-            raise UserError(f"{told_path(self.store.root)}: {lacks}")
-        absent = [method for method in METHODS if method not in {model.method for model in best}]
-        self.missing[:] = [
-            f"{method}: no row beside these has its weights here" for method in absent
+            raise self._no_models(f"no weights of any pre-training of seed {seed}")
+        self.unavailable = [
+            f"{method}: no row of this table has its weights here"
+            for method in METHODS
+            if method not in _methods_of(best)
         ]
         return best
 
-    def aligned(self, seed: int = 0) -> list[Pretrained]:
-        """The largest set of models that differ by their alignment alone, of all tables.
+    def alignment_models(self, seed: int = 0) -> list[PretrainedModel]:
+        """The largest set of models whose configs differ only in the alignment.
 
         Raises UserError if there are no two such models."""
-        sets: dict[str, list[Pretrained]] = {}
+        groups: dict[str, list[PretrainedModel]] = {}
         for model in self.models(seed):
             if isinstance(model.config, Pretrain):
-                alike = f"{model.config.model_dump_json(exclude={'alignment'})} {model.teacher}"
-                sets.setdefault(alike, []).append(model)
-        largest = max(sets.values(), key=len, default=[])
+                config = model.config.model_dump_json(exclude={"alignment"})
+                groups.setdefault(f"{config} {model.teacher}", []).append(model)
+        largest = max(groups.values(), key=len, default=[])
         if len(largest) < 2:
-            told = f"; {'; '.join(self.missing[:1])}" if self.missing else ""
-            lacks = f"no two models of seed {seed} that differ by their alignment alone{told}"
-            raise UserError(f"{told_path(self.store.root)}: {lacks}")
+            raise self._no_models(f"no two models of seed {seed} that differ only in the alignment")
         return largest
 
-    def recognizers(self, models: Sequence[Pretrained]) -> dict[str, tuple[str, Recognizer]]:
-        """Row -> (fine-tuning run, recognizer) of what came of pre-trained models; a run that several rows share once."""
-        known: dict[str, tuple[str, Recognizer]] = {}
-        self.missing.clear()
-        for table, model in ((table, model) for table in self.tables for model in models):
-            rows = [row for row in table.rows if model.run in row.trainings.get(model.seed, ())]
-            num_workers, blocked_experiments = recognizers(rows, self.store, model.seed)
-            for name, (run, reader) in num_workers.items():
-                if run not in {other for other, _ in known.values()}:
-                    known[name] = run, reader
-            self.missing += [text for text in blocked_experiments if text not in self.missing]
-        return known
+    def _no_models(self, problem: str) -> UserError:
+        """The error for a query without result, with the reason why a model is unavailable."""
+        reasons = "".join(f"; {reason}" for reason in self.unavailable[:1])
+        return UserError(f"{display_path(self.store.root)}: {problem}{reasons}")
 
-    def words(self, count: int, without: Sequence[str] = ()) -> tuple[str, ...]:
-        """Frequent words, none of `without`, and none that these files' rendered training data draw. Raises UserError."""
-        return some_words(count, self._rendered(), without)
+    def recognizers(self, models: Sequence[PretrainedModel]) -> dict[str, tuple[str, Recognizer]]:
+        """Row name -> (fine-tuning run, recognizer) of all recognizers made from these models.
 
-    def about_words(self) -> str:
-        """What `words` are to the models, for people."""
-        drawn = "words that their training data never draw"
-        return (
-            drawn
-            if self._rendered()
-            else "frequent words, of which their training data may hold any"
-        )
+        A run that several rows share is listed once."""
+        recognizers: dict[str, tuple[str, Recognizer]] = {}
+        unavailable: list[str] = []
+        for table in self.tables:
+            for model in models:
+                rows = [row for row in table.rows if model.run in row.trainings.get(model.seed, ())]
+                loaded, messages = load_recognizers(rows, self.store, model.seed)
+                for name, (run, recognizer) in loaded.items():
+                    if run not in {known for known, _ in recognizers.values()}:
+                        recognizers[name] = (run, recognizer)
+                unavailable += messages
+        self.unavailable = list(dict.fromkeys(unavailable))
+        return recognizers
 
-    def _rendered(self) -> Rendered | None:
-        """The rendered English words that all training of the plan reads; None where it reads anything else."""
-        runs = [run for run in self.plan.runs.values() if run.stage != "evaluate"]
-        roots = {
-            root.rendered
-            for run in runs
-            for role, found in run.data.items()
+    def words(self, count: int, excluding: Sequence[str] = ()) -> tuple[str, ...]:
+        """Frequent words that are not in the synthetic training data.
+
+        Raises UserError if there are too few."""
+        return choose_words(count, self._training_words(), excluding)
+
+    def describe_words(self) -> str:
+        """How `words` relate to the training data, for readers."""
+        if self._training_words():
+            return "words that the training data do not contain"
+        return "frequent words, which the training data may contain"
+
+    def _training_words(self) -> Rendered | None:
+        """Settings of the synthetic English words on which all models are trained.
+
+        None for other training data."""
+        settings = {
+            root.synthetic
+            for run in self.plan.runs.values()
+            if run.stage != "evaluate"
+            for role, roots in run.data.items()
             if role != "validation"
-            for root in found
+            for root in roots
         }
-        return (
-            next(iter(roots))
-            if len(roots) == 1 and all(one and one.language == "en" for one in roots)
-            else None
-        )
-
-    def told_missing(self) -> Html:
-        """What was asked for and is not there; nothing where all is."""
-        lines = "".join(f"<li>{escape(text)}</li>" for text in self.missing)
-        told = f"{len(self.missing)} models are not here, and so not shown"
-        return Html(
-            f"<details><summary>{told}</summary><ul>{lines}</ul></details>" if self.missing else ""
-        )
-
-    def images(self, run: str) -> "dict[str, Images]":
-        """Subset -> the images that an evaluation read, where these files' plan names them; also of one that this machine would
-        not plan (its precision is another, say), by the fingerprints in its record."""
-        if run in self.plan.runs:
-            return {name: Images(roots) for name, roots in self.plan.runs[run].data.items()}
-        read = read_record(self.store.run(run), StoredEvaluation).data
-        planned = (
-            roots
-            for one in self.plan.runs.values()
-            if one.stage == "evaluate"
-            for roots in one.data.values()
-        )
-        known = {tuple(root.fingerprint for root in roots): roots for roots in planned}
-        named = {name: tuple(root.fingerprint for root in roots) for name, roots in read.items()}
-        return {name: Images(known[prints]) for name, prints in named.items() if prints in known}
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images of one subset, by their numbers. Rendered words are drawn again where their LMDB is not there."""
-
-    roots: tuple[Root, ...]
-
-    @cached_property
-    def _stored(self) -> WordImages | None:
-        there = all(root.path and (Path(root.path) / "data.mdb").is_file() for root in self.roots)
-        return WordImages([root.path for root in self.roots]) if there else None
-
-    def __getitem__(self, number: int) -> Image | None:
-        """None where the data are not here, or the image is broken."""
-        if self._stored is not None:
-            raw = self._stored.raw(number)
-            return None if raw is None else decode(raw)
-        (root, *others) = self.roots
-        if root.rendered is None or others:
+        if len(settings) != 1:
             return None
-        return synthetic.render(root.rendered, root.name.partition(":")[2], number)[0]
+        (only,) = settings
+        return only if only and only.language == "en" else None
+
+    def unavailable_as_html(self) -> Html:
+        """A list of the models that the last query did not return; empty if it returned all."""
+        if not self.unavailable:
+            return Html("")
+        summary = f"{len(self.unavailable)} models are not available, and so not shown"
+        lines = "".join(f"<li>{escape(text)}</li>" for text in self.unavailable)
+        return Html(f"<details><summary>{summary}</summary><ul>{lines}</ul></details>")
+
+    def images(self, run: str) -> dict[str, SubsetImages]:
+        """Subset -> images of an evaluation.
+
+        The evaluation need not be in the plan (its precision may differ, for example). Its subsets
+        are then identified by the fingerprints in its record; subsets without a match are left
+        out."""
+        if run in self.plan.runs:
+            return {name: SubsetImages(roots) for name, roots in self.plan.runs[run].data.items()}
+        planned = {
+            tuple(root.fingerprint for root in roots): roots
+            for planned_run in self.plan.runs.values()
+            if planned_run.stage == "evaluate"
+            for roots in planned_run.data.values()
+        }
+        recorded = read_record(self.store.run(run), StoredEvaluation).data
+        images = {}
+        for name, roots in recorded.items():
+            fingerprints = tuple(root.fingerprint for root in roots)
+            if fingerprints in planned:
+                images[name] = SubsetImages(planned[fingerprints])
+        return images
 
 
-def paper_files() -> list[Path]:
-    """The experiment files that stand for a table of the paper."""
-    files = experiment_files(sorted((REPOSITORY / "experiments").glob("*.yaml")))
-    return [path for path in files if read_experiment(path).table]
+def _methods_of(models: Sequence[PretrainedModel]) -> set[str]:
+    return {model.method for model in models}
 
 
 def open_results(
@@ -265,28 +216,34 @@ def open_results(
     out: str | Path,
     *,
     paper: bool = False,
-) -> Opened:
-    """The tables of some experiment files as a results folder has them, with every seed that is recorded; `out` takes figures.
+) -> OpenedResults:
+    """Open the tables of experiment files with all seeds that a results folder has recorded.
 
-    files: None stands for those whose tables the folder holds, with `paper` also for the paper's others. scale: None is the one
-    that the folder holds of them. Relative paths are those of the project's folder. Raises UserError."""
-    store = Store(found(results))
+    Args:
+        results: the results folder. Relative paths start at the project's folder.
+        files: experiment files; None for those whose tables the folder holds.
+        scale: None for the scale of the folder's tables.
+        out: folder for figures.
+        paper: without `files`, add the other experiment files that reproduce a table of the paper.
+
+    Raises UserError if the folder holds no tables, or tables of several scales and `scale` is
+    None."""
+    store = Store(project_path(results))
     if files is None:
         files, scale = recorded_files(store.root, scale)
         files = list(dict.fromkeys([*files, *(paper_files() if paper else [])]))
     elif scale is None:
         scale = recorded_scale(store.root, [Path(file).stem for file in files])
 
-    def plan(seeds: dict[str, list[int]] | None) -> Plan:
-        precision = automatic_precision("auto", "local")
+    def plan_seeds(seeds: dict[str, list[int]] | None) -> Plan:
         return make_plan(
-            [found(file) for file in files],
+            [project_path(file) for file in files],
             scale,
             store,
-            precision=precision,
+            precision=automatic_precision("auto", "local"),
             overrides={},
             seeds=seeds,
         )
 
-    made, tables = recorded_tables(plan, store)
-    return Opened(made, tables, store, FigureWriter(found(out), made.scale))
+    plan, tables = recorded_tables(plan_seeds, store)
+    return OpenedResults(plan, tables, store, FigureWriter(project_path(out), plan.scale))

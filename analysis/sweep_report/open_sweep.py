@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from analysis.report.open_results import found
-from analysis.style import FigureWriter, Picture
+from analysis.report.open_results import project_path
+from analysis.style import FigureWriter, SavedFigure
 from analysis.sweep_report.figures import Drawn, pictures, short
 from analysis.sweep_report.report import best_lines, find_trials, make_report, search_lines
 from core.runtime.errors import UserError
 from experiments.planning.device import automatic_precision
-from results.provenance import told_path
+from results.provenance import display_path
 from results.store import Store
 from sweeps.engine.search import make_search
 from sweeps.engine.trials import Trials
@@ -82,7 +82,7 @@ class OpenedSweep:
             axis=1,
         )
 
-    def show(self, name: str, caption: str, out: str | Path) -> Picture:
+    def show(self, name: str, caption: str, out: str | Path) -> SavedFigure:
         """A picture, kept in folder `out`, with its caption, which ends with scale, seeds and the best trial's runs.
 
         Raises UserError where there is none."""
@@ -91,8 +91,8 @@ class OpenedSweep:
             raise UserError(f"{name} of {self.name}: {drawn}")
         best, complete = self.report["best"], self.report["counts"].get("complete", 0)
         told = f"Sweep {self.report['id']}, {complete} complete trials: {caption} The runs are those of the best trial, {best}."
-        album = FigureWriter(found(out), self.report["scale"])
-        return album.show(
+        writer = FigureWriter(project_path(out), self.report["scale"])
+        return writer.save(
             drawn,
             f"sweep_{self.name}_{name}",
             told,
@@ -105,8 +105,10 @@ def open_sweep(file: str | Path, scale: str | None, results: str | Path) -> Open
     """A sweep file's trials below a results folder; relative paths are those of the project's folder.
 
     Raises UserError where it was not run, or no trial is complete."""
-    store, precision = Store(found(results)), automatic_precision("auto", "local")
-    search = make_search(found(file), scale, store, precision=precision, overrides={}, seeds=None)
+    store, precision = Store(project_path(results)), automatic_precision("auto", "local")
+    search = make_search(
+        project_path(file), scale, store, precision=precision, overrides={}, seeds=None
+    )
     trials, note = find_trials(Trials(search, store))
     return OpenedSweep(trials, note, make_report(trials))
 
@@ -115,10 +117,10 @@ def recorded_sweeps(results: str | Path, scale: str | None) -> list[tuple[Path, 
     """The files of the suite's sweeps that a results folder holds trials of, each with its scale."""
     pattern = re.compile(r"(?P<name>.+)\.(?P<scale>[^.]+)-[0-9a-f]{8}")
     folders = (
-        path.parent.name for path in sorted((found(results) / "sweeps").glob("*/sweep.json"))
+        path.parent.name for path in sorted((project_path(results) / "sweeps").glob("*/sweep.json"))
     )
     named = [
-        (found(f"sweeps/{one['name']}.yaml"), one["scale"])
+        (project_path(f"sweeps/{one['name']}.yaml"), one["scale"])
         for name in folders
         if (one := pattern.fullmatch(name))
     ]
@@ -140,7 +142,7 @@ def open_sweeps(
         []
         if chosen
         else [
-            f"{told_path(found(results))}: holds no sweep; `python run.py sweeps/mask_ratio.yaml` makes one."
+            f"{display_path(project_path(results))}: holds no sweep; `python run.py sweeps/mask_ratio.yaml` makes one."
         ]
     )
     opened = []

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from analysis.tables.intervals import Estimate, average_weights, bootstrap, mean_accuracy
 from core.runtime.errors import UserError
 from core.runtime.files import write_text
+from core.runtime.yaml import dump_yaml
+from experiments.planning.diagnostics import Tree
 from experiments.planning.planner import plan_experiments
-from experiments.planning.schema import Experiment, Tree, Variant
+from experiments.planning.schema import Experiment, Variant
 from results.records import StoredRun, StoredValidation, read_record
 from results.store import Store
 from sweeps.engine.search import Search
@@ -305,7 +306,7 @@ def write_experiment(trials: Trials, report: Mapping[str, Any], out: Path) -> st
     name = f"best of {search.name}"
     base = search.trial(search.variant.name, {})
     row = search.trial(name if base.name != name else f"{name} (sweep)", best["values"])
-    row = row.model_copy(update={"against": base.name})
+    row = row.model_copy(update={"compare_with": base.name})
     rows = (base,) if search.first is not None and best["values"] == search.first else (base, row)
     title = f"{search.sweep.title}, best of a sweep"
     alone = search.alone(*rows).model_copy(update={"title": title, "scale": search.scale})
@@ -325,9 +326,7 @@ def write_experiment(trials: Trials, report: Mapping[str, Any], out: Path) -> st
         f"# Cost: {FRESH} seeds of each row, none of which had a part in the choice: these numbers are not too good.",
     ]
     body = content | {"scale": search.scale, "variants": [_row(one) for one in rows]}
-    text = yaml.safe_dump(
-        body, sort_keys=False, default_flow_style=None, width=150, allow_unicode=True
-    )
+    text = dump_yaml(body)
     write_text(out, "\n".join([*head, text]))
     return command
 
@@ -348,5 +347,5 @@ def _ids(trials: Trials, experiment: Experiment, overrides: Tree) -> list[str]:
 
 def _row(variant: Variant) -> Tree:
     return variant.model_dump(
-        mode="json", include={"name", "method", "set", "against"}, exclude_defaults=True
+        mode="json", include={"name", "method", "set", "compare_with"}, exclude_defaults=True
     )

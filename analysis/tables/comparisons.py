@@ -1,128 +1,141 @@
-"""Differences between rows: paired on the same images and seeds, with intervals, power, tests and a verdict."""
+"""Differences between rows on the same images and seeds: interval, power, tests and verdict."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from analysis.tables.intervals import (
-    Estimate,
-    average_weights,
-    bootstrap,
-    holm,
-    mcnemar_exact,
-    minimum_detectable_difference,
-    percent,
+from analysis.tables.content import Comparison, McNemarTest, PairedComparison, PercentEstimate
+from analysis.tables.intervals import Estimate, average_weights, bootstrap
+from analysis.tables.measurements import TableRecords
+from analysis.tables.power import minimum_detectable_difference
+from analysis.tables.significance import holm, mcnemar_exact
+
+DIFFERENCE_RULE = (
+    "Verdict on a difference of Avg, at any scale: `holds` if the paired interval excludes 0 on "
+    "the side that the paper reports, `reversed` if it excludes 0 on the opposite side, "
+    "`undecided` if it contains 0; `higher` or `lower` if the paper reports no difference. "
+    "`detectable` is the true difference that such a comparison detects in 80 of 100 cases; "
+    "`none` means that 100 points would not be detected."
 )
-from analysis.tables.measurements import Records
-
-RULE = (
-    "Verdict on a difference of Avg, at any scale: `holds` where the paired interval excludes 0 on the side that the paper "
-    "reports, `reversed` where it excludes 0 on the other, `undecided` where it holds 0; `higher` or `lower` where the paper "
-    "reports none. `detectable` is the true difference that such a comparison finds in 80 of 100 cases, if 100 points suffice."
-)
+SIGNIFICANCE_LEVEL = 0.05
 
 
-def pairs(records: Records) -> list[tuple[int, int]]:
-    """(row, the row it is compared with), as the experiment says."""
+def compared_pairs(records: TableRecords) -> list[tuple[int, int]]:
+    """(row, the row it is compared with), as the experiment declares them; both are numbers."""
     names = [row.name for row in records.rows]
     return [
         (number, names.index(other))
         for number, row in enumerate(records.rows)
-        for other in row.against
+        for other in row.compare_with
     ]
 
 
-def comparison(
-    records: Records,
+def compare_rows(
+    records: TableRecords,
     number: int,
     other: int,
     subsets: Sequence[str],
-    paper: float | None,
+    reported: float | None,
     *,
-    like_the_paper: bool,
-) -> dict[str, Any]:
-    """Row `number` minus row `other` over subsets that both have, in percent, as a table's content has it.
+    judge_size: bool,
+    fewer_subsets: bool = False,
+) -> Comparison:
+    """Row `number` minus row `other`.
 
-    paper: the difference of the reported Avg. like_the_paper: both rows may be compared with the paper's, so that the size of
-    the difference is judged too."""
-    first, second = records.rows[number], records.rows[other]
-    entry: dict[str, Any] = {"row": first.name, "other": second.name, "reported": paper}
-    seeds = records.seeds_of(number, other)
-    if not seeds:
-        blocked_experiments = [
-            records.rows[row].name for row in (number, other) if not records.measured[row]
-        ]
-        why = (
-            f"no complete run of {' and '.join(blocked_experiments)}"
-            if blocked_experiments
-            else "no common seed"
+    records: the runs of all rows.
+    number, other: the two rows.
+    subsets: those that both rows have.
+    reported: the difference of the paper's Avg, in percent; None if there is none.
+    judge_size: both rows are comparable with the paper, so the size is judged too.
+    fewer_subsets: one of the rows has more subsets than `subsets`; the result names them.
+    """
+    first = records.rows[number].name
+    second = records.rows[other].name
+    seeds = tuple(records.seeds_of(number, other))
+
+    def without_numbers(verdict: str, why: str) -> Comparison:
+        return Comparison(
+            row=first, other=second, reported=reported, verdict=verdict, why=(why,), seeds=seeds
         )
-        return entry | {"verdict": "missing", "why": [why]}
-    entry["seeds"] = seeds
-    if all(
-        records.measured[number][seed].run == records.measured[other][seed].run for seed in seeds
-    ):
-        return entry | {
-            "verdict": "same runs",
-            "why": ["at this scale the two rows are one and the same"],
-        }
-    if deviations := _unlike(records, number, other, subsets, seeds):
-        return entry | {"verdict": "not comparable", "why": [deviations]}
+
+    if not seeds:
+        missing = [records.rows[row].name for row in (number, other) if not records.measured[row]]
+        why = f"no complete run of {' and '.join(missing)}" if missing else "no common seed"
+        return without_numbers("missing", why)
+    evaluations = records.measured[number]
+    other_evaluations = records.measured[other]
+    if all(evaluations[seed].run_id == other_evaluations[seed].run_id for seed in seeds):
+        return without_numbers("same runs", "at this scale both rows consist of the same runs")
+    if mismatch := _mismatch(records, number, other, subsets, seeds):
+        return without_numbers("not comparable", mismatch)
+
     values = [
         records.values(number, name, seeds) - records.values(other, name, seeds) for name in subsets
     ]
-    images = [one.shape[1] for one in values]
-    estimate, pooled = bootstrap(
-        values, *(average_weights(images, pooled=kind) for kind in (False, True)), paired=True
+    images = [array.shape[1] for array in values]
+    weightings = [average_weights(images, pooled=pooled) for pooled in (False, True)]
+    average, weighted_average = bootstrap(values, *weightings, paired=True)
+    detectable = minimum_detectable_difference(average)
+    return PairedComparison(
+        row=first,
+        other=second,
+        reported=reported,
+        verdict=_verdict(average, reported),
+        why=(f"over {', '.join(subsets)}, which both have",) if fewer_subsets else (),
+        seeds=seeds,
+        subsets=tuple(subsets),
+        average=PercentEstimate.of(average),
+        weighted_average=PercentEstimate.of(weighted_average),
+        detectable=round(100 * detectable, 4) if detectable < 1 else None,
+        size=_size_verdict(average, reported) if judge_size else "",
+        mcnemar={seed: _mcnemar(records, number, other, subsets, seed) for seed in seeds},
     )
-    entry |= {"subsets": list(subsets), "Avg": percent(estimate), "W-Avg": percent(pooled)}
-    least = minimum_detectable_difference(estimate)
-    entry["detectable"] = round(100 * least, 4) if least < 1 else None
-    entry["verdict"] = _direction(estimate, paper)
-    if paper is not None and like_the_paper:
-        entry["size"] = (
-            "reproduced" if 100 * estimate.low <= paper <= 100 * estimate.high else "differs"
-        )
-    return entry | {
-        "mcnemar": {str(seed): _mcnemar(records, number, other, subsets, seed) for seed in seeds}
-    }
 
 
-def _unlike(
-    records: Records, number: int, other: int, subsets: Sequence[str], seeds: Sequence[int]
+def _mismatch(
+    records: TableRecords, number: int, other: int, subsets: Sequence[str], seeds: Sequence[int]
 ) -> str:
-    """Why two rows' images cannot be paired, or nothing."""
+    """Why the images of two rows cannot be paired; empty if they can."""
     if not subsets:
         return "data: no subset was evaluated for both"
     for seed in seeds:
-        one, two = records.measured[number][seed], records.measured[other][seed]
-        if (one.protocol, one.labels) != (two.protocol, two.labels):
-            return f"protocol: {one.protocol} ({one.labels} labels) and {two.protocol} ({two.labels} labels)"
+        first = records.measured[number][seed]
+        second = records.measured[other][seed]
+        if (first.protocol, first.labels) != (second.protocol, second.labels):
+            protocols = f"{first.protocol} ({first.labels} labels)"
+            return f"protocol: {protocols} and {second.protocol} ({second.labels} labels)"
         for name in subsets:
-            if (one.data[name], one.counts[name][1]) != (two.data[name], two.counts[name][1]):
-                return f"data: {name} has other images in one row than in the other"
+            same_data = first.data[name] == second.data[name]
+            if not same_data or first.counts[name][1] != second.counts[name][1]:
+                return f"data: the two rows have different images of {name}"
     return ""
 
 
-def _direction(estimate: Estimate, paper: float | None) -> str:
+def _verdict(estimate: Estimate, reported: float | None) -> str:
     if not estimate.excludes_zero():
         return "undecided"
-    if not paper:
+    if not reported:
         return "higher" if estimate.value > 0 else "lower"
-    return "holds" if (estimate.value > 0) == (paper > 0) else "reversed"
+    return "holds" if (estimate.value > 0) == (reported > 0) else "reversed"
+
+
+def _size_verdict(estimate: Estimate, reported: float | None) -> str:
+    if reported is None:
+        return ""
+    inside = 100 * estimate.low <= reported <= 100 * estimate.high
+    return "reproduced" if inside else "differs"
 
 
 def _mcnemar(
-    records: Records, number: int, other: int, subsets: Sequence[str], seed: int
-) -> dict[str, dict[str, float]]:
-    """Subset -> images that only the first (`won`) or only the other (`lost`) reads at one seed, and the exact p-value (`p`),
-    corrected for the number of subsets (Holm). It covers test images."""
-    one, two = records.measured[number][seed].correct, records.measured[other][seed].correct
-    corrected = holm([mcnemar_exact(one[name], two[name]) for name in subsets])
+    records: TableRecords, number: int, other: int, subsets: Sequence[str], seed: int
+) -> dict[str, McNemarTest]:
+    """Subset -> McNemar's test at one seed, corrected for the number of subsets."""
+    first = records.measured[number][seed].correct
+    second = records.measured[other][seed].correct
+    corrected = holm([mcnemar_exact(first[name], second[name]) for name in subsets])
     return {
-        name: {
-            "won": int((one[name] > two[name]).sum()),
-            "lost": int((one[name] < two[name]).sum()),
-            "p": float(f"{p:.4g}"),
-        }
+        name: McNemarTest(
+            won=int((first[name] > second[name]).sum()),
+            lost=int((first[name] < second[name]).sum()),
+            p=float(f"{p:.4g}"),
+        )
         for name, p in zip(subsets, corrected, strict=True)
     }

@@ -1,15 +1,17 @@
-"""What a reader of a table should know besides its numbers: a sentence each."""
+"""Notes below a table: seeds, intervals, recipe, comparability, data, commits and run folders."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from results.provenance import told_path
+from analysis.tables.comparability import deviations_from_paper
+from analysis.tables.measurements import MeasuredEvaluation
+from results.provenance import display_path
 from results.reported import reported
 
 if TYPE_CHECKING:
     from analysis.tables.table import Table
 
-REASONS = {
+DROP_REASONS = {
     "unreadable": "{} images missing or undecodable",
     "unlabeled": "{} without a label",
     "over_long": "{} labels too long for the decoder",
@@ -17,127 +19,144 @@ REASONS = {
     "replaced": "{} samples replaced by a later one",
     "filtered": "{} left out by a filter list",
 }
+IMAGE_INTERVALS = (
+    "Intervals cover the sampling of test images only (Wilson for a subset; Agresti and Coull for "
+    "a row's averages; paired bootstrap stratified by subset for differences), not the variance "
+    "between seeds: another seed may move a row by more."
+)
+SEED_INTERVALS = (
+    "Intervals cover test images and the variance between seeds (hierarchical bootstrap with "
+    "Student's t distribution for the seeds)."
+)
+TESTS = (
+    "McNemar's tests are exact and cover test images, seed by seed, with Holm's correction over "
+    "subsets."
+)
+OTHER_HARNESS = "OpenOCR's harness: filtered Union14M-L, IC13-857, IC15-1811"
 
 
-def notes(table: "Table") -> list[str]:
-    """All of them, the most general first."""
-    return [*_scale(table), _covered(table), *_recipe(table), *_comparable(table), *_runs(table)]
+def notes(table: "Table") -> tuple[str, ...]:
+    """All notes of a table, the most general first."""
+    return (
+        *_scale(table),
+        _intervals(table),
+        *_recipe(table),
+        *_comparability(table),
+        *_evaluations(table),
+    )
 
 
 def _scale(table: "Table") -> Iterator[str]:
     seeds = sorted({seed for row in table.measured for seed in row})
-    about = f" ({table.about})" if table.about else ""
-    named = ", ".join(map(str, seeds)) or "none yet"
-    yield f"Scale: {table.scale}{about}. Seeds: {named}. Values are percent, means over seeds."
-    rows = zip(table.rows, table.measured, strict=True)
-    blocked_experiments = {
-        row.name: [seed for seed in row.evaluations if seed not in found] for row, found in rows
-    }
-    missing = [
-        f"{name}: {', '.join(map(str, lacks))}"
-        for name, lacks in blocked_experiments.items()
-        if lacks
-    ]
-    if missing:
-        yield f"Seeds without a complete evaluation: {'; '.join(missing)}."
-    _ = table.records.trainings  # read, so that the damaged are known
-    yield from (
-        f"Damaged, and taken for missing: {what}." for what in table.records.damaged.values()
+    description = f" ({table.scale_description})" if table.scale_description else ""
+    listed = ", ".join(map(str, seeds)) or "none yet"
+    yield (
+        f"Scale: {table.scale}{description}. Seeds: {listed}. Values are percent, means over seeds."
     )
+    incomplete = []
+    for row, measured in zip(table.rows, table.measured, strict=True):
+        missing = [str(seed) for seed in row.evaluations if seed not in measured]
+        if missing:
+            incomplete.append(f"{row.name}: {', '.join(missing)}")
+    if incomplete:
+        yield f"Seeds without a complete evaluation: {'; '.join(incomplete)}."
+    _ = table.records.trainings  # loads them, which completes `damaged`
+    for message in table.records.damaged.values():
+        yield f"Damaged, treated as missing: {message}."
 
 
-def _covered(table: "Table") -> str:
-    """Which variance the intervals cover, and how they are made."""
-    counts = {len(row) for row in table.measured if row}
-    images = (
-        "Intervals cover the sampling of test images only (Wilson per subset; Agresti and Coull for a row's averages; paired "
-        "bootstrap stratified by subset for differences), not the variance between seeds: another seed may move a row by more."
-    )
-    seeds = "Intervals cover test images and the variance between seeds (hierarchical bootstrap, Student's t for the seeds)."
-    tests = " McNemar's tests are exact and cover test images, seed by seed, with Holm's correction over subsets."
-    if max(counts, default=1) == 1:
-        return images + tests
+def _intervals(table: "Table") -> str:
+    """The variance that the intervals cover, and their methods."""
+    seed_counts = {len(row) for row in table.measured if row}
+    if max(seed_counts, default=1) == 1:
+        return f"{IMAGE_INTERVALS} {TESTS}"
+    if min(seed_counts) > 1:
+        return f"{SEED_INTERVALS} {TESTS}"
     return (
-        seeds
-        if min(counts) > 1
-        else f"Of rows with several seeds: {seeds} Of rows with one: {images}"
-    ) + tests
+        f"Rows with several seeds: {SEED_INTERVALS} Rows with one seed: {IMAGE_INTERVALS} {TESTS}"
+    )
 
 
 def _recipe(table: "Table") -> Iterator[str]:
     if table.overrides:
         settings = ", ".join(f"{key}={value}" for key, value in table.overrides.items())
-        yield f"Set on the command line, so another recipe than the file's: {settings}."
-    if elsewhere := [row.name for row in table.rows if row.elsewhere]:
-        other = "data are not here, or whose fonts, precision or versions of libraries are not those of this machine"
-        yield f"Runs of the same recipe as the results folder records them, whose {other}: {', '.join(elsewhere)}."
-    rows: dict[tuple[str, ...], list[str]] = {}
+        yield f"Settings of the command line, which change the file's recipe: {settings}."
+    if from_records := [row.name for row in table.rows if row.from_records]:
+        yield (
+            "From stored runs of the same recipe whose ids differ from those planned here (other "
+            "or absent data, fonts, library versions or precision): "
+            f"{', '.join(from_records)}."
+        )
+    rows_of_runs: dict[tuple[str, ...], list[str]] = {}
     for row in table.rows:
-        rows.setdefault(tuple(row.evaluations.values()), []).append(row.name)
-    yield from (
-        f"One and the same runs at this scale: {', '.join(same)}."
-        for same in rows.values()
-        if len(same) > 1
-    )
+        rows_of_runs.setdefault(tuple(row.evaluations.values()), []).append(row.name)
+    for rows in rows_of_runs.values():
+        if len(rows) > 1:
+            yield f"Same runs at this scale: {', '.join(rows)}."
 
 
-def _comparable(table: "Table") -> Iterator[str]:
-    """Rows that may not be compared with the paper's, and others' results below them."""
-    found: dict[str, list[str]] = {}
+def _comparability(table: "Table") -> Iterator[str]:
+    """Rows that cannot be compared with the paper's, and results of other groups."""
+    if not table.paper_table:
+        return
+    rows_of_reasons: dict[str, list[str]] = {}
     for number, row in enumerate(table.rows):
-        if (
-            table.reported
-            and row.reported is not None
-            and table.measured[number]
-            and (why := table.unlike_the_paper(number))
-        ):
-            found.setdefault("; ".join(why), []).append(row.name)
-    every = sum(bool(one) for one in table.measured)
-    for reasons, names in found.items():
-        yield f"Not comparable with the paper, {'all rows' if len(names) == every else ', '.join(names)}: {reasons}."
-    if beside := [
-        f"{one.method} {one.avg:.2f}" for one in reported().beside if one.table == table.reported
-    ]:
-        harness = "OpenOCR's harness: filtered Union14M-L, IC13-857, IC15-1811"
-        yield f"Others' Avg, from their papers ({harness}; not comparable with these rows): {', '.join(beside)}."
+        if row.reported_row is None or not table.measured[number]:
+            continue
+        if reasons := deviations_from_paper(table, number):
+            rows_of_reasons.setdefault("; ".join(reasons), []).append(row.name)
+    measured_rows = sum(bool(evaluations) for evaluations in table.measured)
+    for why, rows in rows_of_reasons.items():
+        listed = "all rows" if len(rows) == measured_rows else ", ".join(rows)
+        yield f"Not comparable with the paper, {listed}: {why}."
+    others = [
+        f"{result.method} {result.avg:.2f}"
+        for result in reported().external_results
+        if result.table == table.paper_table
+    ]
+    if others:
+        yield (
+            f"Avg of other methods, from their papers ({OTHER_HARNESS}; not comparable with these "
+            f"rows): {', '.join(others)}."
+        )
 
 
-def _runs(table: "Table") -> Iterator[str]:
-    """Test sets, protocol, what was dropped, commits, folders."""
-    evaluations = [one for row in table.measured for one in row.values()]
+def _evaluations(table: "Table") -> Iterator[str]:
+    """Test sets, protocol, dropped samples, commits and run folders."""
+    evaluations = [evaluation for row in table.measured for evaluation in row.values()]
     if not evaluations:
         return
-    sizes = {name: images for one in evaluations for name, (_, images) in one.counts.items()}
-    yield f"Test images, for each seed: {', '.join(f'{name} {images:,}' for name, images in sizes.items())}."
-    yield from sorted({f"Protocol {one.protocol}: {one.statement}." for one in evaluations})
-    tests = {name: reasons for one in evaluations for name, reasons in one.dropped.items()}
-    yield from (
-        f"Test subset {name}, every image scored: {text}."
-        for name, one in tests.items()
-        if (text := _told(one))
-    )
-    yield from _dropped(table)
-    yield f"Commit: {', '.join(sorted({one.commit for one in evaluations}))}."
-    runs = dict.fromkeys(one.run for one in evaluations)
-    yield f"Each run's folder below {told_path(table.store.root / 'runs')} holds its record: {', '.join(runs)}."
+    sizes = {name: images for run in evaluations for name, (_, images) in run.counts.items()}
+    listed = ", ".join(f"{name} {images:,}" for name, images in sizes.items())
+    yield f"Test images, for each seed: {listed}."
+    yield from sorted({f"Protocol {run.protocol}: {run.statement}." for run in evaluations})
+    yield from _dropped_in_tests(evaluations)
+    yield from _dropped_in_training(table)
+    yield f"Commit: {', '.join(sorted({run.commit for run in evaluations}))}."
+    run_ids = dict.fromkeys(run.run_id for run in evaluations)
+    folder = display_path(table.store.root / "runs")
+    yield f"Records: in the folder of each run below {folder}: {', '.join(run_ids)}."
 
 
-def _dropped(table: "Table") -> Iterator[str]:
-    """What training did not use; rows of which the same is true together."""
-    trained: dict[tuple[str, str], list[str]] = {}
-    for row in table.rows:
-        runs = dict.fromkeys(run for runs in row.trainings.values() for run in runs)
-        teachers = dict.fromkeys(
-            run for run in row.teachers.values() if run in table.records.trainings
-        )
-        for kind, names in (("", runs), ("the teacher's ", teachers)):
-            for training in map(table.records.trainings.__getitem__, names):
-                if training is not None and (text := _told(training.dropped)):
-                    trained.setdefault((f"{kind}{training.stage}", text), []).append(row.name)
-    for (stage, text), rows in trained.items():
-        where = "" if len(set(rows)) == len(table.rows) else f" ({', '.join(dict.fromkeys(rows))})"
-        yield f"Data of {stage}{where}: {text}."
+def _dropped_in_tests(evaluations: list[MeasuredEvaluation]) -> Iterator[str]:
+    dropped = {name: counts for run in evaluations for name, counts in run.dropped.items()}
+    for name, counts in dropped.items():
+        if text := _dropped_text(counts):
+            yield f"Test subset {name}, every image scored: {text}."
 
 
-def _told(dropped: Mapping[str, int]) -> str:
-    return ", ".join(REASONS[name].format(count) for name, count in dropped.items() if count)
+def _dropped_in_training(table: "Table") -> Iterator[str]:
+    """Samples that training did not use; rows with the same numbers together."""
+    rows_of_text: dict[tuple[str, str], list[str]] = {}
+    for number, row in enumerate(table.rows):
+        for kind, training in table.records.trainings_of(number):
+            if text := _dropped_text(training.dropped):
+                rows_of_text.setdefault((kind, text), []).append(row.name)
+    for (kind, text), rows in rows_of_text.items():
+        names = list(dict.fromkeys(rows))
+        listed = "" if len(names) == len(table.rows) else f" ({', '.join(names)})"
+        yield f"Data of {kind}{listed}: {text}."
+
+
+def _dropped_text(dropped: Mapping[str, int]) -> str:
+    return ", ".join(DROP_REASONS[name].format(count) for name, count in dropped.items() if count)

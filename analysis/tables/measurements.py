@@ -1,94 +1,151 @@
-"""Records -> what a table needs. Reads the results folder; never trains."""
+"""The complete runs of a table's rows, loaded from a results folder."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
 
+from analysis.tables.content import RowRuns
 from core.runtime.errors import UserError
 from core.text.protocols import PROTOCOLS
 from results.records import StoredEvaluation, StoredTraining, read_record
-from results.store import Run, Store
+from results.store import MOVE_FOLDER, Run, Store
 
-Kind = TypeVar("Kind")
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: its name, the number of its reported twin, the rows it is compared with, and by seed its runs."""
+    """A row of a table with its runs by seed.
+
+    name: as the experiment names it.
+    reported_row: the number of the paper's row, or None.
+    compare_with: names of the rows from which it is compared.
+    evaluations: seed -> the id of the evaluation.
+    trainings: seed -> the ids of the training runs.
+    teachers: seed -> the id of the teacher's run, `file:PATH`, or empty.
+    teacher_images: images seen by a teacher that is a file, if known.
+    encoder_file: a checkpoint that was fine-tuned, or empty.
+    from_records: its runs have the planned recipe, but other ids than the planned runs.
+    deviations: differences between its data and the paper's.
+    """
 
     name: str
-    reported: int | None
-    against: tuple[str, ...]
-    evaluations: Mapping[int, str]  # seed -> evaluate run
-    trainings: Mapping[int, tuple[str, ...]]  # seed -> the training runs below it
-    teachers: Mapping[int, str]  # seed -> the teacher's run, file:PATH, or nothing
-    teacher_images: int | None = None  # that a teacher's file was trained on
-    encoder_file: str = ""  # a checkpoint that was fine-tuned
-    elsewhere: bool = False  # runs that this machine would not plan, of the same recipe
-    deviations: tuple[str, ...] = ()  # what of its data is not as the paper's
+    reported_row: int | None
+    compare_with: tuple[str, ...]
+    evaluations: Mapping[int, str]
+    trainings: Mapping[int, tuple[str, ...]]
+    teachers: Mapping[int, str]
+    teacher_images: int | None = None
+    encoder_file: str = ""
+    from_records: bool = False
+    deviations: tuple[str, ...] = ()
+
+    def runs(self, seed: int) -> RowRuns:
+        """The runs at one seed."""
+        return RowRuns(self.evaluations[seed], self.trainings[seed], self.teachers.get(seed, ""))
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One complete evaluation: counts per subset, which images were right, and what was dropped on the way."""
+class MeasuredEvaluation:
+    """A complete evaluation.
 
-    place: Run
-    counts: dict[str, tuple[int, int]]  # subset -> (correct, images)
-    data: dict[str, list[str]]  # subset -> fingerprints of its roots
-    dropped: dict[str, dict[str, int]]
+    run: its folder.
+    counts: subset -> (correct, images).
+    data: subset -> fingerprints of its roots.
+    dropped: subset -> reason -> number of images.
+    protocol: the name of the protocol.
+    labels: the label policy.
+    statement: the protocol in words.
+    commit: of the code, shortened.
+    """
+
+    run: Run
+    counts: Mapping[str, tuple[int, int]]
+    data: Mapping[str, list[str]]
+    dropped: Mapping[str, Mapping[str, int]]
     protocol: str
     labels: str
     statement: str
     commit: str
 
     @property
-    def run(self) -> str:
-        return self.place.folder.name
+    def run_id(self) -> str:
+        """The id of the run."""
+        return self.run.folder.name
 
     @cached_property
     def correct(self) -> dict[str, np.ndarray]:
-        """Subset -> (images,) 0 or 1, in the order of the images. Raises UserError if they are not those that were counted."""
-        found = self.place.correct() or self._scored()
-        counted = {name: (int(values.sum()), len(values)) for name, values in found.items()}
+        """Subset -> (images,) 0 or 1, in the order of the images.
+
+        Raises UserError if the counts differ from those of the record.
+        """
+        values = self.run.correct() or self._score_predictions()
+        counted = {name: (int(array.sum()), len(array)) for name, array in values.items()}
         if counted != self.counts:
             raise UserError(
-                f"{self.place.folder}: predictions.csv and record.json disagree; delete the folder and run again"
+                f"{self.run.folder}: predictions.csv and record.json disagree; {MOVE_FOLDER}"
             )
-        return found
+        return values
 
-    def _scored(self) -> dict[str, np.ndarray]:
+    def _score_predictions(self) -> dict[str, np.ndarray]:
         normalize = lru_cache(1 << 16)(PROTOCOLS[self.protocol].normalize)
-        subsets, indices, labels, readings, _, readable = self.place.predictions()
-        triples = zip(labels, readings, readable, strict=True)
-        right = [
-            is_read == "1" and (one == two or normalize(one) == normalize(two))
-            for one, two, is_read in triples
+        subsets, indices, labels, predictions, _, scorable = self.run.predictions()
+        correct = [
+            flag == "1" and (label == predicted or normalize(label) == normalize(predicted))
+            for label, predicted, flag in zip(labels, predictions, scorable, strict=True)
         ]
-        where, values = np.array(subsets), np.array(right, dtype=np.int8)
+        subset_of_line = np.array(subsets)
+        values = np.array(correct, dtype=np.int8)
         numbers = np.array([int(index) if index.isdecimal() else -1 for index in indices])
         for name in self.counts:
-            if (np.diff(numbers[where == name], prepend=-1) <= 0).any():
+            if (np.diff(numbers[subset_of_line == name], prepend=-1) <= 0).any():
                 raise UserError(
-                    f"{self.place.folder}: predictions.csv is not in the order of the images; sort it by index"
+                    f"{self.run.folder}: predictions.csv is not in the order of the images; "
+                    "sort it by index"
                 )
-        return {name: values[where == name] for name in dict.fromkeys((*self.counts, *subsets))}
+        names = dict.fromkeys((*self.counts, *subsets))
+        return {name: values[subset_of_line == name] for name in names}
 
 
-def load_evaluation(store: Store, run_id: str) -> Measured | None:
-    """A complete evaluation, or None. Raises UserError if its record is damaged."""
+@dataclass(frozen=True)
+class MeasuredTraining:
+    """A complete training run.
+
+    stage: `pretrain` or `finetune`.
+    images: images seen.
+    parameters: of the model.
+    hours: of one core or one GPU, in `unit`.
+    unit: CPU-hours or GPU-hours.
+    dropped: reason -> number of samples that were not used.
+    """
+
+    stage: str
+    images: int
+    parameters: int
+    hours: float
+    unit: str
+    dropped: Mapping[str, int]
+
+
+def load_evaluation(store: Store, run_id: str) -> MeasuredEvaluation | None:
+    """A complete evaluation; None if it is not complete.
+
+    Raises UserError for a damaged record.
+    """
     run = store.run(run_id)
     if run.state().name != "complete":
         return None
     record = read_record(run, StoredEvaluation)
-    metrics, code = record.metrics, record.code
+    metrics = record.metrics
+    code = record.code
     changes = " with uncommitted changes" if code.clean is False else ""
-    return Measured(
-        place=run,
-        counts={name: (one.correct, one.images) for name, one in metrics.counts.items()},
+    return MeasuredEvaluation(
+        run=run,
+        counts={name: (count.correct, count.images) for name, count in metrics.counts.items()},
         data={name: [root.fingerprint for root in roots] for name, roots in record.data.items()},
         dropped=metrics.dropped,
         protocol=metrics.protocol,
@@ -98,132 +155,141 @@ def load_evaluation(store: Store, run_id: str) -> Measured | None:
     )
 
 
-@dataclass(frozen=True)
-class Training:
-    """What a complete training run took."""
+def load_training(store: Store, run_id: str) -> MeasuredTraining | None:
+    """A complete training run; None if it is not complete.
 
-    stage: str
-    images: int
-    parameters: int
-    hours: float  # of one core, or of one GPU
-    unit: str  # CPU-hours or GPU-hours
-    dropped: dict[str, int]
-
-
-def load_training(store: Store, run_id: str) -> Training | None:
-    """A complete training run, or None. Raises UserError if its record is damaged."""
+    Raises UserError for a damaged record.
+    """
     run = store.run(run_id)
     if run.state().name != "complete":
         return None
     record = read_record(run, StoredTraining)
-    metrics, on_gpu = record.metrics, record.hardware.accelerator is not None
-    return Training(
+    metrics = record.metrics
+    hardware = record.hardware
+    on_gpu = hardware.accelerator is not None
+    cores = 1 if on_gpu else hardware.threads
+    return MeasuredTraining(
         stage=record.stage,
         images=metrics.images_seen,
         parameters=metrics.parameters,
-        hours=metrics.train_seconds
-        * record.hardware.processes
-        * (1 if on_gpu else record.hardware.threads)
-        / 3600,
+        hours=metrics.train_seconds * hardware.processes * cores / 3600,
         unit="GPU-hours" if on_gpu else "CPU-hours",
         dropped=metrics.dropped,
     )
 
 
 @dataclass(frozen=True)
-class Records:
-    """The complete records of a table's rows, each read once. Rows are told by their numbers.
+class TableRecords:
+    """The complete runs of a table's rows; each record is loaded once. Rows are given by number.
 
-    A damaged record is as good as none; `damaged` says what is wrong with it, run by run."""
+    A damaged record counts as missing; `damaged` maps the run to the error message.
+    """
 
     rows: Sequence[Row]
     store: Store
     damaged: dict[str, str] = field(default_factory=dict)
 
     @cached_property
-    def measured(self) -> list[dict[int, Measured]]:
-        """For each row, the complete evaluations by seed."""
-        known = {
-            run: self._readings(run)
-            for run in dict.fromkeys(run for row in self.rows for run in row.evaluations.values())
-        }
-        found = [{seed: known[run] for seed, run in row.evaluations.items()} for row in self.rows]
-        return [{seed: value for seed, value in row.items() if value is not None} for row in found]
+    def measured(self) -> list[dict[int, MeasuredEvaluation]]:
+        """For each row: seed -> complete evaluation."""
+        run_ids = dict.fromkeys(run for row in self.rows for run in row.evaluations.values())
+        loaded = {run: self._load_checked(run) for run in run_ids}
+        return [
+            {
+                seed: evaluation
+                for seed, run in row.evaluations.items()
+                if (evaluation := loaded[run]) is not None
+            }
+            for row in self.rows
+        ]
 
     @cached_property
-    def trainings(self) -> dict[str, Training | None]:
-        """The records of all training runs, the teachers' included."""
-        named = {run for row in self.rows for runs in row.trainings.values() for run in runs}
-        named |= {
-            run
-            for row in self.rows
-            for run in row.teachers.values()
-            if run and not run.startswith("file:")
-        }
-        return {run: self._unless_damaged(run, load_training) for run in sorted(named)}
+    def trainings(self) -> dict[str, MeasuredTraining | None]:
+        """Run id -> training run, teachers included; None if it is not complete."""
+        run_ids = {run for row in self.rows for runs in row.trainings.values() for run in runs}
+        teachers = {run for row in self.rows for run in row.teachers.values()}
+        run_ids |= {run for run in teachers if run and not run.startswith("file:")}
+        return {run: self._unless_damaged(run, load_training) for run in sorted(run_ids)}
 
-    def _readings(self, run: str) -> Measured | None:
-        found = self._unless_damaged(run, load_evaluation)
-        return (
-            found
-            if found and self._unless_damaged(run, lambda *_: found.correct) is not None
-            else None
-        )
+    def trainings_of(self, number: int) -> list[tuple[str, MeasuredTraining]]:
+        """(kind, training) of each complete training run of a row, over all seeds.
 
-    def _unless_damaged(self, run: str, read: Callable[[Store, str], Kind]) -> Kind | None:
+        kind: the stage, or `the teacher's` and the stage.
+        """
+        row = self.rows[number]
+        students = dict.fromkeys(run for runs in row.trainings.values() for run in runs)
+        teachers = dict.fromkeys(run for run in row.teachers.values() if run in self.trainings)
+        return [
+            (f"{prefix}{training.stage}", training)
+            for prefix, runs in (("", students), ("the teacher's ", teachers))
+            for run in runs
+            if (training := self.trainings[run]) is not None
+        ]
+
+    def _load_checked(self, run: str) -> MeasuredEvaluation | None:
+        """An evaluation whose predictions are intact too."""
+        evaluation = self._unless_damaged(run, load_evaluation)
+        if evaluation is None:
+            return None
+        intact = self._unless_damaged(run, lambda *_: evaluation.correct) is not None
+        return evaluation if intact else None
+
+    def _unless_damaged(self, run: str, load: Callable[[Store, str], Loaded]) -> Loaded | None:
         try:
-            return read(self.store, run)
+            return load(self.store, run)
         except UserError as error:
             self.damaged[run] = str(error)
             return None
 
     def why_missing(self, number: int) -> list[str]:
-        """Why a row has no evaluation: what its runs are doing, or what is wrong with their records."""
+        """Why a row has no evaluation: the states of its runs, or the damage of their records."""
         runs = self.rows[number].evaluations.values()
-        whole = {self.store.run(run).state().name for run in runs if run not in self.damaged}
-        states = [f"its evaluation is {', '.join(sorted(whole))}"] if whole else []
-        return states + [f"damaged: {self.damaged[run]}" for run in runs if run in self.damaged]
+        states = {self.store.run(run).state().name for run in runs if run not in self.damaged}
+        reasons = [f"its evaluation is {', '.join(sorted(states))}"] if states else []
+        return reasons + [f"damaged: {self.damaged[run]}" for run in runs if run in self.damaged]
+
+    def _evaluations(self) -> Iterator[MeasuredEvaluation]:
+        return (evaluation for row in self.measured for evaluation in row.values())
 
     @cached_property
     def subsets(self) -> list[str]:
-        """All that were evaluated for any row."""
-        return list(
-            dict.fromkeys(
-                name for row in self.measured for one in row.values() for name in one.counts
-            )
-        )
+        """The subsets that were evaluated for any row."""
+        names = (name for evaluation in self._evaluations() for name in evaluation.counts)
+        return list(dict.fromkeys(names))
 
     def subsets_of(self, *numbers: int) -> list[str]:
-        """Those that were evaluated for all of these rows, at every seed."""
-        evaluations = [one for number in numbers for one in self.measured[number].values()]
-        return [name for name in self.subsets if all(name in one.counts for one in evaluations)]
+        """The subsets that were evaluated for all of these rows, at every seed."""
+        counts = [
+            evaluation.counts for number in numbers for evaluation in self.measured[number].values()
+        ]
+        return [name for name in self.subsets if all(name in subsets for subsets in counts)]
 
     def seeds_of(self, *numbers: int) -> list[int]:
-        """Those at which all of these rows are complete."""
+        """The seeds at which all of these rows are complete."""
         return sorted(set.intersection(*(set(self.measured[number]) for number in numbers)))
 
     def values(self, number: int, subset: str, seeds: Sequence[int]) -> np.ndarray:
-        """(S, n) 0 or 1: whether each image of a subset was read, under each seed."""
+        """(S, n) 0 or 1: whether each image of a subset was predicted correctly under each seed."""
         return np.stack([self.measured[number][seed].correct[subset] for seed in seeds])
 
 
-def recorded_runs(store: Store, table: str) -> dict[str, dict[str, Any]]:
-    """Row -> seed -> its runs, as the commands that made this table noted them; {} where it was never made, or is damaged."""
+def recorded_runs(store: Store, table: str) -> dict[str, dict[int, RowRuns]]:
+    """Row -> seed -> the runs that a stored table names.
+
+    Empty if the table was never written or is damaged.
+    """
     try:
         (content,) = json.loads(store.table(f"{table}.json").read_text(encoding="utf-8"))
         rows = content["known_runs"].items()
         return {
-            name: {str(int(seed)): noted(runs) for seed, runs in seeds.items()}
+            name: {int(seed): _row_runs(runs) for seed, runs in seeds.items()}
             for name, seeds in rows
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 
-def noted(runs: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's runs at one seed as a table's JSON has them: its evaluation, its training runs, its teacher."""
-    return {
-        "evaluate": str(runs["evaluate"]),
-        "trainings": list(map(str, runs["trainings"])),
-        "teacher": str(runs["teacher"]),
-    }
+def _row_runs(runs: Mapping[str, Any]) -> RowRuns:
+    """The runs of a row at one seed, from a table's JSON."""
+    trainings = tuple(map(str, runs["trainings"]))
+    return RowRuns(str(runs["evaluate"]), trainings, str(runs["teacher"]))

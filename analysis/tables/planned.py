@@ -1,4 +1,4 @@
-"""A plan's experiments as tables: which runs fill each row, planned here or recorded in the results folder."""
+"""The experiments of a plan as tables: planned runs, or stored runs of the same recipe."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -6,193 +6,244 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from analysis.tables.content import RowRuns
 from analysis.tables.measurements import Row, recorded_runs
 from analysis.tables.table import Table, table_name
-from core.config import Finetune, StageConfig, identity
+from core.config import Finetune, StageConfig, identity_fields
 from core.runtime.errors import UserError
 from core.text.charset import make_charset
-from experiments.planning.data_roots import different_size
-from experiments.planning.plan import Cell, Plan, PlannedRun
+from experiments.planning.data_roots import size_deviation
+from experiments.planning.plan import FILE, Cell, Plan, PlannedRun
 from experiments.planning.registry import registry
 from results.records import StoredTraining, read_record
 from results.reported import find_row
 from results.store import Run, Store
 
+RecordedRuns = Mapping[int, RowRuns]  # seed -> runs
+
 
 def tables_of(plan: Plan, store: Store, *, recorded: bool) -> list[Table]:
-    """One table for each experiment of a plan, the paper's first and in its order.
+    """One table for each experiment of a plan, those of the paper first and in its order.
 
-    recorded: where a planned evaluation is not there, the runs that made the table earlier stand for it if they followed the
-    same recipe. So a results folder can be read where its data are not, or where fonts, versions or precision are others."""
+    plan: with the runs of each row.
+    store: the results folder.
+    recorded: if a planned evaluation is absent, use the runs that the stored table names, provided
+    that they followed the same recipe. This shows a results folder whose data are absent here, or
+    whose fonts, versions or precision differ from those here.
+    """
     tables = []
     for name, experiment in plan.experiments.items():
-        noted = (
-            recorded_runs(store, table_name(name, plan.scale, plan.overrides)) if recorded else {}
-        )
-        rows = []
-        for number, variant in enumerate(experiment.variants):
-            reported_row = (
-                find_row(experiment.table, variant.reported) if experiment.table else None
+        stored_rows = recorded_runs(store, _table_name(plan, name)) if recorded else {}
+        rows = [
+            _row(plan, name, number, stored_rows.get(variant.name, {}), store)
+            for number, variant in enumerate(experiment.variants)
+        ]
+        tables.append(
+            Table(
+                name=name,
+                title=experiment.title,
+                scale=plan.scale,
+                scale_description=plan.description,
+                paper_table=experiment.table,
+                rows=rows,
+                store=store,
+                overrides=plan.overrides,
+                substitute_synthetic=plan.substitute_synthetic,
             )
-            found = _runs(plan, plan.cells_of(name, number), noted.get(variant.name, {}), store)
-            rows.append(Row(variant.name, reported_row, experiment.others(number), **found))
-        about = (experiment.title, plan.scale, plan.about, experiment.table)
-        tables.append(Table(name, *about, rows, store, plan.overrides, plan.stand_ins))
-    return sorted(tables, key=lambda table: table.reported or "tables of our own")
+        )
+    return sorted(tables, key=lambda table: (table.paper_table is None, table.paper_table or ""))
+
+
+def _table_name(plan: Plan, experiment: str) -> str:
+    return table_name(experiment, plan.scale, plan.overrides)
 
 
 def recorded_tables(
-    make: Callable[[dict[str, list[int]] | None], Plan], store: Store
+    make_plan: Callable[[dict[str, list[int]] | None], Plan], store: Store
 ) -> tuple[Plan, list[Table]]:
-    """A plan and its tables as they are recorded. make: the plan of its own seeds (None), or of those given by experiment,
-    for which it is asked where others are recorded."""
-    plan = make(None)
+    """A plan and its tables, with the seeds that the stored tables have.
+
+    make_plan: returns the plan for the seeds of each experiment, or, for None, the plan with its
+    default seeds.
+    """
+    plan = make_plan(None)
     if seeds := recorded_seeds(plan, store):
-        plan = make(seeds)
+        plan = make_plan(seeds)
     return plan, tables_of(plan, store, recorded=True)
 
 
 def recorded_seeds(plan: Plan, store: Store) -> dict[str, list[int]]:
-    """Experiment -> the plan's seeds, with those of its table as it was made; {} where there are no others."""
-    found, more = {}, False
+    """Experiment -> the seeds of the plan and of its stored table.
+
+    Empty if no stored table has a seed that the plan does not have.
+    """
+    seeds_of: dict[str, list[int]] = {}
+    has_more = False
     for name in plan.experiments:
         planned = {cell.seed for cell in plan.cells if cell.experiment == name}
-        rows = recorded_runs(store, table_name(name, plan.scale, plan.overrides)).values()
-        found[name] = sorted({*planned, *(int(seed) for runs in rows for seed in runs)})
-        more = more or len(found[name]) > len(planned)
-    return found if more else {}
+        rows = recorded_runs(store, _table_name(plan, name)).values()
+        stored = {seed for runs in rows for seed in runs}
+        seeds_of[name] = sorted(planned | stored)
+        has_more = has_more or not stored <= planned
+    return seeds_of if has_more else {}
 
 
 def with_complete(plan: Plan, wider: Plan, store: Store) -> Plan:
-    """A plan with the complete cells of a wider one, of more seeds."""
-    asked = {(cell.experiment, cell.variant, cell.seed) for cell in plan.cells}
-    kept = [
+    """A plan with the complete cells of `wider`, a plan with more seeds."""
+    planned = {(cell.experiment, cell.variant, cell.seed) for cell in plan.cells}
+    cells = tuple(
         cell
         for cell in wider.cells
-        if (cell.experiment, cell.variant, cell.seed) in asked or _is_complete(store, cell.evaluate)
-    ]
-    return replace(wider.without(wider.experiments.keys() - plan.experiments.keys()), cells=kept)
+        if (cell.experiment, cell.variant, cell.seed) in planned
+        or _is_complete(store, cell.evaluate)
+    )
+    unplanned = wider.experiments.keys() - plan.experiments.keys()
+    return replace(wider.excluding(unplanned), cells=cells)
 
 
-def _runs(plan: Plan, cells: list[Cell], noted: Mapping[str, Any], store: Store) -> dict[str, Any]:
-    """A row's runs by seed, as `Row` has them."""
-    evaluations, trainings, teachers, elsewhere = {}, {}, {}, False
+def _row(plan: Plan, experiment: str, number: int, stored: RecordedRuns, store: Store) -> Row:
+    """A row of an experiment with its runs.
+
+    number: of the variant.
+    stored: the runs that the stored table names for the row; {} if there are none.
+    """
+    settings = plan.experiments[experiment]
+    variant = settings.variants[number]
+    cells = plan.cells_of(experiment, number)
+    runs: dict[int, RowRuns] = {}
     deviations: list[str] = []
     for cell in cells:
-        runs, other = (cell.evaluate, cell.trainings, cell.teacher), noted.get(str(cell.seed))
-        if (
-            other
-            and not _is_complete(store, cell.evaluate)
-            and _same_recipe(plan, cell, other, store)
-        ):
-            runs, elsewhere = (other["evaluate"], tuple(other["trainings"]), other["teacher"]), True
-        evaluations[cell.seed], trainings[cell.seed], teachers[cell.seed] = runs
-        if runs[0] == cell.evaluate:
-            deviations += [
-                text for run in cell.trainings for text in _unlike_planned(plan.runs[run])
-            ]
-        elif not plan.stand_ins:
-            deviations += [text for run in runs[1] for text in _unlike_recorded(store.run(run))]
-        deviations += [
-            text for run in cell.trainings if (text := _unlike_charset(plan.runs[run].config))
-        ]
-    return {
-        "evaluations": evaluations,
-        "trainings": trainings,
-        "teachers": teachers,
-        "teacher_images": cells[0].teacher_images,
-        "encoder_file": cells[0].encoder_file,
-        "elsewhere": elsewhere,
-        "deviations": tuple(dict.fromkeys(deviations)),
-    }
+        planned = RowRuns(cell.evaluate, cell.trainings, cell.teacher)
+        runs[cell.seed] = _choose_runs(plan, planned, stored.get(cell.seed), store)
+        if runs[cell.seed].evaluate == cell.evaluate:
+            deviations += _data_deviations_of_plan(plan, cell)
+        elif not plan.substitute_synthetic:
+            for run in runs[cell.seed].trainings:
+                deviations += _data_deviations_of_record(store.run(run))
+        for run in cell.trainings:
+            deviations += _charset_deviations(plan.runs[run].config)
+    return Row(
+        name=variant.name,
+        reported_row=find_row(settings.table, variant.reported) if settings.table else None,
+        compare_with=settings.compared_rows(number),
+        evaluations={seed: chosen.evaluate for seed, chosen in runs.items()},
+        trainings={seed: chosen.trainings for seed, chosen in runs.items()},
+        teachers={seed: chosen.teacher for seed, chosen in runs.items()},
+        teacher_images=cells[0].teacher_images,
+        encoder_file=cells[0].encoder_file,
+        from_records=any(runs[cell.seed].evaluate != cell.evaluate for cell in cells),
+        deviations=tuple(dict.fromkeys(deviations)),
+    )
+
+
+def _choose_runs(plan: Plan, planned: RowRuns, stored: RowRuns | None, store: Store) -> RowRuns:
+    """`stored` if only these runs are complete and have the same recipe, otherwise `planned`."""
+    if stored is None or _is_complete(store, planned.evaluate):
+        return planned
+    return stored if _same_recipe(plan, planned, stored, store) else planned
 
 
 def _is_complete(store: Store, run: str) -> bool:
     try:
         return store.run(run).state().name == "complete"
-    except UserError:  # damaged; the table says so
+    except UserError:  # damaged; the table names the damage
         return True
 
 
-def _unlike_planned(run: PlannedRun) -> list[str]:
-    """How the data sets that a run would train on differ from the paper's, as far as they are here."""
-    roles = [roots for role, roots in run.data.items() if role != "validation"]
+# Deviations from the paper's data
+
+
+def _data_deviations_of_plan(plan: Plan, cell: Cell) -> list[str]:
+    """How the training data of planned runs differ from the paper's; absent data are skipped."""
+    deviations = []
+    for run in cell.trainings:
+        for roots in _training_data(plan.runs[run]):
+            deviations += _size_deviations(
+                (root.name, root.images) for root in roots if not root.unmet
+            )
+    return deviations
+
+
+def _training_data(run: PlannedRun) -> list[Any]:
+    return [roots for role, roots in run.data.items() if role != "validation"]
+
+
+def _data_deviations_of_record(run: Run) -> list[str]:
+    """How the training data of a stored run differ from the paper's."""
+    data = read_record(run, StoredTraining).data
+    training_data = [roots for role, roots in data.items() if role != "validation"]
+    if not training_data or not all(root.root for roots in training_data for root in roots):
+        return ["the record does not name its data"]
     return [
-        text
-        for roots in roles
-        for text in _different([(root.name, root.images) for root in roots if not root.missing])
+        deviation
+        for roots in training_data
+        for deviation in _size_deviations((root.root, root.images) for root in roots)
     ]
 
 
-def _unlike_recorded(run: Run) -> list[str]:
-    """How the data sets that a run was trained on differ from the paper's."""
-    roles = [
-        roots
-        for role, roots in read_record(run, StoredTraining).data.items()
-        if role != "validation"
-    ]
-    if not roles or not all(root.root for roots in roles for root in roots):
-        return ["the record does not name what was read"]
-    return [
-        text for roots in roles for text in _different([(root.root, root.images) for root in roots])
-    ]
+def _size_deviations(roots: Iterable[tuple[str, int]]) -> list[str]:
+    """How the sizes of data sets differ from the paper's.
 
-
-def _different(roots: Iterable[tuple[str, int]]) -> list[str]:
-    """What is to be said of the sizes of data sets, each of one or more LMDBs: (name, images)."""
+    roots: (name, images) of each LMDB; those of one data set have the same name.
+    """
     images: dict[str, int] = {}
     for name, count in roots:
         images[name] = images.get(name, 0) + count
-    return [text for name, count in images.items() if (text := different_size(name, count))]
+    deviations = (size_deviation(name, count) for name, count in images.items())
+    return [deviation for deviation in deviations if deviation]
 
 
-def _unlike_charset(config: StageConfig) -> str:
-    """How a recognizer's charset differs in size from that of its data, or nothing."""
+def _charset_deviations(config: StageConfig) -> list[str]:
+    """How the size of a recognizer's charset differs from the number of characters in its data."""
     if not isinstance(config, Finetune):
-        return ""
-    expected = max(
-        (registry()[root].characters or 0 for root in config.data.roots if root in registry()),
-        default=0,
-    )
-    has = len(make_charset(config.charset).characters)
-    return (
-        f"the charset has {has:,} characters, not {expected:,}"
-        if expected and has != expected
-        else ""
-    )
+        return []
+    known = (registry()[root].characters for root in config.data.roots if root in registry())
+    expected = max((count or 0 for count in known), default=0)
+    characters = len(make_charset(config.charset).characters)
+    if not expected or characters == expected:
+        return []
+    return [f"the charset has {characters:,} characters, not {expected:,}"]
 
 
-def _same_recipe(plan: Plan, cell: Cell, noted: Mapping[str, Any], store: Store) -> bool:
-    """Whether noted runs are complete and were told what the planned ones are: configs, names of data, files.
+# Stored runs of the same recipe
 
-    The precision may be another; a charset whose file is not here is taken for the same."""
-    planned = (cell.evaluate, *cell.trainings, *_runs_alone(cell.teacher))
-    there = (noted["evaluate"], *noted["trainings"], *_runs_alone(noted["teacher"]))
-    if len(planned) != len(there):
+
+def _same_recipe(plan: Plan, planned: RowRuns, stored: RowRuns, store: Store) -> bool:
+    """Whether stored runs are complete and have the planned configs, names of data and files.
+
+    The precision may differ. A charset whose file is absent counts as equal.
+    """
+    planned_ids = _run_ids(planned)
+    stored_ids = _run_ids(stored)
+    if len(planned_ids) != len(stored_ids):
         return False
-    for run, theirs in zip(map(plan.runs.__getitem__, planned), there, strict=True):
-        apart: Any = {"precision": True} | ({"charset": True} if run.lacks else {})
-        try:
-            record = store.run(theirs).record()
-            if run.stage != "evaluate":
-                read_record(store.run(theirs), StoredTraining)
-            config, files = (
-                type(run.config).model_validate(record["config"]),
-                _files(record["inputs"]),
-            )
-        except (UserError, ValidationError, KeyError, TypeError, AttributeError):
-            return False
-        if identity(run.config, exclude=apart) != identity(
-            config, exclude=apart
-        ) or files != _files(run.inputs):
-            return False
-    return True
+    pairs = zip(planned_ids, stored_ids, strict=True)
+    return all(_same_config(plan.runs[ours], store.run(theirs)) for ours, theirs in pairs)
 
 
-def _runs_alone(teacher: str) -> list[str]:
-    return [teacher] if teacher and not teacher.startswith("file:") else []
+def _run_ids(runs: RowRuns) -> list[str]:
+    teacher = [runs.teacher] if runs.teacher and not runs.teacher.startswith(FILE) else []
+    return [runs.evaluate, *runs.trainings, *teacher]
+
+
+def _same_config(planned: PlannedRun, stored: Run) -> bool:
+    ignored: Any = {"precision": True}
+    if planned.unmet:
+        ignored |= {"charset": True}
+    try:
+        record = stored.record()
+        if planned.stage != "evaluate":
+            read_record(stored, StoredTraining)
+        config = type(planned.config).model_validate(record["config"])
+        files = _files(record["inputs"])
+    except (UserError, ValidationError, KeyError, TypeError, AttributeError):
+        return False
+    same_fields = identity_fields(planned.config, exclude=ignored) == identity_fields(
+        config, exclude=ignored
+    )
+    return same_fields and files == _files(planned.inputs)
 
 
 def _files(inputs: Mapping[str, str]) -> dict[str, str]:
-    """Role -> checkpoint, of the inputs that are files; and of the others that they are there."""
-    return {role: name if name.startswith("file:") else "a run" for role, name in inputs.items()}
+    """Role -> `file:PATH`, or `a run` for an input that is a run."""
+    return {role: name if name.startswith(FILE) else "a run" for role, name in inputs.items()}

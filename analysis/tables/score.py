@@ -1,304 +1,280 @@
-"""Stored predictions -> scores under any protocol, without a model.
+"""Scores of stored predictions under a protocol and a label policy, without a model."""
 
-Files: our `predictions.csv`; lines `index [prediction] [label]`; tab- or comma-separated values (with a header that names the
-columns, or prediction, label / index, prediction, label); JSON lines.
-"""
-
-import csv
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from analysis.tables.intervals import pooled_accuracy, wilson
-from core.runtime.errors import UserError
+from analysis.tables.prediction_files import Subsets, read_predictions
 from core.text.charset import Charset
 from core.text.protocols import (
     LABEL_POLICIES,
     PROTOCOLS,
+    Prediction,
     Protocol,
-    Reading,
-    as_released,
-    as_strict,
+    apply_released_policy,
+    apply_strict_policy,
     edit_similarity,
     is_correct,
 )
 
-BRACKETS = re.compile(r"([^\s\[{]+)\s+\[(.*)\]\s+\[(.*)\]\s*", re.DOTALL)
-NAMES = {  # what columns and keys may be called
-    "index": ("index", "idx", "id", "image", "filename"),
-    "prediction": ("prediction", "pred", "predicted", "pred_text", "hypothesis", "text"),
-    "label": ("label", "gt", "gt_text", "ground_truth", "target", "reference"),
-    "subset": ("subset", "dataset", "split"),
-    "confidence": ("confidence", "score", "prob", "probability"),
-    "readable": ("readable",),
-}
-Subsets = dict[str, list[Reading]]
 
+@dataclass(frozen=True)
+class Score:
+    """The score of one subset, or of a whole file.
 
-def read_predictions(path: Path) -> Subsets:
-    """Subset -> readings, in the order of the file; "" where it names no subsets. Raises UserError naming file and line."""
-    try:
-        with path.open(
-            encoding="utf-8-sig", newline=""
-        ) as file:  # only \n and \r\n end a line: texts may hold others
-            lines = [
-                line for line in file.read().replace("\r\n", "\n").split("\n") if line.strip(" ")
-            ]
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path}: a folder; name a file of predictions") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    if not lines:
-        raise UserError(f"{path}: empty; it needs one line for each image")
-    try:
-        return _gather(path, lines)
-    except csv.Error as error:
-        raise UserError(
-            f"{path}: not valid CSV ({error}); quote texts that hold commas or quotes"
-        ) from error
+    accuracy: in percent.
+    interval: its 95 % Wilson interval, in percent.
+    correct, images: counts.
+    ned: normalized edit similarity, in [0, 1].
+    """
 
+    accuracy: float
+    interval: tuple[float, float]
+    correct: int
+    images: int
+    ned: float
 
-def _gather(path: Path, lines: list[str]) -> Subsets:
-    subsets: Subsets = {}
-    numbers: dict[str, int] = {}  # of images that are named, not numbered
-    for number, row in enumerate(_rows(path, lines)):
-        name = str(row.get("index", number))
-        reading = Reading(
-            index=int(name)
-            if name.isascii() and name.isdigit()
-            else numbers.setdefault(name, number),
-            label=row["label"],
-            prediction=row["prediction"],
-            confidence=_confidence(row.get("confidence")),
-            readable=str(row.get("readable", "1")) not in ("0", "False", "false"),
+    def line(self, name: str, width: int) -> str:
+        """The score as a line of text."""
+        low, high = self.interval
+        return (
+            f"{name:{width}}  accuracy {self.accuracy:.2f} %  [{low:.2f}, {high:.2f}]  "
+            f"{self.correct:,} of {self.images:,}  NED {self.ned:.3f}"
         )
-        subsets.setdefault(str(row.get("subset", "")), []).append(reading)
-    if not subsets:
-        raise UserError(f"{path}: a header and nothing below it; it needs one line for each image")
-    return subsets
 
 
-def _confidence(value: Any) -> float:
-    """A confidence as it is told; 0 where it is told in another way: no score depends on it."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return 0.0
+@dataclass(frozen=True)
+class FileScore:
+    """The score of a file of predictions under a protocol.
+
+    file: its path.
+    protocol: the protocol.
+    policy: a label policy, or None for the file's own flags.
+    total: the score over all images.
+    subsets: subset -> score; empty if the file names no subsets.
+    notes: facts that a reader needs besides the numbers, a text each.
+    """
+
+    file: str
+    protocol: Protocol
+    policy: str | None
+    total: Score
+    subsets: dict[str, Score]
+    notes: tuple[str, ...]
+
+    @property
+    def labels(self) -> str:
+        """The label policy for people."""
+        return self.policy or "as the file has them"
+
+    @property
+    def statement(self) -> str:
+        """The protocol and the label policy in words."""
+        policy = f"; {LABEL_POLICIES[self.policy]}" if self.policy else ""
+        return self.protocol.statement + policy
+
+    @property
+    def average(self) -> float:
+        """Avg: the mean over subsets, in percent."""
+        return sum(score.accuracy for score in self.subsets.values()) / len(self.subsets)
+
+    @property
+    def weighted_average(self) -> float:
+        """W-Avg: the accuracy over all images of the subsets, in percent."""
+        correct = [score.correct for score in self.subsets.values()]
+        images = [score.images for score in self.subsets.values()]
+        return 100 * pooled_accuracy(correct, images)
+
+    def as_json(self) -> dict[str, Any]:
+        """The score as JSON values; `subsets`, `avg` and `w_avg` only if the file names subsets."""
+        values = {
+            "file": self.file,
+            "protocol": self.protocol.name,
+            **asdict(self.total),
+            "label_version": self.protocol.labels,
+            "averaging": self.protocol.averaging,
+            "sizes": dict(self.protocol.sizes),
+            "labels": self.labels,
+            "statement": self.statement,
+        }
+        if self.subsets:
+            values["subsets"] = {name: asdict(score) for name, score in self.subsets.items()}
+            values["avg"] = self.average
+            values["w_avg"] = self.weighted_average
+        return values | {"notes": list(self.notes)}
+
+    def text(self) -> str:
+        """The score for people."""
+        scores = self.subsets | {"all": self.total}
+        width = max(map(len, scores))
+        lines = [f"protocol {self.protocol.name}: {self.statement}", f"labels: {self.labels}"]
+        lines += [score.line(name, width) for name, score in scores.items()]
+        if self.subsets:
+            lines.append(f"Avg {self.average:.2f}  W-Avg {self.weighted_average:.2f}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def _rows(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
-    """Each line as index, prediction, label and what else it tells."""
-    if BRACKETS.fullmatch(lines[0]):
-        yield from _bracketed(path, lines)
-    elif lines[0].lstrip().startswith("{"):
-        yield from _json_lines(path, lines)
-    else:
-        yield from _separated(path, lines)
+@dataclass(frozen=True)
+class PolicyDifference:
+    """An image that is correct under one label policy only.
 
+    scored_as: the label under the policy `released`.
+    strict, released: whether the prediction is correct under the policy.
+    """
 
-def _bracketed(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(lines, 1):
-        match = BRACKETS.fullmatch(line)
-        if match is None:
-            raise UserError(
-                f"{path}, line {number}: not `index [prediction] [label]`: {line[:60]!r}"
-            )
-        yield {"index": match[1], "prediction": match[2], "label": match[3]}
+    subset: str
+    index: int
+    label: str
+    prediction: str
+    scored_as: str
+    strict: bool
+    released: bool
 
-
-def _json_lines(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            columns = _columns(row)
-            texts = {name: row[key] for name, key in columns.items()}
-        except (ValueError, AttributeError, TypeError) as error:
-            raise UserError(f"{path}, line {number}: not a JSON object: {line[:60]!r}") from error
-        for name in ("prediction", "label"):
-            if not isinstance(texts.get(name), str):
-                raise UserError(
-                    f"{path}, line {number}: no text under {' or '.join(NAMES[name][:3])}"
-                )
-        yield texts
-
-
-def _columns(keys: Iterable[str]) -> dict[str, str]:
-    """Our name -> the key that stands for it, of those there are."""
-    there = {key.strip().lower(): key for key in keys}
-    found = {}
-    for name, others in NAMES.items():
-        match = next((there[other] for other in others if other in there), None)
-        if match is not None:
-            found[name] = match
-    return found
-
-
-def _separated(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
-    separator = "\t" if "\t" in lines[0] else ","
-    rows = _cells(lines, separator)
-    head = [name.strip().lower() for name in next(rows)]
-    columns = _columns(head)
-    if "prediction" in columns and "label" in columns:
-        places, first = {name: head.index(key.strip().lower()) for name, key in columns.items()}, 2
-    elif "prediction" in columns or "label" in columns:
-        blocked_experiments = "label" if "prediction" in columns else "prediction"
-        raise UserError(
-            f"{path}, line 1: a header without {blocked_experiments}; name that column {' or '.join(NAMES[blocked_experiments][:3])}"
+    def line(self) -> str:
+        """The difference as a line of text."""
+        image = f"{self.subset} {self.index}".strip()
+        policy = "strict" if self.strict else "released"
+        scored = "" if self.scored_as == self.label else f", scored as {self.scored_as!r}"
+        return (
+            f"  {image}: label {self.label!r}, predicted {self.prediction!r}; "
+            f"correct under {policy} only{scored}"
         )
-    else:  # no header: the last two are prediction and label
-        rows = _cells(lines, separator)
-        order = {2: ("prediction", "label"), 3: ("index", "prediction", "label")}.get(len(head))
-        if order is None:
-            kinds = "`index [prediction] [label]`, JSON lines, or columns prediction and label under a header"
-            raise UserError(f"{path}, line 1: none of the forms {kinds}: {lines[0][:60]!r}")
-        places, first = {name: place for place, name in enumerate(order)}, 1
-    for number, row in enumerate(rows, first):
-        if len(row) != len(head):
-            raise UserError(
-                f"{path}, line {number}: {len(row)} columns, not {len(head)}: {separator.join(row)[:60]!r}"
-            )
-        yield {name: row[place] for name, place in places.items()}
 
 
-def _cells(lines: list[str], separator: str) -> Iterator[list[str]]:
-    """Cells of each line; quotes mean something between commas only."""
-    if separator == "\t":
-        return (line.split("\t") for line in lines)
-    return csv.reader((f"{line}\n" for line in lines), strict=True)
+@dataclass(frozen=True)
+class PolicyComparison:
+    """The scores of a file under both label policies, and the images that differ."""
 
+    scores: dict[str, FileScore]
+    differences: tuple[PolicyDifference, ...]
 
-def score(readings: list[Reading], protocol: Protocol) -> dict[str, Any]:
-    """Accuracy in percent with its 95 % Wilson interval, counts, and NED in [0, 1], of one subset."""
-    correct = sum(is_correct(reading, protocol) for reading in readings)
-    share = wilson(correct, len(readings))
-    return {
-        "accuracy": 100 * correct / len(readings),
-        "interval": [100 * share.low, 100 * share.high],
-        "correct": correct,
-        "images": len(readings),
-        "ned": edit_similarity(readings, protocol),
-    }
+    def as_json(self) -> dict[str, Any]:
+        """The comparison as JSON values: a score under each policy's name, and `differences`."""
+        scores = {policy: score.as_json() for policy, score in self.scores.items()}
+        return scores | {"differences": [asdict(image) for image in self.differences]}
 
-
-def under_policy(
-    subsets: Subsets, policy: str | None, charset: Charset, max_length: int
-) -> Subsets:
-    """Readings under a label policy; None takes the file's own word for which labels could be read."""
-    if policy == "strict":
-        return {
-            subset: as_strict(readings, charset, max_length) for subset, readings in subsets.items()
-        }
-    if policy == "released":
-        return {
-            subset: as_released(readings, charset, max_length)[0]
-            for subset, readings in subsets.items()
-        }
-    return subsets
-
-
-def compare_policies(path: Path, name: str, charset: Charset, max_length: int) -> dict[str, Any]:
-    """A file under both label policies, and every image that one counts as right and the other as wrong. Raises UserError."""
-    read = read_predictions(path)
-    policies = {
-        policy: under_policy(read, policy, charset, max_length) for policy in LABEL_POLICIES
-    }
-    differences = []
-    for subset, readings in read.items():
-        for number, reading in enumerate(readings):
-            here = {policy: policies[policy][subset][number] for policy in policies}
-            verdicts = {policy: is_correct(one, PROTOCOLS[name]) for policy, one in here.items()}
-            if len(set(verdicts.values())) > 1:
-                texts = {
-                    "label": reading.label,
-                    "prediction": reading.prediction,
-                    "scored_as": here["released"].label,
-                }
-                differences.append({"subset": subset, "index": reading.index, **texts, **verdicts})
-    scores = {policy: _scores(path, name, policy, policies[policy]) for policy in policies}
-    return scores | {"differences": differences}
+    def text(self) -> str:
+        """The comparison for people."""
+        lines = [score.text() for score in self.scores.values()]
+        lines.append(f"{len(self.differences)} images differ between the policies:")
+        return "\n".join([*lines, *(image.line() for image in self.differences)])
 
 
 def score_file(
-    path: Path, name: str, policy: str | None, charset: Charset, max_length: int
-) -> dict[str, Any]:
-    """All of a file under a protocol and a label policy, and each subset where it names some. Raises UserError."""
-    return _scores(
-        path, name, policy, under_policy(read_predictions(path), policy, charset, max_length)
+    path: Path, protocol_name: str, policy: str | None, charset: Charset, max_length: int
+) -> FileScore:
+    """Score a file of predictions.
+
+    path: the file.
+    protocol_name: a name in PROTOCOLS.
+    policy: a label policy; None uses the file's own flags.
+    charset: the characters of the recognizer.
+    max_length: the longest text of the recognizer.
+
+    Raises UserError if the file is not valid.
+    """
+    subsets = _apply_policy(read_predictions(path), policy, charset, max_length)
+    return _score_subsets(path, PROTOCOLS[protocol_name], policy, subsets)
+
+
+def compare_policies(
+    path: Path, protocol_name: str, charset: Charset, max_length: int
+) -> PolicyComparison:
+    """Score a file under both label policies. The arguments are those of `score_file`."""
+    subsets = read_predictions(path)
+    protocol = PROTOCOLS[protocol_name]
+    strict = _apply_policy(subsets, "strict", charset, max_length)
+    released = _apply_policy(subsets, "released", charset, max_length)
+    differences = []
+    for subset, predictions in subsets.items():
+        for original, first, second in zip(
+            predictions, strict[subset], released[subset], strict=True
+        ):
+            difference = PolicyDifference(
+                subset=subset,
+                index=original.index,
+                label=original.label,
+                prediction=original.prediction,
+                scored_as=second.label,
+                strict=is_correct(first, protocol),
+                released=is_correct(second, protocol),
+            )
+            if difference.strict != difference.released:
+                differences.append(difference)
+    scores = {
+        "strict": _score_subsets(path, protocol, "strict", strict),
+        "released": _score_subsets(path, protocol, "released", released),
+    }
+    return PolicyComparison(scores, tuple(differences))
+
+
+def _apply_policy(
+    subsets: Subsets, policy: str | None, charset: Charset, max_length: int
+) -> Subsets:
+    """Predictions under a label policy; None keeps the file's own flags."""
+    if policy == "strict":
+        return {
+            subset: apply_strict_policy(predictions, charset, max_length)
+            for subset, predictions in subsets.items()
+        }
+    if policy == "released":
+        return {
+            subset: apply_released_policy(predictions, charset, max_length)[0]
+            for subset, predictions in subsets.items()
+        }
+    return subsets
+
+
+def _score_subsets(
+    path: Path, protocol: Protocol, policy: str | None, subsets: Subsets
+) -> FileScore:
+    every = [prediction for predictions in subsets.values() for prediction in predictions]
+    has_subsets = list(subsets) != [""]
+    return FileScore(
+        file=str(path),
+        protocol=protocol,
+        policy=policy,
+        total=score(every, protocol),
+        subsets={name: score(predictions, protocol) for name, predictions in subsets.items()}
+        if has_subsets
+        else {},
+        notes=tuple(_notes(subsets, protocol)),
     )
 
 
-def _scores(path: Path, name: str, policy: str | None, subsets: Subsets) -> dict[str, Any]:
-    protocol = PROTOCOLS[name]
-    every = [reading for readings in subsets.values() for reading in readings]
-    result: dict[str, Any] = {"file": str(path), "protocol": name, **score(every, protocol)}
-    result |= {
-        "label_version": protocol.labels,
-        "averaging": protocol.averaging,
-        "sizes": dict(protocol.sizes),
-    }
-    result["labels"] = policy or "as the file has them"
-    result["statement"] = protocol.statement + (f"; {LABEL_POLICIES[policy]}" if policy else "")
-    if list(subsets) != [""]:
-        parts = {subset: score(readings, protocol) for subset, readings in subsets.items()}
-        result["subsets"] = parts
-        result["avg"] = sum(part["accuracy"] for part in parts.values()) / len(parts)
-        correct, images = zip(
-            *((part["correct"], part["images"]) for part in parts.values()), strict=True
-        )
-        result["w_avg"] = 100 * pooled_accuracy(correct, images)
-    result["notes"] = notes(subsets, protocol)
-    return result
+def score(predictions: Sequence[Prediction], protocol: Protocol) -> Score:
+    """The score of predictions under a protocol."""
+    correct = sum(is_correct(prediction, protocol) for prediction in predictions)
+    images = len(predictions)
+    share = wilson(correct, images)
+    return Score(
+        accuracy=100 * correct / images,
+        interval=(100 * share.low, 100 * share.high),
+        correct=correct,
+        images=images,
+        ned=edit_similarity(predictions, protocol),
+    )
 
 
-def notes(subsets: Subsets, protocol: Protocol) -> list[str]:
-    """What a reader of the score should know: sizes unlike the protocol's, indices that occur twice, unreadable labels."""
-    found = []
-    for subset, readings in subsets.items():
-        where = f"{subset}: " if subset else ""
-        twice = len(readings) - len({reading.index for reading in readings})
-        if twice:
-            found.append(f"{where}{twice} indices occur more than once; every line is counted")
-        unreadable = sum(not reading.readable for reading in readings)
-        if unreadable:
-            why = "their label cannot be expressed, or the image is broken"
-            found.append(f"{where}{unreadable} images count as wrong whatever was read: {why}")
+def _notes(subsets: Subsets, protocol: Protocol) -> list[str]:
+    """Repeated indices, labels that cannot be scored, sizes that differ from the protocol's."""
+    notes = []
+    for subset, predictions in subsets.items():
+        prefix = f"{subset}: " if subset else ""
+        count = len(predictions)
+        repeated = count - len({prediction.index for prediction in predictions})
+        if repeated:
+            notes.append(f"{prefix}{repeated} indices occur more than once; every line is counted")
+        unscorable = sum(not prediction.scorable for prediction in predictions)
+        if unscorable:
+            why = "the recognizer cannot express their label, or the image is broken"
+            notes.append(f"{prefix}{unscorable} images count as wrong: {why}")
         expected = protocol.sizes.get(subset)
-        if expected is not None and expected != len(readings):
-            found.append(
-                f"{where}{len(readings):,} images, where protocol {protocol.name} has {expected:,}: not comparable"
+        if expected is not None and expected != count:
+            notes.append(
+                f"{prefix}{count:,} images, but protocol {protocol.name} has {expected:,}: "
+                "not comparable"
             )
-    return found
-
-
-def comparison_text(result: Mapping[str, Any]) -> str:
-    """Two policies for people."""
-    lines = [score_text(result[policy]) for policy in LABEL_POLICIES]
-    lines.append(f"{len(result['differences'])} images make the difference:")
-    for one in result["differences"]:
-        right = next(policy for policy in LABEL_POLICIES if one[policy])
-        place = f"{one['subset']} {one['index']}".strip()
-        scored = "" if one["scored_as"] == one["label"] else f", scored as {one['scored_as']!r}"
-        lines.append(
-            f"  {place}: label {one['label']!r}, read {one['prediction']!r}; right under {right} only{scored}"
-        )
-    return "\n".join(lines)
-
-
-def score_text(result: Mapping[str, Any]) -> str:
-    """A result for people."""
-    parts = [(name, part) for name, part in result.get("subsets", {}).items()] + [("all", result)]
-    width = max(len(name) for name, _ in parts)
-    lines = [f"protocol {result['protocol']}: {result['statement']}", f"labels: {result['labels']}"]
-    for name, part in parts:
-        low, high = part["interval"]
-        lines.append(
-            f"{name:{width}}  accuracy {part['accuracy']:.2f} %  [{low:.2f}, {high:.2f}]  "
-            f"{part['correct']:,} of {part['images']:,}  NED {part['ned']:.3f}"
-        )
-    if "avg" in result:
-        lines.append(f"Avg {result['avg']:.2f}  W-Avg {result['w_avg']:.2f}")
-    return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])])
+    return notes

@@ -1,1 +1,1 @@
-"""Reading and writing weights: our own, and those of the released code."""
+"""Weights of runs and of released checkpoints: loading, import, export."""

@@ -1,4 +1,7 @@
-"""Annotated images -> an LMDB in the standard layout: resumable, atomic, and nothing is left out in silence."""
+"""Builds an LMDB folder from annotated images. A build resumes, is atomic, and names what it skips.
+
+Until it is complete, the LMDB is in the hidden folder `.NAME.building` beside the output folder.
+"""
 
 import hashlib
 import json
@@ -11,98 +14,109 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TextIO
+
+import lmdb
 
 from core.data.lmdb_folder import PROGRESS_KEY, Sample, new_lmdb, put_count, put_samples
-from core.data.word_images import decode
-from core.data_tools.annotations import Item
+from core.data.word_images import decode_image
+from core.data_tools.annotations import Annotation
 from core.runtime.errors import UserError
 from core.runtime.files import try_lock
 from core.runtime.processes import worker_pool
 
-CHUNK = 256  # samples read by a process at a time, and kept in memory
-SKIPPED = "skipped.tsv"
+CHUNK = 256  # samples that a process reads at a time
+SKIPPED = "skipped.tsv"  # in the LMDB folder: line number, image and reason of each skipped image
 
 
 @dataclass
-class Progress:
-    """How far a build is; kept inside the LMDB, in the transaction of the samples it counts."""
+class BuildProgress:
+    """The progress of a build, stored in the LMDB in the transaction of the samples it counts."""
 
-    source: str  # what is being built, so that another source does not go on with it
-    items: int = 0
-    samples: int = 0
-    skipped_bytes: int = 0  # of SKIPPED that belong to these items
-    reasons: dict[str, int] = field(default_factory=dict)
+    source: str  # hash of the source; a build does not resume from another source
+    items: int = 0  # annotations processed
+    samples: int = 0  # samples written
+    skipped_bytes: int = 0  # length of SKIPPED after these annotations
+    reasons: dict[str, int] = field(default_factory=dict)  # reason -> skipped images
 
 
-def read_sample(item: Item, folder: str) -> Sample | str:
-    """The image file of an item and its label, or why it cannot be used."""
-    if item.problem:
-        return item.problem
-    if item.label is not None and not item.label.strip():
+def read_sample(annotation: Annotation, folder: str) -> Sample | str:
+    """The image file and the label of an annotation, or the reason why it is skipped."""
+    if annotation.problem:
+        return annotation.problem
+    label = annotation.label
+    if label is not None and not label.strip():
         return "empty label"
     try:
-        raw = Path(folder, item.image).read_bytes()
-        (item.label or "").encode()
+        raw = Path(folder, annotation.image).read_bytes()
+        (label or "").encode()
     except OSError as error:
         return f"image cannot be read ({error.strerror})"
     except UnicodeEncodeError:
-        return "the label is no valid text"
+        return "label is not valid text"
     except ValueError:
-        return "the image's name is no file name"
-    return "image cannot be decoded" if decode(raw) is None else (raw, item.label)
+        return "image name is not a valid file name"
+    return "image cannot be decoded" if decode_image(raw) is None else (raw, label)
 
 
-def _read_chunk(items: list[Item], folder: str) -> list[Sample | str]:
-    return [read_sample(item, folder) for item in items]
+def _read_chunk(annotations: list[Annotation], folder: str) -> list[Sample | str]:
+    return [read_sample(annotation, folder) for annotation in annotations]
 
 
 def build(
-    items: Callable[[], Iterator[Item]],
+    annotations: Callable[[], Iterator[Annotation]],
     folder: Path,
     out: Path,
     processes: int,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Progress | None:
-    """Build `out` from items whose images lie below `folder`; returns what was done, or None if stopped before the end.
+) -> BuildProgress | None:
+    """Build an LMDB folder. After an interruption the same call resumes.
 
-    Until it is whole it lies beside `out` as .NAME.building, from where the same call goes on. Raises UserError if `out`
-    exists, the source is empty, or .NAME.building belongs to another source."""
+    Args:
+        annotations: Returns the annotations; it is called twice.
+        folder: The folder of the images.
+        out: The LMDB folder to make.
+        processes: Processes that read images.
+        should_stop: Asked after each chunk of images; true ends the build early.
+        on_progress: Called with the number of processed annotations and their total.
+
+    Returns:
+        What was built, or None if it was stopped early.
+
+    Raises:
+        UserError: `out` exists, no image can be used, or the unfinished build is of another source.
+    """
     if out.exists():
-        raise UserError(f"{out}: is there already; name another folder, or move it away")
-    identity, total = _identify(folder, items())
+        raise UserError(f"{out}: already exists; choose another folder or move it")
+    source, total = _identify(folder, annotations())
     if not total:
         raise UserError(
-            f"{out}: nothing to build it from, no image and no annotation; `run.py data build --help` says what is read"
+            f"{out}: the source has no image and no annotation; "
+            "`run.py data build --help` lists the formats"
         )
     temporary = out.with_name(f".{out.name}.building")
-    with try_lock(temporary / ".lock") as free:
-        if not free:
+    with try_lock(temporary / ".lock") as is_free:
+        if not is_free:
             raise UserError(f"{out}: another command is building it now")
         with new_lmdb(temporary) as environment:
-            progress = _progress_of(environment, identity, temporary)
+            progress = _load_progress(environment, source, temporary)
             try:
                 for _ in _fill(
-                    environment, items(), folder, temporary / SKIPPED, progress, processes
+                    environment, annotations(), folder, temporary / SKIPPED, progress, processes
                 ):
                     on_progress(progress.items, total)
                     if should_stop():
                         return None
             except BrokenProcessPool as error:
                 raise UserError(
-                    f"{out}: a process that reads images was killed; the same command goes on from here"
+                    f"{out}: a process that reads images was killed; "
+                    "run the same command again to resume"
                 ) from error
-            if progress.samples:
-                with environment.begin(write=True) as transaction:
-                    transaction.delete(PROGRESS_KEY)
-                    put_count(transaction, progress.samples)
+            _finish(environment, progress)
         if not progress.samples:
             shutil.rmtree(temporary)
-            reasons = f"none of {total} images can be used ({describe(progress.reasons)})"
-            unread = any(reason.startswith("image cannot be read") for reason in progress.reasons)
-            hint = "; --images DIR says where the images lie" if unread else ""
-            raise UserError(f"{out}: {reasons}; not built{hint}")
+            raise _nothing_usable(out, progress, total)
         if not progress.reasons:
             (temporary / SKIPPED).unlink()
         (temporary / ".lock").unlink()
@@ -110,56 +124,88 @@ def build(
     return progress
 
 
-def _progress_of(environment: Any, identity: str, temporary: Path) -> Progress:
-    """How far a build has come. Raises UserError if it was begun from another source."""
+def _finish(environment: lmdb.Environment, progress: BuildProgress) -> None:
+    if progress.samples:
+        with environment.begin(write=True) as transaction:
+            transaction.delete(PROGRESS_KEY)
+            put_count(transaction, progress.samples)
+
+
+def _nothing_usable(out: Path, progress: BuildProgress, total: int) -> UserError:
+    reasons = describe_reasons(progress.reasons)
+    is_absent = any(reason.startswith("image cannot be read") for reason in progress.reasons)
+    hint = "; --images DIR names the folder of the images" if is_absent else ""
+    return UserError(f"{out}: none of {total} images can be used ({reasons}); not built{hint}")
+
+
+def _load_progress(environment: lmdb.Environment, source: str, temporary: Path) -> BuildProgress:
+    """The stored progress of a build. Raises UserError if it is a build of another source."""
     with environment.begin() as transaction:
-        saved = transaction.get(PROGRESS_KEY)
-    progress = Progress(**json.loads(saved)) if saved else Progress(identity)
-    if progress.source != identity:
-        raise UserError(f"{temporary}: begun from another source; delete it to build from this one")
+        stored = transaction.get(PROGRESS_KEY)
+    progress = BuildProgress(**json.loads(stored)) if stored else BuildProgress(source)
+    if progress.source != source:
+        raise UserError(
+            f"{temporary}: the unfinished build of another source; delete it to build from this one"
+        )
     return progress
 
 
 def _fill(
-    environment: Any,
-    items: Iterator[Item],
+    environment: lmdb.Environment,
+    annotations: Iterator[Annotation],
     folder: Path,
-    skipped_file: Path,
-    progress: Progress,
+    skipped_path: Path,
+    progress: BuildProgress,
     processes: int,
 ) -> Iterator[None]:
-    """Store the samples that are still to come; yields after each chunk."""
+    """Write the samples that `progress` does not count yet, and update it; yields per chunk.
+
+    Args:
+        environment: The LMDB.
+        annotations: All annotations of the source.
+        folder: The folder of the images.
+        skipped_path: The file that lists skipped images.
+        progress: The stored progress.
+        processes: Processes that read images.
+    """
     with (
-        open(skipped_file, "a", encoding="utf-8", errors="backslashreplace") as skipped,
+        open(skipped_path, "a", encoding="utf-8", errors="backslashreplace") as skipped,
         worker_pool(processes) as pool,
     ):
         skipped.truncate(progress.skipped_bytes)
+        remaining = islice(annotations, progress.items, None)
         try:
-            for chunk, samples in _read_all(
-                pool, islice(items, progress.items, None), folder, 4 * processes
-            ):
+            for chunk, samples in _read_all(pool, remaining, folder, 4 * processes):
                 _store(environment, skipped, progress, chunk, samples)
                 yield
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _identify(folder: Path, items: Iterator[Item]) -> tuple[str, int]:
-    """A hash of a source's items and of where its images lie, and their number."""
-    digest, total = hashlib.sha256(repr(str(folder.resolve())).encode()), 0
-    for item in items:
-        digest.update(repr((item.image, item.label)).encode())
+def _identify(folder: Path, annotations: Iterator[Annotation]) -> tuple[str, int]:
+    """A hash of a source's annotations and image folder, and the number of annotations."""
+    digest = hashlib.sha256(repr(str(folder.resolve())).encode())
+    total = 0
+    for annotation in annotations:
+        digest.update(repr((annotation.image, annotation.label)).encode())
         total += 1
     return digest.hexdigest()[:16], total
 
 
 def _read_all(
-    pool: ProcessPoolExecutor, items: Iterator[Item], folder: Path, ahead: int
-) -> Iterator[tuple[list[Item], list[Sample | str]]]:
-    """Chunks of items with their samples, in order; so many chunks ahead, that memory stays flat."""
-    waiting: list[tuple[list[Item], Future[list[Sample | str]]]] = []
+    pool: ProcessPoolExecutor, annotations: Iterator[Annotation], folder: Path, ahead: int
+) -> Iterator[tuple[list[Annotation], list[Sample | str]]]:
+    """Chunks of annotations with their samples, in order.
+
+    Args:
+        pool: The processes that read images.
+        annotations: The annotations to read.
+        folder: The folder of the images.
+        ahead: Chunks that are read in advance; it bounds the memory.
+    """
+    waiting: list[tuple[list[Annotation], Future[list[Sample | str]]]] = []
     while True:
-        while len(waiting) < ahead and (chunk := list(islice(items, CHUNK))):
+        while len(waiting) < ahead and (chunk := list(islice(annotations, CHUNK))):
             waiting.append((chunk, pool.submit(_read_chunk, chunk, str(folder))))
         if not waiting:
             return
@@ -168,28 +214,38 @@ def _read_all(
 
 
 def _store(
-    environment: Any,
-    skipped: Any,
-    progress: Progress,
-    chunk: list[Item],
+    environment: lmdb.Environment,
+    skipped: TextIO,
+    progress: BuildProgress,
+    chunk: list[Annotation],
     samples: list[Sample | str],
 ) -> None:
-    """One chunk, its skipped items and the progress it makes, in one transaction."""
+    """Write a chunk's samples and the new progress in one transaction.
+
+    Args:
+        environment: The LMDB.
+        skipped: The file that lists skipped images.
+        progress: The progress before the chunk; it is updated.
+        chunk: Annotations.
+        samples: For each annotation its sample, or the reason why it is skipped.
+    """
     reasons = Counter(progress.reasons)
-    for number, (item, sample) in enumerate(zip(chunk, samples, strict=True), progress.items + 1):
+    first = progress.items + 1
+    for number, (annotation, sample) in enumerate(zip(chunk, samples, strict=True), first):
         if isinstance(sample, str):
-            skipped.write(f"{number}\t{item.image}\t{sample}\n")
+            skipped.write(f"{number}\t{annotation.image}\t{sample}\n")
             reasons[sample] += 1
     skipped.flush()
-    whole = [sample for sample in samples if not isinstance(sample, str)]
+    usable = [sample for sample in samples if not isinstance(sample, str)]
     with environment.begin(write=True) as transaction:
-        put_samples(transaction, progress.samples + 1, whole)
+        put_samples(transaction, progress.samples + 1, usable)
         progress.items += len(chunk)
-        progress.samples += len(whole)
-        progress.skipped_bytes, progress.reasons = skipped.tell(), dict(reasons)
+        progress.samples += len(usable)
+        progress.skipped_bytes = skipped.tell()
+        progress.reasons = dict(reasons)
         transaction.put(PROGRESS_KEY, json.dumps(asdict(progress)).encode())
 
 
-def describe(reasons: dict[str, int]) -> str:
-    """Reasons with their counts, the commonest first."""
+def describe_reasons(reasons: dict[str, int]) -> str:
+    """Reasons with their counts, the most frequent first."""
     return ", ".join(f"{count} x {reason}" for reason, count in Counter(reasons).most_common())

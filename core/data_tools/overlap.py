@@ -1,151 +1,211 @@
-"""Images of a training root that are also in a test root: equal files, and near duplicates by a perceptual hash.
+"""Finds images of a training root that are also in a test root.
 
-The hash: the image in gray at 32 x 64 pixels, its 8 x 32 lowest spatial frequencies (DCT-II), one bit each: above their median
-or not (pHash with 256 bits, as wide as words are). Scaling, JPEG and a change of light alter few bits; another word, many.
+Equal files have equal hashes. Near duplicates have similar perceptual hashes: the image in gray at
+32 x 64 pixels, its 8 x 32 lowest spatial frequencies (DCT-II), and for each frequency one bit, set
+if it is above their median. This is pHash with 256 bits, wide as words are. Scaling, JPEG
+compression and a change of light alter few bits; another word alters many.
 """
 
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from core.data.lmdb_folder import fingerprint
 from core.data.word_images import FILTER_COLUMNS, FORMATS, WordImages
-from core.data_tools.check import file_hash, in_processes
+from core.data_tools.scan import file_hash, scan_chunks
 from core.runtime.files import write_text
 
-ROWS, COLUMNS, LOW_ROWS, LOW_COLUMNS = 32, 64, 8, 32
+# Size of the gray image, and of the block of low frequencies.
+ROWS = 32
+COLUMNS = 64
+LOW_ROWS = 8
+LOW_COLUMNS = 32
 BITS = LOW_ROWS * LOW_COLUMNS
-THRESHOLD = (
-    48  # differing bits of 256, at most; how it was chosen: results/published/real_words/README.md
-)
-OnProgress = Callable[[int], None]  # images done
-Hashes = tuple[np.ndarray, np.ndarray]  # (images, 32) perceptual, (images,) of the file
+# Near duplicates differ in at most this many bits. results/published/real_words/README.md says how
+# it was chosen.
+THRESHOLD = 48
+TRAIN_CHUNK = 4096  # training images that are compared at once
+
+Gray = NDArray[np.float32]
 
 
-def _cosines(size: int, low: int) -> np.ndarray:
-    """(low, size) DCT-II basis."""
-    place = np.arange(size) + 0.5
-    return np.cos(np.pi / size * np.arange(low)[:, None] * place).astype(np.float32)
+@dataclass(frozen=True)
+class ImageHashes:
+    """Hashes of images; 0 if an image cannot be read."""
+
+    perceptual: NDArray[np.uint8]  # (images, 32): 256 bits each
+    files: NDArray[np.uint64]  # (images,)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def unreadable(self) -> int:
+        """Number of images that cannot be read."""
+        return int((self.files == 0).sum())
 
 
-def gray(raw: bytes) -> np.ndarray | None:
-    """(32, 64) float32, or None if the image cannot be decoded."""
+def _dct_basis(size: int, frequencies: int) -> Gray:
+    """(frequencies, size) basis of the DCT-II."""
+    centers = np.arange(size) + 0.5
+    return np.cos(np.pi / size * np.arange(frequencies)[:, None] * centers).astype(np.float32)
+
+
+def decode_gray(raw: bytes) -> Gray | None:
+    """(32, 64), or None if the image cannot be decoded."""
     try:
         with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
             image.draft("L", (COLUMNS, ROWS))
-            return np.asarray(
-                image.convert("L").resize((COLUMNS, ROWS), Image.Resampling.BOX), np.float32
-            )
-    except Exception:  # as core.data.word_images.decode
+            small = image.convert("L").resize((COLUMNS, ROWS), Image.Resampling.BOX)
+            return np.asarray(small, np.float32)
+    except Exception:  # as in core.data.word_images.decode_image
         return None
 
 
-def perceptual_hashes(pictures: np.ndarray) -> np.ndarray:
-    """(images, 32, 64) gray -> (images, 32) uint8, 256 bits each."""
-    low = _cosines(ROWS, LOW_ROWS) @ pictures @ _cosines(COLUMNS, LOW_COLUMNS).T
+def perceptual_hashes(pictures: Gray) -> NDArray[np.uint8]:
+    """(images, 32, 64) gray -> (images, 32), 256 bits each."""
+    low = _dct_basis(ROWS, LOW_ROWS) @ pictures @ _dct_basis(COLUMNS, LOW_COLUMNS).T
     low = low.reshape(len(pictures), BITS)
     return np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1)
 
 
-def hash_images(root: str, start: int, stop: int) -> Hashes:
-    """(images, 32) perceptual hashes and (images,) file hashes; 0 where an image cannot be read."""
+def hash_images(root: str, start: int, stop: int) -> ImageHashes:
+    """The hashes of images `start` to `stop` of a root."""
     images = WordImages([root])
-    pictures, files = (
-        np.zeros((stop - start, ROWS, COLUMNS), np.float32),
-        np.zeros(stop - start, np.uint64),
-    )
+    pictures = np.zeros((stop - start, ROWS, COLUMNS), np.float32)
+    files = np.zeros(stop - start, np.uint64)
     for index in range(start, stop):
         raw = images.raw(index)
-        picture = None if raw is None else gray(raw)
+        picture = None if raw is None else decode_gray(raw)
         if raw is not None and picture is not None:
-            pictures[index - start], files[index - start] = picture, file_hash(raw)
-    return perceptual_hashes(pictures), files
+            pictures[index - start] = picture
+            files[index - start] = file_hash(raw)
+    return ImageHashes(perceptual_hashes(pictures), files)
+
+
+def hash_roots(
+    roots: Sequence[str], processes: int, on_progress: Callable[[int], None]
+) -> ImageHashes:
+    """The hashes of all images of some roots, numbered as in `WordImages(roots)`.
+
+    Args:
+        roots: LMDB folders.
+        processes: Processes that read images.
+        on_progress: Called with the number of hashed images.
+    """
+    parts: list[ImageHashes] = []
+    before = 0
+    for root in roots:
+        count = len(WordImages([root]))
+        for done, part in scan_chunks(hash_images, root, count, processes):
+            parts.append(part)
+            on_progress(before + done)
+        before += count
+    return ImageHashes(
+        np.concatenate([part.perceptual for part in parts]),
+        np.concatenate([part.files for part in parts]),
+    )
 
 
 @dataclass(frozen=True)
 class Match:
-    """An image of the training root and the test image most like it; `distance` in bits, 0 for equal files."""
+    """A training image and the test image that is most similar to it."""
 
-    index: int
-    exact: bool
-    distance: int
-    other: int
+    train_index: int
+    test_index: int
+    exact: bool  # equal files
+    distance: int  # differing bits; 0 for equal files
 
-
-def hash_roots(roots: Sequence[str], processes: int, on_progress: OnProgress) -> Hashes:
-    """The hashes of every image of some roots, in the order in which `WordImages` reads them."""
-    parts: list[Hashes] = []
-    before = 0
-    for root in roots:
-        count = len(WordImages([root]))
-        for done, part in in_processes(hash_images, root, count, processes):
-            parts.append(part)
-            on_progress(before + done)
-        before += count
-    perceptual, files = zip(*parts, strict=True)
-    return np.concatenate(perceptual), np.concatenate(files)
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "index": self.train_index,
+            "exact": self.exact,
+            "distance": self.distance,
+            "other": self.test_index,
+        }
 
 
-def _signs(hashes: np.ndarray) -> torch.Tensor:
+def _signs(hashes: NDArray[np.uint8]) -> torch.Tensor:
+    """(images, 256) bits as -1 and 1."""
     return torch.from_numpy(np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1)
 
 
-def find_matches(train: Hashes, test: Hashes, threshold: int) -> list[Match]:
-    """For each training image its nearest test image within `threshold` bits, equal files first.
+def find_matches(train: ImageHashes, test: ImageHashes, threshold: int) -> list[Match]:
+    """The training images that have an equal or near test image.
 
-    Two images differ in (256 - scalar product) / 2 bits, where bits count as -1 and 1: one matrix product compares all."""
-    (near, files), (other_near, other_files) = train, test
-    readable, targets = np.flatnonzero(files), np.flatnonzero(other_files)
-    if not len(targets):
+    With bits as -1 and 1, two images differ in (256 - scalar product) / 2 bits, so that one matrix
+    product compares all pairs.
+
+    Args:
+        train: Hashes of the training images.
+        test: Hashes of the test images.
+        threshold: Near images differ in at most this many bits.
+    """
+    train_indices = np.flatnonzero(train.files)
+    test_indices = np.flatnonzero(test.files)
+    if not len(test_indices):
         return []
-    equal = {int(other_files[place]): int(place) for place in targets[::-1]}
-    signs, matches = _signs(other_near[targets]).T.contiguous(), []
-    for start in range(0, len(readable), 4096):
-        part = readable[start : start + 4096]
-        best, place = (_signs(near[part]) @ signs).max(dim=1)
-        distances = ((BITS - best) / 2).round().int().numpy()
-        for index, distance, nearest in zip(
-            part.tolist(), distances.tolist(), place.tolist(), strict=True
+    # In reverse order, so that the first of several equal test images is kept.
+    by_file = {int(test.files[index]): int(index) for index in test_indices[::-1]}
+    test_signs = _signs(test.perceptual[test_indices]).T.contiguous()
+    matches = []
+    for start in range(0, len(train_indices), TRAIN_CHUNK):
+        chunk = train_indices[start : start + TRAIN_CHUNK]
+        products, columns = (_signs(train.perceptual[chunk]) @ test_signs).max(dim=1)
+        distances = ((BITS - products) / 2).round().int().tolist()
+        for index, distance, column in zip(
+            chunk.tolist(), distances, columns.tolist(), strict=True
         ):
-            reported_row = equal.get(int(files[index]))
-            if reported_row is not None:
-                matches.append(Match(index, True, 0, reported_row))
+            equal = by_file.get(int(train.files[index]))
+            if equal is not None:
+                matches.append(Match(index, equal, exact=True, distance=0))
             elif distance <= threshold:
-                matches.append(Match(index, False, distance, int(targets[nearest])))
+                nearest = int(test_indices[column])
+                matches.append(Match(index, nearest, exact=False, distance=distance))
     return matches
 
 
 def write_filter(
     out: Path, train: Sequence[str], test: Sequence[str], matches: Sequence[Match], threshold: int
 ) -> None:
-    """A filter list: the images of the roots `train` to leave out, and why. The reader takes its first two columns."""
-    mine, theirs = WordImages(train), WordImages(test)
-    names, starts = [fingerprint(root)[0] for root in train], [0, *mine.ends.tolist()]
-    rule = f"equal files, or at most {threshold} of {BITS} bits of the perceptual hash apart"
+    """Write a filter list of matched training images, with the reasons in further columns.
+
+    Args:
+        out: The file to write.
+        train: Roots of the training images.
+        test: Roots of the test images.
+        matches: What `find_matches` returned.
+        threshold: The threshold of `find_matches`, for the file's first line.
+    """
+    train_images = WordImages(train)
+    test_images = WordImages(test)
+    fingerprints = [fingerprint(root)[0] for root in train]
+    starts = [0, *train_images.ends.tolist()]
+    rule = f"equal files, or at most {threshold} of {BITS} bits of the perceptual hash differ"
+    columns = (*FILTER_COLUMNS, "kind", "distance", "label", "other_index", "other_label")
     lines = [f"# images of {', '.join(train)} that are also in {', '.join(test)}: {rule}"]
-    lines.append(
-        "\t".join((*FILTER_COLUMNS, "kind", "distance", "label", "other_index", "other_label"))
-    )
+    lines.append("\t".join(columns))
     for match in matches:
-        root = int(np.searchsorted(mine.ends, match.index, side="right"))
-        kind, labels = (
-            "exact" if match.exact else "near",
-            (mine.label(match.index), theirs.label(match.other)),
-        )
-        texts = [" ".join((label or "").split()) for label in labels]
+        root = int(np.searchsorted(train_images.ends, match.train_index, side="right"))
         cells = (
-            names[root],
-            match.index - starts[root],
-            kind,
+            fingerprints[root],
+            match.train_index - starts[root],
+            "exact" if match.exact else "near",
             match.distance,
-            texts[0],
-            match.other,
-            texts[1],
+            _one_line(train_images.label(match.train_index)),
+            match.test_index,
+            _one_line(test_images.label(match.test_index)),
         )
         lines.append("\t".join(map(str, cells)))
     write_text(out, "\n".join(lines) + "\n")
+
+
+def _one_line(label: str | None) -> str:
+    return " ".join((label or "").split())

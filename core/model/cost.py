@@ -1,7 +1,11 @@
-"""What a run costs, from its config alone: parameters, and the arithmetic of matrix products (multiply and add count as two).
+"""Cost of a run, computed from its config alone: parameters and floating-point operations.
 
-FrozenModel forms, so that a plan needs no model; a test counts both on the models themselves. Masks, losses, norms and position
-tables cost nothing."""
+Closed forms, so that a plan needs no model; a test compares them with counts on the models. Only
+matrix products count, a multiplication and an addition as two operations. Masks, losses, norms and
+position tables count as zero.
+"""
+
+from typing import NamedTuple
 
 from core.config import (
     Contrast,
@@ -11,132 +15,184 @@ from core.config import (
     RecognizerModel,
     ReconstructionDecoder,
     StageConfig,
+    TextDecoder,
     visible_count,
 )
 from core.text.charset import make_charset
 
-Cost = tuple[
-    int, float
-]  # trainable parameters, floating-point operations of one forward pass per image
-MLP = 4  # an encoder block's feed-forward width, in widths
+MLP_RATIO = 4  # width of an encoder block's feed-forward network, in encoder widths
+TRAINING = 3  # a training step in forward passes: the backward pass costs two
 
 
-def linear(inputs: int, outputs: int, bias: bool = True) -> int:
+class Cost(NamedTuple):
+    """Cost of a model or a stage."""
+
+    parameters: int  # trainable ones
+    operations: float  # floating-point operations per image
+
+
+def linear_parameters(inputs: int, outputs: int, bias: bool = True) -> int:
     """Parameters of a linear layer."""
     return inputs * outputs + (outputs if bias else 0)
 
 
-def product(tokens: int, inputs: int, outputs: int) -> int:
-    """Operations of a linear layer on so many tokens."""
-    return 2 * tokens * inputs * outputs
-
-
-def attend(queries: int, keys: int, width: int) -> int:
-    """Operations of attention itself: similarities, and the mixture of values; whatever the number of heads."""
-    return 4 * queries * keys * width
-
-
-def norm(width: int) -> int:
+def norm_parameters(width: int) -> int:
     """Parameters of a layer norm."""
     return 2 * width
 
 
+def linear_operations(tokens: int, inputs: int, outputs: int) -> int:
+    """Operations of a linear layer on `tokens` tokens."""
+    return 2 * tokens * inputs * outputs
+
+
+def attention_operations(queries: int, keys: int, width: int) -> int:
+    """Operations of Q K^T and of the weights' product with V, for any number of heads."""
+    return 4 * queries * keys * width
+
+
 def encoder_cost(config: Encoder, visible: int | None = None) -> Cost:
-    """An encoder that sees so many patches, or all of them."""
-    patches, width = config.patches if visible is None else visible, config.width
-    tokens, inner = 1 + patches, MLP * config.width
-    block = (
-        2 * norm(width)
-        + linear(width, 3 * width)
-        + linear(width, width)
-        + linear(width, inner)
-        + linear(inner, width)
+    """Forward pass of the encoder over `visible` patches; None is all patches."""
+    patches = config.patches if visible is None else visible
+    tokens = 1 + patches
+    width = config.width
+    inner = MLP_RATIO * width
+    block_parameters = (
+        2 * norm_parameters(width)
+        + linear_parameters(width, 3 * width)
+        + linear_parameters(width, width)
+        + linear_parameters(width, inner)
+        + linear_parameters(inner, width)
     )
-    mixing = (
-        product(tokens, width, 3 * width)
-        + attend(tokens, tokens, width)
-        + product(tokens, width, width)
+    block_operations = (
+        linear_operations(tokens, width, 3 * width)
+        + attention_operations(tokens, tokens, width)
+        + linear_operations(tokens, width, width)
+        + linear_operations(tokens, width, inner)
+        + linear_operations(tokens, inner, width)
     )
-    operations = mixing + product(tokens, width, inner) + product(tokens, inner, width)
-    parameters = linear(config.patch_values, width) + width + config.depth * block + norm(width)
-    return parameters, product(patches, config.patch_values, width) + config.depth * operations
+    return Cost(
+        linear_parameters(config.patch_values, width)
+        + width  # [cls]
+        + config.depth * block_parameters
+        + norm_parameters(width),
+        linear_operations(patches, config.patch_values, width) + config.depth * block_operations,
+    )
 
 
 def decoder_cost(
     encoder: Encoder, config: ReconstructionDecoder, values: int, visible: int
 ) -> Cost:
-    """A reconstruction decoder that predicts so many values a patch."""
-    width, tokens, order = config.width, 1 + encoder.patches, config.order.split("-")
-    mixing = linear(width, 3 * width) + linear(width, width)
-    feedforward = linear(width, config.feedforward) + linear(config.feedforward, width)
-    mixed = product(tokens, width, 4 * width) + attend(tokens, tokens, width)
-    fed = 2 * product(tokens, width, config.feedforward)
-    block = sum(norm(width) + (feedforward if step == "FFN" else mixing) for step in order)
-    operations = sum(fed if step == "FFN" else mixed for step in order)
-    branches = [1 + visible, *([tokens] if "CA" in order else [])]
+    """Forward pass of the reconstruction decoder.
+
+    encoder: the encoder whose features it gets.
+    config: the decoder.
+    values: predicted values per patch.
+    visible: visible patches."""
+    width = config.width
+    tokens = 1 + encoder.patches
+    sublayers = config.order.split("-")
+    embedded = [1 + visible]  # tokens of each branch that enters the decoder
+    if "CA" in sublayers:
+        embedded.append(tokens)
+
     parameters = (
-        len(branches) * linear(encoder.width, width) + width + norm(width) + linear(width, values)
+        len(embedded) * linear_parameters(encoder.width, width)
+        + width  # mask token
+        + norm_parameters(width)
+        + linear_parameters(width, values)
     )
-    embedded = sum(product(branch, encoder.width, width) for branch in branches)
-    return parameters + config.depth * block, embedded + config.depth * operations + product(
-        tokens, width, values
-    )
+    operations = sum(linear_operations(count, encoder.width, width) for count in embedded)
+    operations += linear_operations(tokens, width, values)
+    for sublayer in sublayers * config.depth:
+        parameters += norm_parameters(width)
+        if sublayer == "FFN":
+            parameters += linear_parameters(width, config.feedforward)
+            parameters += linear_parameters(config.feedforward, width)
+            operations += 2 * linear_operations(tokens, width, config.feedforward)
+        else:
+            parameters += linear_parameters(width, 3 * width) + linear_parameters(width, width)
+            operations += linear_operations(tokens, width, 4 * width)
+            operations += attention_operations(tokens, tokens, width)
+    return Cost(parameters, operations)
 
 
 def seqclr_cost(encoder: Encoder, contrast: Contrast) -> Cost:
-    """SeqCLR: two views of each image, and the head on their windows."""
-    parameters, forward = encoder_cost(encoder)
-    width, windows = encoder.width, contrast.windows
-    head = product(windows, width, width) + product(windows, width, contrast.projection)
-    return parameters + linear(width, width) + linear(width, contrast.projection), 2.0 * (
-        forward + head
-    )
+    """Forward pass of SeqCLR: encoder and projection head on two views of each image."""
+    parameters, operations = encoder_cost(encoder)
+    width = encoder.width
+    head = linear_operations(contrast.windows, width, width)
+    head += linear_operations(contrast.windows, width, contrast.projection)
+    parameters += linear_parameters(width, width) + linear_parameters(width, contrast.projection)
+    return Cost(parameters, 2.0 * (operations + head))
 
 
 def recognizer_cost(config: RecognizerModel) -> Cost:
-    """(trainable parameters, floating-point operations of one forward pass per image, all text positions)."""
-    parameters, forward = encoder_cost(config.encoder)
-    decoder, classes, text = config.decoder, make_charset(config.charset).classes, config.max_length
-    width, source, given = decoder.width, 1 + config.encoder.patches, config.encoder.width
-    feedforward = linear(width, decoder.feedforward) + linear(decoder.feedforward, width)
-    layer = 8 * linear(width, width, bias=False) + feedforward + 3 * norm(width)
+    """Forward pass of the recognizer over all text positions."""
+    parameters, operations = encoder_cost(config.encoder)
+    decoder = config.decoder
+    width = decoder.width
+    classes = make_charset(config.charset).classes
+    text = config.max_length
+    source = 1 + config.encoder.patches
+
+    layer = _text_layer_cost(decoder, text, source)
     parameters += (
-        linear(given, width) + 2 * norm(width) + (classes + 1) * width + linear(width, classes)
+        linear_parameters(config.encoder.width, width)
+        + 2 * norm_parameters(width)
+        + (classes + 1) * width  # embedding; BOS is an input only
+        + linear_parameters(width, classes)
+        + decoder.layers * layer.parameters
     )
-    own = product(text, width, 4 * width) + attend(text, text, width)
-    crossed = (
-        product(text, width, 2 * width)
-        + product(source, width, 2 * width)
-        + attend(text, source, width)
+    operations += linear_operations(source, config.encoder.width, width)
+    operations += linear_operations(text, width, classes)
+    operations += decoder.layers * layer.operations
+    return Cost(parameters, operations)
+
+
+def _text_layer_cost(decoder: TextDecoder, text: int, source: int) -> Cost:
+    """One layer of the text decoder, for `text` positions and `source` image features."""
+    width = decoder.width
+    parameters = (
+        8 * linear_parameters(width, width, bias=False)
+        + linear_parameters(width, decoder.feedforward)
+        + linear_parameters(decoder.feedforward, width)
+        + 3 * norm_parameters(width)
     )
-    operations = own + crossed + 2 * product(text, width, decoder.feedforward)
-    forward += product(source, given, width) + product(text, width, classes)
-    return parameters + decoder.layers * layer, forward + decoder.layers * operations
+    self_attention = linear_operations(text, width, 4 * width)
+    self_attention += attention_operations(text, text, width)
+    cross_attention = linear_operations(text, width, 2 * width)
+    cross_attention += linear_operations(source, width, 2 * width)
+    cross_attention += attention_operations(text, source, width)
+    feedforward = 2 * linear_operations(text, width, decoder.feedforward)
+    return Cost(parameters, self_attention + cross_attention + feedforward)
 
 
 def pretrain_cost(config: Pretrain | ContrastivePretrain) -> Cost:
-    """(trainable parameters, floating-point operations per training image). Backward counts twice forward."""
+    """Training on an image, backward pass included."""
     encoder = config.encoder
     if isinstance(config, ContrastivePretrain):
-        parameters, forward = seqclr_cost(encoder, config.contrast)
-        return parameters, 3 * forward
+        parameters, operations = seqclr_cost(encoder, config.contrast)
+        return Cost(parameters, TRAINING * operations)
     visible = visible_count(encoder.patches, config.mask.ratio)
-    parameters, whole = encoder_cost(encoder)
-    pixels = config.target.kind == "pixel"
-    decoder, decoding = decoder_cost(
-        encoder, config.decoder, encoder.patch_values if pixels else encoder.width, visible
-    )
-    trained = (
-        encoder_cost(encoder, visible)[1] + decoding + (whole if config.guidance is not None else 0)
-    )
-    return parameters + decoder, 3.0 * trained + (0 if pixels else whole)
+    whole_view = encoder_cost(encoder)
+    predicts_pixels = config.target.kind == "pixel"
+    values = encoder.patch_values if predicts_pixels else encoder.width
+    decoder = decoder_cost(encoder, config.decoder, values, visible)
+    trained = encoder_cost(encoder, visible).operations + decoder.operations
+    if config.guidance is not None:
+        trained += whole_view.operations
+    target = 0 if predicts_pixels else whole_view.operations  # forward pass of the frozen encoder
+    return Cost(whole_view.parameters + decoder.parameters, float(TRAINING) * trained + target)
 
 
 def cost(config: StageConfig, recognizer: RecognizerModel | None = None) -> Cost:
-    """(parameters, floating-point operations per image) of a stage; an evaluation needs its recognizer, else they are 0."""
+    """Cost of a stage: of a training image, or of recognizing an image.
+
+    recognizer: needed for an evaluation, whose cost is 0 without it."""
     if isinstance(config, Pretrain | ContrastivePretrain):
         return pretrain_cost(config)
     if isinstance(config, RecognizerModel):
-        parameters, forward = recognizer_cost(config)
-        return parameters, 3 * forward
-    return (0, 0.0) if recognizer is None else recognizer_cost(recognizer)
+        parameters, operations = recognizer_cost(config)
+        return Cost(parameters, TRAINING * operations)
+    return Cost(0, 0.0) if recognizer is None else recognizer_cost(recognizer)

@@ -1,6 +1,7 @@
-"""The recognizer: encoder with [cls], bridge, autoregressive text decoder; greedy and beam reading with cached keys and values.
+"""The recognizer: ViT encoder, bridge, autoregressive text decoder; greedy decoding, beam search.
 
-Shapes: B images, W beams, T positions of text, M = 1 + N image features, H heads, K features per head.
+Shapes: B images, T positions of text, D width of the decoder, M = 1 + N image features, H heads,
+K features per head, W beams.
 """
 
 from typing import cast
@@ -10,46 +11,57 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from core.config import RecognizerModel, TextDecoder
-from core.model.kernels.attention import attend
-from core.model.kernels.dropout import Dropout
+from core.model.kernels.attention import scaled_dot_product
+from core.model.kernels.dropout import Dropout, SeededModule
+from core.model.kernels.kv_cache import KVCache, head_by_head
 from core.model.vit import VisionTransformer, initialize
 from core.text.charset import make_charset
 
+KeysValues = tuple[Tensor, Tensor]  # each (B, S, 1, H, K)
+
 
 def text_positions(length: int, width: int) -> Tensor:
-    """Sinusoidal positions (1, length, width): sin on even, cos on odd dimensions, exponent 2 (j // 2) / width."""
+    """Sinusoidal positions (1, length, width): sin on even dimensions j, cos on odd ones.
+
+    The angle is position / 10000^(2 (j // 2) / width)."""
     dimension = torch.arange(width, dtype=torch.float64)
-    angle = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (
-        2 * (dimension // 2) / width
-    )
+    position = torch.arange(length, dtype=torch.float64)[:, None]
+    angle = position / 10000 ** (2 * (dimension // 2) / width)
     return torch.where(dimension % 2 == 0, angle.sin(), angle.cos())[None].float()
 
 
-class Attention(nn.Module):
-    """Multi-head attention without biases; keys and values can be made once and kept."""
+class TextAttention(SeededModule):
+    """Multi-head attention without biases, whose keys and values can be computed once and kept."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.query, self.key, self.value, self.out = (
-            nn.Linear(width, width, bias=False) for _ in range(4)
-        )
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
 
-    def _split(self, features: Tensor) -> Tensor:
-        return features.unflatten(-1, (1, self.heads, -1))  # (B, T, 1, H, K)
+    def split_heads(self, features: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, 1, H, K)."""
+        return features.view(*features.shape[:-1], 1, self.heads, -1)
 
-    def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_values(self, source: Tensor) -> KeysValues:
         """(B, S, D) -> keys and values, each (B, S, 1, H, K)."""
-        return self._split(self.key(source)), self._split(self.value(source))
+        return self.split_heads(self.key(source)), self.split_heads(self.value(source))
 
     def forward(
-        self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None
+        self, text: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None
     ) -> Tensor:
-        """(B, T, D) over keys and values (B, S, 1, H, K) -> (B, T, D). mask: true where a key may be seen."""
+        """Queries of `text` (B, T, D) over keys and values (B, S, 1, H, K) -> (B, T, D).
+
+        mask: (B, 1, T, S), true where a key may be attended to; None allows all keys."""
+        queries = self.split_heads(self.query(text))
         dropout = self.dropout if self.training else 0.0
-        return self.out(
-            attend(self._split(self.query(queries)), keys, values, mask=mask, dropout=dropout)
-        )
+        seeds = self.next_seeds(len(queries), dropout)
+        mixed = scaled_dot_product(queries, keys, values, mask=mask, dropout=dropout, seeds=seeds)
+        output: Tensor = self.out(mixed)
+        return output
 
 
 class TextDecoderLayer(nn.Module):
@@ -57,8 +69,8 @@ class TextDecoderLayer(nn.Module):
 
     def __init__(self, config: TextDecoder) -> None:
         super().__init__()
-        self.self_attention = Attention(config.width, config.heads, config.dropout)
-        self.cross_attention = Attention(config.width, config.heads, config.dropout)
+        self.self_attention = TextAttention(config.width, config.heads, config.dropout)
+        self.cross_attention = TextAttention(config.width, config.heads, config.dropout)
         self.feedforward = nn.Sequential(
             nn.Linear(config.width, config.feedforward),
             nn.GELU(),
@@ -68,43 +80,25 @@ class TextDecoderLayer(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(
-        self, text: Tensor, image: tuple[Tensor, Tensor], past: "Cache | None", mask: Tensor | None
+        self, text: Tensor, image: KeysValues, cache: KVCache | None, mask: Tensor | None
     ) -> Tensor:
-        """(B, T, D) text; image keys and values (B, M, 1, H, K). With `past`, T is 1, earlier positions come from it, and
-        text may have several rows for an image (B * W, 1, D)."""
+        """(B, T, D) -> (B, T, D); with W beams (B * W, 1, D) -> (B * W, 1, D).
+
+        text: features of the text positions.
+        image: keys and values of the image features, (B, M, 1, H, K) each.
+        cache: earlier positions; `text` is then one position. None computes all positions.
+        mask: (B, 1, T, T), true where a position may be attended to; None allows all."""
         normed = self.norms[0](text)
         keys, values = self.self_attention.keys_values(normed)
-        if past is not None:
-            keys, values = past.append(keys, values)
+        if cache is not None:
+            keys, values = cache.append(keys, values)
         text = text + self.dropout(self.self_attention(normed, keys, values, mask))
-        queries = self.norms[1](text).reshape(len(image[0]), -1, text.shape[-1])
-        text = text + self.dropout(self.cross_attention(queries, *image).reshape(text.shape))
-        return text + self.dropout(self.feedforward(self.norms[2](text)))
 
+        queries = self.norms[1](text).reshape(len(image[0]), -1, text.shape[-1])  # (B, T or W, D)
+        crossed = self.cross_attention(queries, *image).reshape(text.shape)
+        text = text + self.dropout(crossed)
 
-class Cache:
-    """Keys and values of the positions read so far, of one layer; a row for each text that is being read."""
-
-    def __init__(self, like: Tensor, rows: int, length: int) -> None:
-        """like: (_, _, 1, H, K), whose heads, width, type and device are taken."""
-        _, _, _, heads, features = like.shape
-        self.keys, self.values = (
-            like.new_empty(rows, 1, heads, length, features).permute(0, 3, 1, 2, 4)
-            for _ in range(2)
-        )  # in memory head by head, as attention reads them
-        self.filled = 0
-
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add one position (rows, 1, 1, H, K); return all so far (rows, filled, 1, H, K)."""
-        self.keys[:, self.filled] = keys[:, 0]
-        self.values[:, self.filled] = values[:, 0]
-        self.filled += 1
-        return self.keys[:, : self.filled], self.values[:, : self.filled]
-
-    def follow(self, rows: Tensor) -> None:
-        """Let each row go on from what the row of the given number (rows,) has read."""
-        for kept in (self.keys, self.values):
-            kept[:, : self.filled] = kept[rows, : self.filled]
+        return text + cast(Tensor, self.dropout(self.feedforward(self.norms[2](text))))
 
 
 class Recognizer(nn.Module):
@@ -114,14 +108,14 @@ class Recognizer(nn.Module):
 
     def __init__(self, config: RecognizerModel) -> None:
         super().__init__()
-        self.config, self.charset = config, make_charset(config.charset)
+        self.config = config
+        self.charset = make_charset(config.charset)
         width = config.decoder.width
         self.encoder = VisionTransformer(config.encoder)
         self.bridge = nn.Sequential(nn.Linear(config.encoder.width, width), nn.LayerNorm(width))
         self.embedding = nn.Embedding(self.charset.classes + 1, width)
-        self.register_buffer(
-            "positions", text_positions(config.max_length, width), persistent=False
-        )
+        table = text_positions(config.max_length, width)
+        self.register_buffer("positions", table, persistent=False)  # (1, max_length, D)
         self.layers = nn.ModuleList(
             TextDecoderLayer(config.decoder) for _ in range(config.decoder.layers)
         )
@@ -131,54 +125,66 @@ class Recognizer(nn.Module):
         for part in (self.bridge, self.layers, self.norm, self.classify):
             initialize(part)
 
-    def _stack(self) -> list[TextDecoderLayer]:
+    @property
+    def decoder_layers(self) -> list[TextDecoderLayer]:
+        """The layers with their type."""
         return cast(list[TextDecoderLayer], list(self.layers))
 
     def forward(self, images: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Teacher forcing: (B, 3, H, W), (B, T) tokens, (B,) lengths -> logits (B, T, classes).
+        """Teacher forcing -> logits (B, T, classes).
 
-        A step sees the tokens before it, but none from a word's EOS on."""
-        begin = torch.full_like(tokens[:, :1], self.charset.begin)
-        inputs = torch.cat([begin, tokens[:, :-1]], dim=1)
+        A position attends to the tokens before it, except to a word's EOS and what follows it.
+
+        images: (B, 3, H, W) in [-1, 1]. tokens: (B, T). lengths: (B,), EOS included."""
+        bos = torch.full_like(tokens[:, :1], self.charset.bos)
+        inputs = torch.cat([bos, tokens[:, :-1]], dim=1)
         text = self.dropout(self.embedding(inputs) + self.positions[:, : inputs.shape[1]])
         step = torch.arange(inputs.shape[1], device=inputs.device)
-        mask = (step <= step[:, None]) & (step < lengths[:, None])[:, None, None]  # (B, 1, T, T)
-        image = self.bridge(self.encoder(images))
-        for layer in self._stack():
+        causal = step <= step[:, None]  # (T, T)
+        inside = (step < lengths[:, None])[:, None, None]  # (B, 1, 1, T)
+        mask = causal & inside  # (B, 1, T, T)
+        image = self.bridge(self.encoder(images))  # (B, M, D)
+        for layer in self.decoder_layers:
             text = layer(text, layer.cross_attention.keys_values(image), None, mask)
-        return self.classify(self.norm(text))
+        logits: Tensor = self.classify(self.norm(text))
+        return logits
 
-    def _look(self, images: Tensor, beams: int) -> tuple[list[tuple[Tensor, Tensor]], list[Cache]]:
-        """Each layer's keys and values of the images, and its empty cache."""
+    def encode_image(self, images: Tensor) -> list[KeysValues]:
+        """(B, 3, H, W) -> keys and values of the image features, (B, M, 1, H, K), per layer."""
         image = self.bridge(self.encoder(images))
         sources = []
-        for layer in self._stack():
+        for layer in self.decoder_layers:
             keys, values = layer.cross_attention.keys_values(image)
-            sources.append((_head_by_head(keys), _head_by_head(values)))
-        return sources, [
-            Cache(keys, len(images) * beams, self.config.max_length) for keys, _ in sources
-        ]
+            sources.append((head_by_head(keys), head_by_head(values)))
+        return sources
 
-    def _next(
-        self, token: Tensor, sources: list[tuple[Tensor, Tensor]], caches: list[Cache]
+    def decode_step(
+        self, token: Tensor, sources: list[KeysValues], caches: list[KVCache]
     ) -> Tensor:
-        """Logits (rows, classes) of the position after `token` (rows,); computes that position alone."""
+        """Logits (rows, classes) of the position after `token` (rows,), in fp32.
+
+        sources: keys and values of the images, per layer (`encode_image`).
+        caches: earlier positions, per layer; this one is added."""
         text = (self.embedding(token) + self.positions[:, caches[0].filled]).unsqueeze(1)
-        for layer, source, cache in zip(self._stack(), sources, caches, strict=True):
+        for layer, source, cache in zip(self.decoder_layers, sources, caches, strict=True):
             text = layer(text, source, cache, None)
-        return self.classify(self.norm(text))[:, 0].float()
+        logits: Tensor = self.classify(self.norm(text))[:, 0].float()
+        return logits
 
     @torch.inference_mode()
-    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Greedy reading. (B, 3, H, W) -> tokens (B, T), their probabilities (B, T).
+    def greedy_decode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) -> the likeliest token of each position (B, T), its probability (B, T).
 
-        T ends at max_length, or once every word of the batch has ended."""
-        sources, caches = self._look(images, beams=1)
-        token = torch.full((len(images),), self.charset.begin, device=images.device)
+        T is at most max_length; decoding ends early once every word of the batch has its EOS."""
+        sources = self.encode_image(images)
+        caches = [KVCache(keys, len(images), self.config.max_length) for keys, _ in sources]
+        token = torch.full((len(images),), self.charset.bos, device=images.device)
         ended = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-        tokens, probabilities = [], []
+        tokens = []
+        probabilities = []
         for _ in range(self.config.max_length):
-            probability, token = self._next(token, sources, caches).softmax(-1).max(-1)
+            logits = self.decode_step(token, sources, caches)
+            probability, token = logits.softmax(-1).max(-1)
             tokens.append(token)
             probabilities.append(probability)
             ended |= token == self.charset.eos
@@ -187,55 +193,53 @@ class Recognizer(nn.Module):
         return torch.stack(tokens, dim=1), torch.stack(probabilities, dim=1)
 
     @torch.inference_mode()
-    def search(self, images: Tensor, beams: int) -> tuple[Tensor, Tensor]:
-        """Beam search: of each image, the likeliest text among those that `beams` likeliest beginnings lead to; as `read`.
+    def beam_search(self, images: Tensor, beams: int) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) -> tokens (B, T) of the best text, their probabilities (B, T).
 
-        A text's likelihood is the product of its probabilities, EOS included; what has ended is not gone on with."""
-        batch, device = len(images), images.device
-        sources, caches = self._look(images, beams)
-        token = torch.full((batch * beams,), self.charset.begin, device=device)
-        score = torch.full((batch, beams), -torch.inf, device=device)
-        score[:, 0] = 0  # all beams begin alike: one is enough
+        A text's score is the product of its probabilities, EOS included. Each step keeps the
+        `beams` best prefixes of an image; a text that has its EOS keeps its score."""
+        batch = len(images)
+        classes = self.charset.classes
+        device = images.device
+        sources = self.encode_image(images)
+        caches = [KVCache(keys, batch * beams, self.config.max_length) for keys, _ in sources]
+        token = torch.full((batch * beams,), self.charset.bos, device=device)
+        score = torch.full((batch, beams), -torch.inf, device=device)  # log-probability
+        score[:, 0] = 0  # all beams start equal, so only the first one counts
         ended = torch.zeros(batch, beams, dtype=torch.bool, device=device)
         tokens = torch.empty(batch, beams, 0, dtype=torch.long, device=device)
-        gains = torch.empty(batch, beams, 0, device=device)
-        first = torch.arange(batch, device=device)[:, None] * beams
-        stay = torch.full((self.charset.classes,), -torch.inf, device=device)
-        stay[self.charset.eos] = 0  # the one way on for a text that has ended
+        gains = torch.empty(batch, beams, 0, device=device)  # log-probability of each token
+        first_row = torch.arange(batch, device=device)[:, None] * beams
+        after_eos = torch.full((classes,), -torch.inf, device=device)
+        after_eos[self.charset.eos] = 0  # the only continuation of a text that has its EOS
         for _ in range(self.config.max_length):
-            gain = self._next(token, sources, caches).log_softmax(-1).view(batch, beams, -1)
-            gain = torch.where(ended[..., None], stay, gain)
-            score, best = (
-                (score[..., None] + gain).flatten(1).topk(beams)
-            )  # (B, W), likeliest first
-            parent, chosen = best // self.charset.classes, best % self.charset.classes
+            logits = self.decode_step(token, sources, caches)
+            gain = logits.log_softmax(-1).view(batch, beams, classes)
+            gain = torch.where(ended[..., None], after_eos, gain)
+            score, best = (score[..., None] + gain).flatten(1).topk(beams)  # (B, W), best first
+            parent = best // classes
+            chosen = best % classes
             token = chosen.flatten()
             for cache in caches:
-                cache.follow((first + parent).flatten())
-            tokens = torch.cat([_of(tokens, parent), chosen[..., None]], dim=-1)
-            gains = torch.cat(
-                [_of(gains, parent), gain.flatten(1).gather(1, best)[..., None]], dim=-1
-            )
+                cache.reorder((first_row + parent).flatten())
+            chosen_gain = gain.flatten(1).gather(1, best)
+            tokens = torch.cat([_of_parents(tokens, parent), chosen[..., None]], dim=-1)
+            gains = torch.cat([_of_parents(gains, parent), chosen_gain[..., None]], dim=-1)
             ended = ended.gather(1, parent) | (chosen == self.charset.eos)
-            if bool(ended[:, 0].all()):  # the others can only become less likely
+            if bool(ended[:, 0].all()):  # the other beams can only lose score
                 break
         return tokens[:, 0], gains[:, 0].exp()
 
 
-def _head_by_head(projected: Tensor) -> Tensor:
-    """The same (B, M, 1, H, K), laid out in memory as attention reads it; worth it where it is read many times."""
-    return projected.permute(0, 2, 3, 1, 4).contiguous().permute(0, 3, 1, 2, 4)
-
-
-def _of(beams: Tensor, parents: Tensor) -> Tensor:
-    """(B, W, T), (B, W) -> (B, W, T): for each beam, what its parent holds."""
-    return beams.gather(1, parents[..., None].expand(-1, -1, beams.shape[-1]))
+def _of_parents(values: Tensor, parents: Tensor) -> Tensor:
+    """(B, W, T) values, (B, W) parent beams -> (B, W, T): each beam's values of its parent."""
+    return values.gather(1, parents[..., None].expand(-1, -1, values.shape[-1]))
 
 
 def sequence_cross_entropy(logits: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
-    """Cross-entropy summed over steps up to and including EOS, divided by the batch size; scalar.
+    """Cross-entropy summed over positions up to and including EOS, per image; a scalar.
 
-    logits: (B, T, classes). tokens: (B, T). lengths: (B,) EOS included."""
+    logits: (B, T, classes). tokens: (B, T). lengths: (B,), EOS included."""
     losses = functional.cross_entropy(logits.float().transpose(1, 2), tokens, reduction="none")
     counted = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
     return (losses * counted).sum() / len(tokens)

@@ -1,31 +1,32 @@
-"""The linguistics-guided reconstruction decoder (section 3, Eq. 4)."""
+"""The linguistics-guided reconstruction decoder (section 3, Eq. 4).
+
+Shapes: B images, N patches, V visible patches, D encoder features, W decoder width.
+"""
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from core.config import Encoder, ReconstructionDecoder
-from core.model.kernels.attention import attend
 from core.model.kernels.dropout import Dropout
+from core.model.kernels.layers import MultiHeadAttention
 from core.model.vit import initialize, position_table, table_columns
 
 
 class DecoderBlock(nn.Module):
     """Post-norm Transformer block; `order` names its sub-layers, e.g. SA-CA-FFN.
 
-    SA is self-attention over the sequence F, CA cross-attention from F to the guidance features, FFN a feed-forward net."""
+    SA: self-attention over the sequence F. CA: cross-attention from F to the guidance features F^.
+    FFN: feed-forward network."""
 
     def __init__(self, config: ReconstructionDecoder) -> None:
         super().__init__()
-
-        def attention() -> nn.MultiheadAttention:
-            return nn.MultiheadAttention(
-                config.width, config.heads, dropout=config.dropout, batch_first=True
-            )
-
         self.order = config.order.split("-")
-        self.self_attention = attention()
-        self.cross_attention = attention() if "CA" in self.order else None
+        self.self_attention = MultiHeadAttention(config.width, config.heads, config.dropout)
+        self.cross_attention = (
+            MultiHeadAttention(config.width, config.heads, config.dropout)
+            if "CA" in self.order
+            else None
+        )
         self.feedforward = nn.Sequential(
             nn.Linear(config.width, config.feedforward),
             nn.GELU(),
@@ -36,38 +37,26 @@ class DecoderBlock(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(config.width, eps=1e-6) for _ in self.order)
 
     def forward(self, sequence: Tensor, guidance: Tensor | None) -> Tensor:
-        """(B, 1 + N, D), (B, 1 + N, D) or None -> (B, 1 + N, D)."""
-        for step, norm in zip(self.order, self.norms, strict=True):
-            sequence = norm(sequence + self.dropout(self._sublayer(step, sequence, guidance)))
+        """F (B, 1 + N, W), F^ (B, 1 + N, W) or None -> (B, 1 + N, W)."""
+        for name, norm in zip(self.order, self.norms, strict=True):
+            sequence = norm(sequence + self.dropout(self._sublayer(name, sequence, guidance)))
         return sequence
 
-    def _sublayer(self, step: str, sequence: Tensor, guidance: Tensor | None) -> Tensor:
-        if step == "FFN":
-            return self.feedforward(sequence)
-        if step == "SA":
-            return mix(self.self_attention, sequence, sequence)
-        if self.cross_attention is None or guidance is None:
-            raise ValueError("a block with cross-attention needs guidance features")
-        return mix(self.cross_attention, sequence, guidance)
-
-
-def mix(attention: nn.MultiheadAttention, queries: Tensor, source: Tensor) -> Tensor:
-    """Multi-head attention (B, T, D) over (B, S, D) -> (B, T, D): PyTorch's module, computed by core/model/kernels/attention.py."""
-    width, dropout = attention.embed_dim, attention.dropout if attention.training else 0.0
-    weight, bias, heads = attention.in_proj_weight, attention.in_proj_bias, attention.num_heads
-    if queries is source:
-        projected = [functional.linear(source, weight, bias)]
-    else:
-        projected = [
-            functional.linear(queries, weight[:width], bias[:width]),
-            functional.linear(source, weight[width:], bias[width:]),
-        ]
-    split = [one.unflatten(-1, (-1, heads, width // heads)) for one in projected]
-    return attention.out_proj(attend(*split, dropout=dropout))
+    def _sublayer(self, name: str, sequence: Tensor, guidance: Tensor | None) -> Tensor:
+        output: Tensor
+        if name == "FFN":
+            output = self.feedforward(sequence)
+        elif name == "SA":
+            output = self.self_attention(sequence, sequence)
+        elif self.cross_attention is None or guidance is None:
+            raise ValueError("a block with cross-attention (CA) needs guidance features")
+        else:
+            output = self.cross_attention(sequence, guidance)
+        return output
 
 
 class GuidedDecoder(nn.Module):
-    """Predicts the target at every patch from the visible features, led by the guidance features where there are any."""
+    """Predicts the target of every patch from the visible features and the guidance features."""
 
     positions: Tensor
 
@@ -79,26 +68,27 @@ class GuidedDecoder(nn.Module):
         )
         self.mask_token = nn.Parameter(torch.empty(1, 1, config.width))
         table = position_table(config.width, encoder.patches, table_columns(encoder))
-        self.register_buffer("positions", table, persistent=False)
+        self.register_buffer("positions", table, persistent=False)  # (1, 1 + N, W)
         self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.predict = nn.Linear(config.width, target_values)
         initialize(self)
 
     def forward(self, features: Tensor, visible: Tensor, guidance: Tensor | None) -> Tensor:
-        """Features of [cls] and the visible patches (B, 1 + V, D), their numbers (B, V), guidance features
-        (B, 1 + N, D) -> prediction (B, N, target_values)."""
-        embedded = self.embed_visible(features)
-        patches = self.mask_token.to(embedded.dtype).expand(
-            len(features), self.positions.shape[1] - 1, -1
-        )
+        """Eq. 4: prediction of the target, (B, N, target_values).
+
+        features: (B, 1 + V, D) of [cls] and the visible patches.
+        visible: (B, V) numbers of the visible patches.
+        guidance: (B, 1 + N, D) of the guidance view, [cls] included, or None."""
+        embedded = self.embed_visible(features)  # (B, 1 + V, W)
+        patches = self.positions.shape[1] - 1
+        masked = self.mask_token.to(embedded.dtype).expand(len(features), patches, -1)
         index = visible[..., None].expand(-1, -1, embedded.shape[-1])
-        patches = patches.scatter(1, index, embedded[:, 1:])
-        sequence = (
-            torch.cat([embedded[:, :1], patches], dim=1) + self.positions
-        )  # F: (B, 1 + N, width)
+        filled = masked.scatter(1, index, embedded[:, 1:])  # (B, N, W)
+        sequence = torch.cat([embedded[:, :1], filled], dim=1) + self.positions  # F: (B, 1 + N, W)
         if self.embed_guidance is not None and guidance is not None:
-            guidance = self.embed_guidance(guidance)  # F^: (B, 1 + N, width), its [cls] included
+            guidance = self.embed_guidance(guidance)  # F^: (B, 1 + N, W)
         for block in self.blocks:
             sequence = block(sequence, guidance)
-        return self.predict(self.norm(sequence))[:, 1:]
+        prediction: Tensor = self.predict(self.norm(sequence))[:, 1:]
+        return prediction

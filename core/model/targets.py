@@ -1,4 +1,4 @@
-"""What is reconstructed at the hidden patches (Table 4): pixels, random features or MAE features of the whole image."""
+"""Targets of the reconstruction (Table 4): pixels, random features or MAE features."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,32 +13,36 @@ from core.runtime import safetensors_io
 
 
 class PixelPatches(nn.Module):
-    """The patch's own pixels; `normalized` to zero mean and unit variance within each patch (MAE, eps 1e-6)."""
+    """The pixels of each patch; `normalized`: zero mean, unit variance in it (MAE, eps 1e-6)."""
 
     def __init__(self, encoder: Encoder, normalized: bool) -> None:
         super().__init__()
-        self.patch, self.normalized, self.values = encoder.patch, normalized, encoder.patch_values
+        self.patch = encoder.patch
+        self.normalized = normalized
+        self.values = encoder.patch_values
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, patch values)."""
         patches = patchify(images, self.patch)
         if not self.normalized:
             return patches
-        return (patches - patches.mean(-1, keepdim=True)) / (
-            patches.var(-1, keepdim=True) + 1e-6
-        ).sqrt()
+        mean = patches.mean(-1, keepdim=True)
+        variance = patches.var(-1, keepdim=True)
+        return (patches - mean) / (variance + 1e-6).sqrt()
 
 
 class FrozenFeatures(nn.Module):
-    """Patch features of a frozen encoder that sees the whole image, normalized over the feature dimension (no affine)."""
+    """Patch features of a frozen encoder that sees the whole image, normalized over features."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = VisionTransformer(encoder).requires_grad_(False)
         self.values = encoder.width
 
-    def take(self, weights: Mapping[str, Tensor], path: Path) -> None:
-        """Become the teacher in the file `path`, with its own position table. Raises UserError unless its sizes fit."""
+    def load_teacher(self, weights: Mapping[str, Tensor], path: Path) -> None:
+        """Replace the encoder by that of a teacher, with the teacher's position table.
+
+        weights: tensors of the checkpoint file `path`. Raises UserError if sizes do not match."""
         config = teacher_encoder(self.encoder.config, weights)
         if config != self.encoder.config:
             self.encoder = VisionTransformer(config).requires_grad_(False)
@@ -47,19 +51,21 @@ class FrozenFeatures(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, width)."""
-        features = self.encoder(images)[:, 1:].float()
-        return functional.layer_norm(features, features.shape[-1:])
+        features = self.encoder(images)[:, 1:].float()  # [cls] is dropped
+        return functional.layer_norm(features, features.shape[-1:])  # without affine parameters
 
 
 def teacher_encoder(student: Encoder, weights: Mapping[str, Tensor]) -> Encoder:
-    """The student's sizes with the kind of position table that the teacher's file holds, where it holds one."""
+    """The student's config with the kind of position table that the teacher's weights hold."""
     table = weights.get("encoder.positions")
     kind = None if table is None else position_kind(student, table)
     return student if kind is None else student.model_copy(update={"positions": kind})
 
 
 def make_target(config: PretrainModel) -> PixelPatches | FrozenFeatures:
-    """The target the config names. A feature target's encoder starts at random; for MAE features its weights are loaded."""
+    """The target that the config names.
+
+    A feature target starts with random weights; `load_teacher` loads those of MAE features."""
     if config.target.kind == "pixel":
         return PixelPatches(config.encoder, config.target.normalized)
     return FrozenFeatures(config.encoder)

@@ -1,1 +1,1 @@
-"""What every other package builds on: errors, files, seeds, processes, process groups."""
+"""Services for all other packages: errors, files, seeds, processes, process groups."""

@@ -1,15 +1,16 @@
-"""The processes that compute one run together: what each takes, and what they tell one another.
+"""Process groups: several processes that compute one run together.
 
-Every process walks through the same steps with the same seeds and takes its own places of each batch; gradients are averaged by
-DistributedDataParallel (NCCL between GPUs, gloo between CPUs), whole numbers and rows of readings go through gloo.
+All processes take the same steps with the same seeds. Each process computes its slice of every
+batch. DistributedDataParallel averages the gradients (NCCL between GPUs, gloo between CPUs). Counts
+and predictions are exchanged between CPUs with gloo.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,9 +20,14 @@ from torch.nn.parallel import DistributedDataParallel
 from core.runtime.errors import UserError
 from core.runtime.seeds import chunk_size
 
+Value = TypeVar("Value")
 
-class _Sum(torch.autograd.Function):
-    """A tensor's sum over all processes; each one's gradient is the sum of theirs."""
+# One process may wait for the run's lock or render synthetic words while the others wait for it.
+TIMEOUT = timedelta(days=1)
+
+
+class _AllReduceSum(torch.autograd.Function):
+    """A tensor summed over all processes. Its gradient is summed over all processes, too."""
 
     @staticmethod
     def forward(_: Any, tensor: Tensor) -> Tensor:
@@ -38,11 +44,11 @@ class _Sum(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those of a run; by default it is alone."""
+    """The processes of a run as this process sees them. By default there is only this process."""
 
-    rank: int = 0
-    size: int = 1
-    group: Any = None  # for what is told from CPU to CPU
+    rank: int = 0  # number of this process
+    size: int = 1  # number of processes
+    cpu_group: Any = None  # the torch group for exchange between CPUs; None: the default group
 
     @property
     def is_main(self) -> bool:
@@ -50,43 +56,48 @@ class ProcessGroup:
         return self.rank == 0
 
     def local_slice(self, batch: int) -> slice:
-        """The places of a batch that this process takes: whole chunks. Raises UserError if there are fewer than processes."""
+        """The positions of a batch that this process computes: whole chunks (`core.runtime.seeds`).
+
+        Raises UserError if the batch has fewer chunks than there are processes.
+        """
         if self.size == 1:
             return slice(0, batch)
         chunk = chunk_size(batch)
         chunks = -(-batch // chunk)
         if chunks < self.size:
             raise UserError(
-                f"a batch of {batch} images can be divided among {chunks} processes, not {self.size}; use fewer"
+                f"a batch of {batch} images can be divided among {chunks} processes, "
+                f"not {self.size}; use fewer"
             )
-        first, last = (chunks * rank // self.size * chunk for rank in (self.rank, self.rank + 1))
+        first = chunks * self.rank // self.size * chunk
+        last = chunks * (self.rank + 1) // self.size * chunk
         return slice(first, min(last, batch))
 
-    def distribute(self, model: nn.Module) -> nn.Module:
-        """The model as the loss calls it: with gradients that become the mean over all processes."""
+    def data_parallel(self, model: nn.Module) -> nn.Module:
+        """The model wrapped so that gradients are averaged over all processes."""
         if self.size == 1:
             return model
         return DistributedDataParallel(
             model, forward_sync_buffers=False, gradient_as_bucket_view=True
         )
 
-    def totals(self, *numbers: int) -> list[int]:
-        """Whole numbers, each summed over all processes."""
+    def all_reduce_counts(self, *counts: int) -> list[int]:
+        """Each count summed over all processes."""
         if self.size == 1:
-            return list(numbers)
-        tensor = torch.tensor(numbers, dtype=torch.int64)
-        dist.all_reduce(tensor, group=self.group)
-        return tensor.tolist()
+            return list(counts)
+        tensor = torch.tensor(counts, dtype=torch.int64)
+        dist.all_reduce(tensor, group=self.cpu_group)
+        return [int(total) for total in tensor.tolist()]
 
-    def gather(self, value: Any) -> list[Any]:
-        """Every process's value, in the order of ranks."""
+    def all_gather(self, value: Value) -> list[Value]:
+        """The values of all processes in the order of ranks. A value is any picklable object."""
         values = [value] * self.size
         if self.size > 1:
-            dist.all_gather_object(values, value, group=self.group)
+            dist.all_gather_object(values, value, group=self.cpu_group)
         return values
 
     def all_reduce_sum(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Scalars, each summed over all processes."""
+        """Named scalars, each summed over all processes. All processes give the same names."""
         if self.size == 1 or not values:
             return values
         names = sorted(values)
@@ -94,40 +105,58 @@ class ProcessGroup:
         dist.all_reduce(stacked)
         return dict(zip(names, stacked.unbind(), strict=True))
 
-    def gather_rows(self, rows: Tensor, places: Tensor, size: int) -> Tensor:
-        """Rows of all processes, each at its place among `size`; zeros where there is none. Gradients go back to each."""
-        whole = rows.new_zeros(size, *rows.shape[1:]).index_copy(0, places.to(rows.device), rows)
-        return whole if self.size == 1 else _Sum.apply(whole)
+    def all_gather_rows(self, rows: Tensor, positions: Tensor, size: int) -> Tensor:
+        """The rows of all processes in one tensor. Gradients flow back to each process's rows.
+
+        Args:
+            rows: (n, ...) rows of this process.
+            positions: (n,) their positions in the result.
+            size: Number of rows of the result.
+
+        Returns:
+            (size, ...) rows; zeros at positions that no process has.
+        """
+        filled = rows.new_zeros(size, *rows.shape[1:])
+        filled = filled.index_copy(0, positions.to(rows.device), rows)
+        if self.size == 1:
+            return filled
+        all_reduce_sum: Callable[[Tensor], Tensor] = _AllReduceSum.apply
+        return all_reduce_sum(filled)
 
 
 SINGLE_PROCESS = ProcessGroup()
 
 
-def synchronized(network: nn.Module, now: bool) -> Any:
-    """Context: whether the processes exchange gradients at the end of this backward pass, or add them up first."""
-    return (
-        network.no_sync()
-        if isinstance(network, DistributedDataParallel) and not now
-        else nullcontext()
-    )
+def gradient_sync(network: nn.Module, enabled: bool) -> AbstractContextManager[None]:
+    """Context for a backward pass that ends with the gradient all-reduce only if `enabled`.
+
+    Otherwise gradients accumulate in each process (micro-batches before the last one of a step).
+    """
+    if isinstance(network, DistributedDataParallel) and not enabled:
+        context: AbstractContextManager[None] = network.no_sync()
+        return context
+    return nullcontext()
 
 
 @contextmanager
 def join_process_group(device: torch.device) -> Iterator[ProcessGroup]:
-    """Join the other processes that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT tell of (PyTorch's own variables)."""
+    """Join the process group that PyTorch's environment variables describe.
+
+    These are RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. Without WORLD_SIZE the group is this
+    process alone.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ProcessGroup()
         return
-    patience = timedelta(
-        days=1
-    )  # one that waits for the run's lock, or renders words, keeps the others waiting
+    cpu_group = None
     if device.type == "cuda":
         dist.init_process_group("nccl")
     else:
-        dist.init_process_group("gloo", timeout=patience)
+        dist.init_process_group("gloo", timeout=TIMEOUT)
     try:
-        group = dist.new_group(backend="gloo", timeout=patience) if device.type == "cuda" else None
-        yield ProcessGroup(dist.get_rank(), size, group)
+        if device.type == "cuda":
+            cpu_group = dist.new_group(backend="gloo", timeout=TIMEOUT)
+        yield ProcessGroup(dist.get_rank(), size, cpu_group)
     finally:
         dist.destroy_process_group()

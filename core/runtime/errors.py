@@ -1,9 +1,13 @@
-"""The one error a user is meant to see."""
+"""The error class for mistakes that a user can correct."""
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: its text is one sentence that says what to do. Exit code 2, no traceback."""
+    """A mistake that the user can correct.
+
+    The text is one sentence that says what is wrong and what to do. Commands print it without a
+    traceback and exit with code 2.
+    """
 
     def _render_traceback_(self) -> list[str]:
-        """In a notebook: the sentence alone."""
+        """In a notebook: the sentence without a traceback."""
         return [f"{type(self).__name__}: {self}"]

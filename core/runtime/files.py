@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, whatever interrupts the writing; locks that the system frees."""
+"""Atomic writing of files, and file locks that the system releases when a process dies."""
 
 import errno
 import fcntl
@@ -7,16 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Paths and disks that are the user's to mend: full, forbidden, or something else than what was taken for.
-OUT_OF_REACH = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO),
-    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG),
+# Errors of paths and disks that the user can correct.
+USER_FIXABLE_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
 )
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and takes the place of `path`, on error it is removed."""
+    """Yield a temporary path beside `path`.
+
+    On success the temporary file is synced to disk and renamed to `path`, on an error removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -36,9 +47,12 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def try_lock(path: Path, *, shared: bool = False) -> Iterator[bool]:
-    """Hold an exclusive (or shared) lock on a file; yields whether it was free. The system frees it if the holder dies.
+    """Try to lock a file without waiting; yields whether the lock was free.
 
-    A shared one only looks: it makes no file, and where there is none nobody holds it."""
+    The system releases the lock when the process ends, also after a crash. An exclusive lock
+    creates the file if it is missing. A shared lock only tests: it creates no file, and a missing
+    file counts as free.
+    """
     if shared and not path.exists():
         yield True
         return

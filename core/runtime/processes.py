@@ -1,4 +1,4 @@
-"""Processes that work for this one."""
+"""Cores, and worker processes that end with their parent and ignore its stop signals."""
 
 import os
 import signal
@@ -8,22 +8,31 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 
+def cores() -> int:
+    """Cores that this process may use; in a SLURM job, the cores that the job was given."""
+    if hasattr(os, "sched_getaffinity"):
+        usable = len(os.sched_getaffinity(0))
+    else:
+        usable = os.cpu_count() or 1
+    return min(usable, int(os.environ.get("SLURM_CPUS_PER_TASK", usable)))
+
+
 def worker_pool(processes: int) -> ProcessPoolExecutor:
-    """So many fresh processes that end with this one."""
+    """A pool of `processes` spawned (not forked) processes that end when this process ends."""
     return ProcessPoolExecutor(
-        processes, get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),)
+        processes, get_context("spawn"), initializer=exit_with_parent, initargs=(os.getpid(),)
     )
 
 
-def leave_signals(*_: object) -> None:
-    """Go on when somebody stops all processes of a command or a job: the one that feeds this one decides what becomes of it."""
+def ignore_signals(*_: object) -> None:
+    """Ignore signals that stop a command or a job. The parent process decides when to stop."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 
 
-def end_with_parent(parent: int) -> None:
-    """Let this process end when the one that feeds it was killed, and leave signals that reach both to that one."""
-    leave_signals()
+def exit_with_parent(parent: int) -> None:
+    """Ignore stop signals, and exit within a second after process `parent` (an id) has ended."""
+    ignore_signals()
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors written atomically, pickles read without executing anything in them."""
+"""Weights on disk: atomic writing of safetensors, and reading of pickles that executes no code."""
 
 import argparse
 import json
@@ -16,111 +16,148 @@ from torch import Tensor, nn
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_path
 
+METADATA_KEY = "lmim"  # safetensors stores texts only; ours is one JSON text under this key
+
 
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write tensors and JSON-able metadata as safetensors, atomically."""
+    """Write tensors and JSON metadata as one safetensors file, atomically.
+
+    Raises UserError if the disk is full or fails.
+    """
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         try:
-            save_file(on_cpu, temporary, {"lmim": json.dumps(dict(metadata))})
-        except SafetensorError as error:  # how safetensors tells of a full or failing disk
+            save_file(on_cpu, temporary, {METADATA_KEY: json.dumps(dict(metadata))})
+        except SafetensorError as error:  # safetensors raises it for a full or failing disk
             raise UserError(
-                f"{path}: cannot be written ({error}); make room, then the same command goes on"
+                f"{path}: cannot be written ({error}); "
+                "free disk space and run the same command again"
             ) from error
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a file written by `save`. Raises UserError if it is missing or not such a file."""
+    """Tensors and metadata of a file written by `save`. Raises UserError if that is impossible."""
     try:
         with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            return tensors, json.loads((file.metadata() or {}).get("lmim", "{}"))
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, _metadata(file)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise UserError(
-            f"{path}: not a readable safetensors file ({error}); delete it or name another"
+            f"{path}: not a readable safetensors file ({error}); move it aside or name another"
         ) from error
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata of a file written by `save`; {} where there is none, or none that can be read."""
+    """The metadata of a file written by `save`; {} if there is none or it cannot be read."""
     try:
         with safe_open(path, "pt") as file:
-            return json.loads((file.metadata() or {}).get("lmim", "{}"))
+            return _metadata(file)
     except (SafetensorError, OSError, json.JSONDecodeError):
         return {}
 
 
+def _metadata(file: Any) -> dict[str, Any]:
+    metadata: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    return metadata
+
+
 def load_pickle(path: Path) -> dict[str, Any]:
-    """A dictionary written by `torch.save`; nothing in it is executed, an `argparse.Namespace` is let in. Raises UserError."""
+    """A dictionary written by `torch.save`. No code in the file is executed.
+
+    Besides tensors and plain values the file may contain an `argparse.Namespace`, as MAE's
+    checkpoints do. Raises UserError for anything else.
+    """
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # what a file's pickle protocol may mean: an error below tells the user
+            warnings.simplefilter("ignore")  # about old pickle protocols; errors are shown below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except IsADirectoryError as error:
         raise UserError(f"{path}: a folder, not a checkpoint") from error
-    except Exception as error:  # what the reader of a damaged pickle raises is not documented
-        text = " ".join(str(error).split())
-        named = re.search(r"GLOBAL (\S+)", text) or re.search(
-            r"Unsupported (?:global|operand)[^.]*", text
-        )
-        plain = text.split(". ")[0][:160] if len(text) > 8 else type(error).__name__
-        reason = f"it asks for {named[1]}" if named and named.lastindex else plain
+    except Exception as error:  # torch does not document what it raises for a damaged pickle
         raise UserError(
-            f"{path}: damaged, or not a checkpoint that can be read without executing code ({reason})"
+            f"{path}: damaged, or not a checkpoint that can be read without executing code "
+            f"({_pickle_problem(error)})"
         ) from error
     if not isinstance(content, dict):
         raise UserError(
-            f"{path}: holds a {type(content).__name__}, not a dictionary with a state dict under 'model'"
+            f"{path}: holds a {type(content).__name__}, "
+            "not a dictionary with a state dict under 'model'"
         )
     return content
+
+
+def _pickle_problem(error: Exception) -> str:
+    """The cause in torch's long message: the class that the pickle needs, or the first sentence."""
+    text = " ".join(str(error).split())
+    if needed := re.search(r"GLOBAL (\S+)", text):
+        return f"it asks for {needed[1]}"
+    return text.split(". ")[0][:160] if len(text) > 8 else type(error).__name__
 
 
 def check_fits(
     module: nn.Module, weights: Mapping[str, Tensor], prefix: str, path: Path
 ) -> dict[str, Tensor]:
-    """The weights below `prefix`, if they are those of `module`. Raises UserError unless every one is there in its shape.
+    """The weights for a module, with the prefix removed from their names.
 
-    Tables that the module computes (`positions`) need not be there, but must be equal where they are."""
-    found = {
+    Buffers that the module computes itself (`positions`) may be missing. If present, they must be
+    equal to the module's.
+
+    Args:
+        module: The module that the weights are for.
+        weights: Tensors by name.
+        prefix: Only names with this prefix are considered.
+        path: The file that error messages name.
+
+    Raises:
+        UserError: A weight is missing, unknown, or of another shape; or a buffer differs.
+    """
+    selected = {
         name.removeprefix(prefix): tensor
         for name, tensor in weights.items()
         if name.startswith(prefix)
     }
-    for name, table in module.named_buffers():
-        given = found.pop(name, None)
-        same = given is None or (
-            given.shape == table.shape
-            and (table.is_meta or torch.allclose(given.float(), table.cpu(), atol=1e-3))
-        )
-        if not same:
+    for name, buffer in module.named_buffers():
+        stored = selected.pop(name, None)
+        if stored is not None and not _equal_buffers(stored, buffer):
             raise UserError(
-                f"{path}: {prefix}{name} is another table; set encoder.positions, image and patch as it was made"
+                f"{path}: {prefix}{name} differs from this model's; "
+                "set encoder.positions, image and patch to the values of the stored model"
             )
     wanted = module.state_dict()
-    missing = [name for name in wanted if name not in found]
+    missing = [name for name in wanted if name not in selected]
     if missing:
-        message = f"{path}: {len(wanted) - len(missing)} of {len(wanted)} weights matched (first missing: {prefix}{missing[0]})"
-        raise UserError(f"{message}; was it made with another depth or kind of model?")
-    for name, tensor in wanted.items():
-        if found[name].shape != tensor.shape:
-            shapes = f"{list(found[name].shape)}, not {list(tensor.shape)}"
-            raise UserError(
-                f"{path}: {prefix}{name} has shape {shapes}; was it made with another width or patch?"
-            )
-    extra = [name for name in found if name not in wanted]
-    if extra:
+        matched = len(wanted) - len(missing)
         raise UserError(
-            f"{path}: {prefix}{extra[0]} has no place in this model; was it made with another depth?"
+            f"{path}: {matched} of {len(wanted)} weights matched "
+            f"(first missing: {prefix}{missing[0]}); does the model have another depth or kind?"
         )
-    return found
+    for name, tensor in wanted.items():
+        if selected[name].shape != tensor.shape:
+            shapes = f"{list(selected[name].shape)}, not {list(tensor.shape)}"
+            raise UserError(
+                f"{path}: {prefix}{name} has shape {shapes}; "
+                "does the model have another width or patch size?"
+            )
+    unknown = [name for name in selected if name not in wanted]
+    if unknown:
+        raise UserError(
+            f"{path}: {prefix}{unknown[0]} is not a weight of this model; "
+            "does the stored model have another depth?"
+        )
+    return selected
+
+
+def _equal_buffers(stored: Tensor, buffer: Tensor) -> bool:
+    """Whether a stored buffer equals the module's. A module on device `meta` has no values."""
+    if stored.shape != buffer.shape:
+        return False
+    return buffer.is_meta or torch.allclose(stored.float(), buffer.cpu(), atol=1e-3)
 
 
 def load_into(module: nn.Module, weights: Mapping[str, Tensor], prefix: str, path: Path) -> None:
-    """Fill `module` with the weights below `prefix`. Raises UserError unless they fit."""
+    """Load the weights with a prefix into `module`. Raises UserError as `check_fits` does."""
     module.load_state_dict(check_fits(module, weights, prefix, path))

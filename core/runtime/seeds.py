@@ -1,4 +1,8 @@
-"""One seed in the config; every generator derives from (seed, purpose, step)."""
+"""Seeds and generators, derived from the config's seed, a purpose and a step.
+
+Chunks: the unit in which a batch is divided between processes and micro-batches. Random numbers are
+drawn for each chunk separately, so that they do not depend on how a batch is divided.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,26 +12,35 @@ import torch
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed from the given parts: equal parts, equal seed; any other part, an independent one."""
+    """A 63-bit seed. Equal parts give equal seeds; different parts give independent ones."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """A CPU generator seeded by `derive_seed(*parts)`. Draws are made on the CPU so that they are equal on every device."""
+    """A CPU generator seeded by `derive_seed(*parts)`, so that all devices get equal numbers."""
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 
 def chunk_size(batch: int) -> int:
-    """Places of a chunk: a sixteenth of the batch, at most 32. Batches are divided between chunks only."""
+    """Number of images in a chunk of a batch: a sixteenth of the batch, at most 32."""
     return max(1, min(32, batch // 16))
 
 
-def chunks_of(places: Sequence[int], batch: int) -> list[tuple[int, slice]]:
-    """Images at ascending places of a batch, by chunk: its number, and the rows of its images among those given."""
-    found, start = [], 0
-    for number, members in groupby(places, lambda place: place // chunk_size(batch)):
+def split_into_chunks(positions: Sequence[int], batch: int) -> list[tuple[int, slice]]:
+    """The chunks that contain images at ascending positions of a batch.
+
+    Args:
+        positions: Positions of the images in the batch.
+        batch: Number of images in the whole batch.
+
+    Returns:
+        For each chunk: its number in the batch, and the slice of `positions` in it.
+    """
+    chunks = []
+    start = 0
+    for number, members in groupby(positions, lambda position: position // chunk_size(batch)):
         stop = start + len(list(members))
-        found.append((number, slice(start, stop)))
+        chunks.append((number, slice(start, stop)))
         start = stop
-    return found
+    return chunks

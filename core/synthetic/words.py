@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from core.config import identity
+from core.config import identity_fields
 from core.data.lmdb_folder import Sample, new_lmdb, put_count, put_samples
 from core.runtime.errors import UserError
 from core.runtime.processes import worker_pool
@@ -63,7 +63,11 @@ def fingerprint(config: Rendered) -> str:
     tables = ("scene",) if config.look == "scene" else ("plain", "artistic")
     chinese = config.language == "zh"
     libraries = sorted({*LIBRARIES, *(() if chinese else packages(*tables))})
-    parts: list[object] = [identity(config), RENDERER, {name: _version(name) for name in libraries}]
+    parts: list[object] = [
+        identity_fields(config),
+        RENDERER,
+        {name: _version(name) for name in libraries},
+    ]
     if chinese:
         parts.append(cjk_contents(characters(config)))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -97,7 +101,7 @@ def vocabulary(config: Rendered) -> tuple[list[str], np.ndarray, list[str]]:
     if len(words) < 2:
         reason = f"{len(words)} words have {low} to {high} letters"
         raise UserError(
-            f"rendered: {reason}; allow more with rendered.vocabulary or rendered.letters"
+            f"synthetic: {reason}; increase synthetic.vocabulary or widen synthetic.letters"
         )
     generator = np.random.default_rng([config.seed, 0])
     hidden = set(

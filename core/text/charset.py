@@ -1,9 +1,8 @@
-"""Characters, tokens, and what becomes of labels that do not fit.
+"""Character sets: characters to classes and back, and which labels a recognizer can express.
 
-Label policy `strict` (default): a test image whose label is too long for the decoder, or has a character that it has no class
-for, counts as wrong. `released`: as the authors' code has it, over-long labels and broken images give way to a later sample, in
-tests too, and unknown characters vanish from the label. White space is no character of a label for either: no charset here has
-a class for it, and annotators put it between the words of one image.
+White space is not part of a label here: no charset has a class for it, and annotators write it
+between the words of one image. Labels that do not fit are treated by a label policy
+(`core/text/protocols.py`).
 """
 
 import string
@@ -14,28 +13,30 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # scoring stored predictions needs charsets, but no torch
+if TYPE_CHECKING:  # scoring stored predictions needs charsets, but not PyTorch
     from torch import Tensor
 
-ASCII94 = string.printable[
-    :-6
-]  # digits, lower case, upper case, punctuation: classes 0-93 of the released code
+# Digits, lower case, upper case, punctuation: classes 0 to 93 of the released code.
+ASCII94 = string.printable[:-6]
 
 
 @dataclass(frozen=True)
 class Charset:
-    """Classes: the characters, then EOS, PADDING, UNKNOWN. BEGIN is an input token only."""
+    """The classes of a recognizer: the characters, then EOS, PADDING, UNKNOWN.
+
+    BOS is an input token of the decoder and no class.
+    """
 
     characters: str = ASCII94
 
     @cached_property
-    def folds(self) -> bool:
-        """Whether upper-case letters are read as lower-case ones: the set has letters, but only lower-case ones of them."""
+    def lower_case_only(self) -> bool:
+        """Whether the set has letters, all of them lower-case. Labels are then lower-cased."""
         return self.characters.lower() == self.characters != self.characters.upper()
 
-    def fold(self, label: str) -> str:
-        """`label` in the case that the set knows."""
-        return label.lower() if self.folds else label
+    def fold_case(self, label: str) -> str:
+        """`label` in lower case if the set has lower-case letters only, else unchanged."""
+        return label.lower() if self.lower_case_only else label
 
     @cached_property
     def _members(self) -> frozenset[str]:
@@ -59,19 +60,29 @@ class Charset:
         return len(self.characters) + 3
 
     @property
-    def begin(self) -> int:
+    def bos(self) -> int:
+        """The input token that starts decoding; its number follows the last class."""
         return len(self.characters) + 3
 
     def encode(self, labels: Sequence[str], max_length: int) -> tuple["Tensor", "Tensor"]:
-        """Words -> (tokens (B, max_length) ending in EOS and PADDING, lengths (B,) EOS included).
+        """Labels as token sequences. A character outside the set becomes UNKNOWN.
 
-        A character outside the set becomes UNKNOWN; a set of lower-case letters takes upper-case ones for them.
-        Raises ValueError for a word over max_length - 1 characters."""
+        Args:
+            labels: B words of at most `max_length` - 1 characters.
+            max_length: Length of the sequences, EOS included.
+
+        Returns:
+            Tokens (B, max_length), each row ending in EOS and PADDING, and the lengths (B,), EOS
+            included.
+
+        Raises:
+            ValueError: A label is too long.
+        """
         import torch
 
         tokens = torch.full((len(labels), max_length), self.padding)
         index = {character: number for number, character in enumerate(self.characters)}
-        for row, label in enumerate(map(self.fold, labels)):
+        for row, label in enumerate(map(self.fold_case, labels)):
             if len(label) >= max_length:
                 raise ValueError(
                     f"{label!r} has {len(label)} characters; at most {max_length - 1} fit"
@@ -81,7 +92,7 @@ class Charset:
         return tokens, torch.tensor([len(label) + 1 for label in labels])
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Tokens up to the first EOS -> text; PADDING and UNKNOWN print nothing."""
+        """The text of the tokens before the first EOS, without PADDING and UNKNOWN."""
         text = []
         for token in tokens:
             if token == self.eos:
@@ -90,41 +101,52 @@ class Charset:
                 text.append(self.characters[token])
         return "".join(text)
 
-    def unknown_in(self, label: str) -> set[str]:
-        """The characters of `label` outside the set."""
-        return set(self.fold(label)) - self._members
+    def unknown_characters(self, label: str) -> set[str]:
+        """The characters of `label` outside the set, white space included."""
+        return set(self.fold_case(label)) - self._members
 
-    def can_read(self, label: str, max_length: int) -> bool:
-        """Whether a reading could be right: not empty, short enough, no character outside the set but white space."""
-        return 0 < len(label) < max_length and not any(
-            not mark.isspace() for mark in self.unknown_in(label)
+    def can_express(self, label: str, max_length: int) -> bool:
+        """Whether a recognizer can predict `label`.
+
+        It is not empty, shorter than `max_length`, and all its characters other than white space
+        are in the set.
+        """
+        if not 0 < len(label) < max_length:
+            return False
+        return all(character.isspace() for character in self.unknown_characters(label))
+
+    def remove_unknown(self, label: str) -> str:
+        """`label` without characters outside the set, as the released code scores it."""
+        return "".join(
+            character for character in label if self.fold_case(character) in self._members
         )
 
-    def without_unknown(self, label: str) -> str:
-        """`label` as the released code scores it: characters outside the set are gone."""
-        return "".join(mark for mark in label if self.fold(mark) in self._members)
 
+def resolve_charset(charset: str) -> str:
+    """The characters of a charset, or `ascii94`.
 
-def read_charset(charset: str) -> str:
-    """What `ascii94`, `file:PATH` or the characters themselves stand for: `ascii94`, or the characters.
+    Args:
+        charset: `ascii94`, `file:PATH` (a UTF-8 text; white space is ignored), or the characters.
 
-    Raises ValueError if the file is missing or a character stands twice."""
+    Raises:
+        ValueError: The file is missing, or a character occurs twice.
+    """
     if charset.startswith("file:"):
         path = Path(charset.removeprefix("file:"))
         if not path.is_file():
             raise ValueError(f"{path}: no such file")
         charset = "".join(path.read_text(encoding="utf-8-sig").split())
     if charset != "ascii94" and (len(set(charset)) < len(charset) or not charset):
-        raise ValueError("ascii94, file:PATH, or characters of which none may stand twice")
+        raise ValueError("must be ascii94, file:PATH, or characters without duplicates")
     return charset
 
 
 def count_characters(labels: Iterable[str]) -> Counter[str]:
-    """Character -> labels that have it; white space is none."""
-    found: Counter[str] = Counter()
+    """Character -> number of labels that contain it. White space is not counted."""
+    counts: Counter[str] = Counter()
     for label in labels:
-        found.update({mark for mark in label if not mark.isspace()})
-    return found
+        counts.update({character for character in label if not character.isspace()})
+    return counts
 
 
 def make_charset(name: str) -> Charset:

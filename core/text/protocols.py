@@ -1,4 +1,12 @@
-"""Evaluation protocols: how a reading is compared with its label, on which images, and how subsets are averaged."""
+"""Evaluation protocols and label policies.
+
+A protocol says how a prediction is compared with its label, on which images, and how subsets are
+averaged. A label policy says what happens to labels that the recognizer cannot express:
+
+- `strict` (default): such an image counts as wrong.
+- `released`: as in the authors' code, a later sample replaces over-long labels and broken images,
+  in tests too, and unknown characters are removed from the label.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,6 +16,7 @@ from types import MappingProxyType
 
 from core.text.charset import Charset
 
+# Images of each subset.
 COMMON = {"iiit5k": 3000, "ic13": 1015, "svt": 647, "ic15": 2077, "svtp": 645, "cute": 288}
 UNION14M = {
     "curve": 2426,
@@ -19,21 +28,19 @@ UNION14M = {
 }
 ENGLISH = COMMON | UNION14M | {"general": 400000}
 CHINESE = {"scene": 63646, "web": 14059, "document": 50000, "handwriting": 23389}
-AVERAGES = "Avg: arithmetic mean over subsets; W-Avg: over all images"
+AVERAGING = "Avg: arithmetic mean over subsets; W-Avg: over all images"
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A named comparison. `normalize` is applied to label and reading; equal results count as correct.
-
-    `sizes`: images of each subset that a result under this protocol is about."""
+    """A named way to compare predictions with labels."""
 
     name: str
-    statement: str
-    normalize: Callable[[str], str]
-    labels: str  # which version of the labels
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    averaging: str = AVERAGES
+    statement: str  # one sentence; printed with every result
+    normalize: Callable[[str], str]  # applied to both; equal results count as correct
+    labels: str  # the version of the labels
+    sizes: Mapping[str, int] = field(default_factory=dict)  # subset -> number of its images
+    averaging: str = AVERAGING
 
 
 def alphanumeric(text: str) -> str:
@@ -46,14 +53,14 @@ def alphanumeric_lower(text: str) -> str:
     return alphanumeric(text.lower())
 
 
-def without_space(text: str) -> str:
-    """White space removed; case and symbols stay."""
+def remove_white_space(text: str) -> str:
+    """Remove white space. Case and symbols stay."""
     return "".join(text.split())
 
 
 @cache
-def _traditional() -> tuple[Callable[[str, str], str], frozenset[str]]:
-    """zhconv's converter, and the characters with which a phrase that it changes may begin."""
+def _to_simplified() -> tuple[Callable[[str, str], str], frozenset[str]]:
+    """zhconv's converter, and the first characters of all phrases that it changes."""
     from zhconv.zhconv import convert, getdict
 
     return convert, frozenset(
@@ -64,28 +71,29 @@ def _traditional() -> tuple[Callable[[str, str], str], frozenset[str]]:
 _HALF_WIDTH = {0x3000: " "} | {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 
 
-@lru_cache(1 << 18)  # both accuracy and NED ask for it, and labels recur
+@lru_cache(1 << 18)  # accuracy and NED normalize the same texts, and labels recur
 def chinese(text: str) -> str:
-    """Full-width forms to half-width, lower case, traditional characters to simplified (zhconv, zh-cn)."""
+    """Full-width forms to half-width, lower case, traditional characters to simplified (zhconv)."""
     text = text.translate(_HALF_WIDTH).lower()
     if text.isascii():
         return text
-    convert, changed = _traditional()
+    convert, changed = _to_simplified()
     return text if changed.isdisjoint(text) else convert(text, "zh-cn")
 
 
-_EVERY = (
+_PROTOCOLS = (
     Protocol(
         "waics",
-        "word accuracy ignoring case and symbols: both sides reduced to 0-9 and a-z, then compared (the paper's)",
+        "word accuracy ignoring case and symbols: "
+        "both sides reduced to 0-9 and a-z, then compared (the paper's)",
         alphanumeric_lower,
-        labels="as each set was published; rows that say so, corrected ones",
+        labels="as each set was published; corrected ones in rows that say so",
         sizes=MappingProxyType(ENGLISH),
     ),
     Protocol(
         "case_sensitive",
-        "both sides without white space, then compared as they are: case and symbols count",
-        without_space,
+        "both sides without white space, then compared: case and symbols count",
+        remove_white_space,
         labels="as each set was published",
         sizes=MappingProxyType(ENGLISH),
     ),
@@ -98,104 +106,120 @@ _EVERY = (
     ),
     Protocol(
         "chinese",
-        "sentence accuracy of the Chinese benchmark: full-width to half-width, lower case, traditional to simplified; compared",
+        "sentence accuracy of the Chinese benchmark: both sides converted from full width to half "
+        "width, to lower case and from traditional to simplified characters, then compared",
         chinese,
         labels="as published with the benchmark (arXiv 2112.15093)",
         sizes=MappingProxyType(CHINESE),
     ),
     Protocol(
         "openocr",
-        "as OpenOCR: the comparison of waics on IC13-857 and IC15-1811; training data there are filtered Union14M-L",
+        "OpenOCR's: compared as waics, on IC13-857 and IC15-1811; "
+        "OpenOCR trains on filtered Union14M-L",
         alphanumeric_lower,
         labels="as OpenOCR distributes them",
         sizes=MappingProxyType(ENGLISH | {"ic13": 857, "ic15": 1811}),
     ),
 )
-PROTOCOLS = {protocol.name: protocol for protocol in _EVERY}
+PROTOCOLS = {protocol.name: protocol for protocol in _PROTOCOLS}
 LABEL_POLICIES = {
-    "strict": "labels too long for the decoder, or with a character other than white space that it has no class for, are wrong",
-    "released": "over-long labels and broken images replaced by a later sample, unknown characters taken out of the label",
+    "strict": "labels too long for the decoder, or with a character other than white space that it "
+    "has no class for, are wrong",
+    "released": "over-long labels and broken images replaced by a later sample, unknown characters "
+    "taken out of the label",
 }
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One test image: its number in the subset, its label, what was read, how surely; `readable` is false where the label
-    cannot be expressed by the recognizer, or the image could not be decoded."""
+class Prediction:
+    """The prediction for one test image."""
 
-    index: int
+    index: int  # number of the image in its subset
     label: str
     prediction: str
     confidence: float
-    readable: bool = True
+    scorable: bool = True  # false: the label cannot be expressed, or the image not decoded
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Integers, so that shards add up."""
+    """Correct predictions and images. Counts of several processes or subsets can be added."""
 
     correct: int
     images: int
 
 
-def is_correct(reading: Reading, protocol: Protocol) -> bool:
-    """Whether a reading counts as correct under a protocol."""
-    return reading.readable and protocol.normalize(reading.prediction) == protocol.normalize(
-        reading.label
-    )
+def is_correct(prediction: Prediction, protocol: Protocol) -> bool:
+    """Whether a prediction counts as correct under a protocol."""
+    if not prediction.scorable:
+        return False
+    return protocol.normalize(prediction.prediction) == protocol.normalize(prediction.label)
 
 
-def count(readings: Iterable[Reading], protocol: Protocol) -> Counts:
-    """Correct readings and images; every image counts, whatever became of it."""
-    verdicts = [is_correct(reading, protocol) for reading in readings]
+def count_correct(predictions: Iterable[Prediction], protocol: Protocol) -> Counts:
+    """Correct predictions and images. Images that are not scorable count, too."""
+    verdicts = [is_correct(prediction, protocol) for prediction in predictions]
     return Counts(sum(verdicts), len(verdicts))
 
 
-def edit_similarity(readings: Iterable[Reading], protocol: Protocol) -> float:
-    """NED: 1 - Levenshtein distance / length of the longer side, both normalized, averaged over images; in [0, 1].
+def edit_similarity(predictions: Iterable[Prediction], protocol: Protocol) -> float:
+    """NED: 1 - Levenshtein distance / length of the longer text, averaged over images; in [0, 1].
 
-    Two empty sides are equal (1). Every image counts, a label that cannot be expressed included."""
+    Both texts are normalized by the protocol. Two empty texts are equal (1). Images that are not
+    scorable count, too.
+    """
     from rapidfuzz.distance import Levenshtein
 
     values = [
         Levenshtein.normalized_similarity(
-            protocol.normalize(reading.prediction), protocol.normalize(reading.label)
+            protocol.normalize(prediction.prediction), protocol.normalize(prediction.label)
         )
-        for reading in readings
+        for prediction in predictions
     ]
     return sum(values) / len(values)
 
 
-def as_strict(readings: Iterable[Reading], charset: Charset, max_length: int) -> list[Reading]:
-    """Readings under the label policy `strict`, for predictions that say nothing about their labels."""
+def apply_strict_policy(
+    predictions: Iterable[Prediction], charset: Charset, max_length: int
+) -> list[Prediction]:
+    """Predictions under label policy `strict`, for files that do not store `scorable`."""
     return [
-        replace(one, readable=one.readable and charset.can_read(one.label, max_length))
-        for one in readings
+        replace(
+            prediction,
+            scorable=prediction.scorable and charset.can_express(prediction.label, max_length),
+        )
+        for prediction in predictions
     ]
 
 
-def as_released(
-    readings: Sequence[Reading], charset: Charset, max_length: int
-) -> tuple[list[Reading], int]:
-    """Readings of a whole subset under the label policy `released`, and how many samples were replaced.
+def apply_released_policy(
+    predictions: Sequence[Prediction], charset: Charset, max_length: int
+) -> tuple[list[Prediction], int]:
+    """The predictions of a whole subset under label policy `released`.
 
-    The released code has no room for a label of max_length - 1 characters; such a sample, and one whose image is broken (not
-    readable, though its label could be), gives way to the next that fits, after the last to the first."""
+    The released code has no room for a label of max_length - 1 characters. It replaces such a
+    sample, and one whose image is broken, by the next sample that fits; after the last sample it
+    continues with the first. An image is broken if it is not scorable although its label can be
+    expressed.
 
-    def fits(reading: Reading) -> bool:
-        broken = not reading.readable and charset.can_read(reading.label, max_length)
-        return 0 < len(reading.label) < max_length - 1 and not broken
+    Returns:
+        The predictions, and the number of replaced samples.
+    """
 
-    scored: list[Reading] = []
-    substitute = next((one for one in readings if fits(one)), None)
+    def fits(prediction: Prediction) -> bool:
+        broken = not prediction.scorable and charset.can_express(prediction.label, max_length)
+        return 0 < len(prediction.label) < max_length - 1 and not broken
+
+    substitute = next((prediction for prediction in predictions if fits(prediction)), None)
+    scored: list[Prediction] = []
     replaced = 0
-    for reading in reversed(readings):
-        if fits(reading):
-            substitute = reading
+    for prediction in reversed(predictions):
+        if fits(prediction):
+            substitute = prediction
         else:
             replaced += 1
-        if substitute is None:  # nothing fits
-            return list(readings), 0
-        label = charset.without_unknown(substitute.label)
-        scored.append(replace(substitute, index=reading.index, label=label, readable=True))
+        if substitute is None:  # no sample fits
+            return list(predictions), 0
+        label = charset.remove_unknown(substitute.label)
+        scored.append(replace(substitute, index=prediction.index, label=label, scorable=True))
     return scored[::-1], replaced

@@ -1,28 +1,51 @@
-"""Stage 3: read every image of every subset and count. Recognizer + data -> counts, and one row per image."""
+"""Stage 3: recognize every image of every subset, and count correct predictions."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from core.checkpoints.released import read_recognizer
+from core.checkpoints.load import read_recognizer
 from core.config import Evaluate, Precision
-from core.data.batches import load_batches, normalize, to_unit
-from core.data.word_images import Dropped, WordImages
+from core.data.batches import Batch, load_batches, normalize, to_unit
+from core.data.word_images import Dropped, Selection, WordImages
 from core.model.recognizer import Recognizer
 from core.runtime import safetensors_io
-from core.text.protocols import LABEL_POLICIES, PROTOCOLS, Reading, as_released, count
-from core.training.loop import Interrupted, Progress, RunContext, autocast
+from core.runtime.distributed import ProcessGroup
+from core.text.protocols import (
+    LABEL_POLICIES,
+    PROTOCOLS,
+    Counts,
+    Prediction,
+    apply_released_policy,
+    count_correct,
+)
+from core.training.run_context import Interrupted, RunContext, RunProgress, autocast
+from core.training.stage_results import EvaluationMetrics, EvaluationResult
 
 
-def read_batch(model: Recognizer, images: torch.Tensor, beams: int = 1) -> list[tuple[str, float]]:
-    """(B, 3, H, W) in [-1, 1] -> text, and confidence: the product of its characters' probabilities and EOS's."""
-    tokens, probabilities = model.read(images) if beams == 1 else model.search(images, beams)
-    ends = tokens == model.charset.eos
-    ended = ends.cumsum(1) - ends.long()  # EOS itself still counts
-    confidences = torch.where(ended > 0, 1.0, probabilities).prod(1).tolist()
-    return list(zip(map(model.charset.decode, tokens.tolist()), confidences, strict=True))
+class RecognizedText(NamedTuple):
+    """A text and its confidence: the product of the probabilities of its characters and EOS."""
+
+    text: str
+    confidence: float
+
+
+def recognize_batch(
+    model: Recognizer, images: torch.Tensor, beams: int = 1
+) -> list[RecognizedText]:
+    """(B, 3, H, W) in [-1, 1] -> B texts; greedy decoding, or beam search if `beams` > 1."""
+    tokens, probabilities = (
+        model.greedy_decode(images) if beams == 1 else model.beam_search(images, beams)
+    )
+    is_eos = tokens == model.charset.eos  # (B, T)
+    after_eos = is_eos.cumsum(1) - is_eos.long()  # 0 up to the first EOS, which counts
+    confidences = torch.where(after_eos > 0, 1.0, probabilities).prod(1).tolist()
+    texts = map(model.charset.decode, tokens.tolist())
+    return [RecognizedText(*pair) for pair in zip(texts, confidences, strict=True)]
 
 
 def recognize(
@@ -33,70 +56,129 @@ def recognize(
     context: RunContext,
     name: str,
     beams: int = 1,
-) -> tuple[list[Reading], Dropped]:
-    """Readings of every image, in order, and what could not be read or labeled; greedy ones, or of so many beams.
+) -> tuple[list[Prediction], Dropped]:
+    """Predictions for every image, in order, and counts of images that could not be used.
 
-    Each process reads its own share of the batches; all return the whole. Raises Interrupted."""
+    model: set to evaluation mode.
+    images: with labels; images that a filter list names are skipped.
+    batch: images per forward pass.
+    precision: of the forward pass.
+    context: how the run is computed. Each process recognizes its part of the batches; all
+        return the predictions for all images.
+    name: of the subset, for progress and messages.
+    beams: width of the beam search; 1: greedy decoding.
+
+    Raises Interrupted."""
     model.eval()
-    readings: list[Reading] = []
-    dropped = Dropped()
-    charset, max_length = model.charset, model.config.max_length
-    chosen = images.selection()
-    starts = range(0, len(chosen), batch)[
-        context.process_group.rank :: context.process_group.size
-    ]  # batches as they are with one process
-    order = [chosen[np.arange(start, min(start + batch, len(chosen)))].tolist() for start in starts]
-    started = time.monotonic()
-    size = model.config.encoder.image
-    parts = iter(
+    selection = images.selection()
+    group = context.process_group
+    order = _local_batches(selection, batch, group)
+    batches = iter(
         load_batches(
-            images, size, order, labeled=True, workers=context.num_workers, pinned=context.pinned
+            images,
+            model.config.encoder.image,
+            order,
+            labeled=True,
+            num_workers=context.num_workers,
+            pin_memory=context.pinned,
         )
     )
-    for _ in range(
-        -(-len(chosen) // (batch * context.process_group.size))
-    ):  # as often in each process, for they stop together
-        (stopping,) = context.process_group.totals(
-            int(context.process_group.is_main and context.should_stop())
-        )
-        if stopping:
-            raise Interrupted(
-                f"stopped while reading {name}; evaluation starts again from its first image"
-            )
-        if (part := next(parts, None)) is None:
+    subset = _SubsetPredictions(model, images, precision, context, beams)
+    started = time.monotonic()
+    local_images = sum(map(len, order))
+    # Every process takes the same number of turns, because all of them stop in the same turn.
+    for _ in range(-(-len(selection) // (batch * group.size))):
+        _raise_if_interrupted(context, name)
+        if (loaded := next(batches, None)) is None:
             break
-        read: list[tuple[str, float]] = []
-        if part.indices:
-            with autocast(context.device, precision):
-                read = read_batch(model, normalize(to_unit(part.images, context.device)), beams)
-        for index, label, (text, confidence) in zip(part.indices, part.labels, read, strict=True):
-            dropped.over_long += len(label) >= max_length
-            dropped.unknown_characters += bool(charset.unknown_in(label))
-            dropped.unlabeled += not label
-            readings.append(
-                Reading(
-                    index, label, text, round(confidence, 6), charset.can_read(label, max_length)
+        subset.add(loaded)
+        done = len(subset.predictions)
+        rate = done / (time.monotonic() - started)
+        seconds_left = (local_images - done) / rate
+        context.on_progress(RunProgress(done, local_images, "images", rate, seconds_left, name))
+    gathered = group.all_gather((subset.predictions, subset.dropped))
+    predictions = [prediction for part, _ in gathered for prediction in part]
+    predictions.sort(key=lambda prediction: prediction.index)
+    dropped = Dropped.total([part for _, part in gathered])
+    dropped.filtered = len(images) - len(selection)
+    return predictions, dropped
+
+
+def _local_batches(selection: Selection, batch: int, group: ProcessGroup) -> list[list[int]]:
+    """Image numbers of the batches that this process recognizes.
+
+    The batches are those of a single process, so that predictions do not depend on the number of
+    processes."""
+    count = len(selection)
+    starts = range(0, count, batch)[group.rank :: group.size]
+    return [selection[np.arange(start, min(start + batch, count))].tolist() for start in starts]
+
+
+def _raise_if_interrupted(context: RunContext, name: str) -> None:
+    """Raise Interrupted in all processes if the main process is asked to stop."""
+    group = context.process_group
+    (stopping,) = group.all_reduce_counts(int(group.is_main and context.should_stop()))
+    if stopping:
+        raise Interrupted(
+            f"stopped while recognizing {name}; the evaluation restarts from its first image"
+        )
+
+
+class _SubsetPredictions:
+    """The predictions for a subset so far, and counts of images that could not be used."""
+
+    def __init__(
+        self,
+        model: Recognizer,
+        images: WordImages,
+        precision: Precision,
+        context: RunContext,
+        beams: int,
+    ) -> None:
+        """The arguments are those of `recognize`."""
+        self.model = model
+        self.images = images
+        self.precision = precision
+        self.device = context.device
+        self.beams = beams
+        self.predictions: list[Prediction] = []
+        self.dropped = Dropped()
+
+    def add(self, batch: Batch) -> None:
+        """Recognize a batch."""
+        for index, label, recognized in self._recognized(batch):
+            self._count_label(label)
+            self.predictions.append(
+                Prediction(
+                    index,
+                    label,
+                    recognized.text,
+                    round(recognized.confidence, 6),
+                    self.model.charset.can_express(label, self.model.config.max_length),
                 )
             )
-        for index in part.unreadable:
-            dropped.unreadable.add(index)
-            readings.append(Reading(index, images.label(index) or "", "", 0.0, readable=False))
-        rate = len(readings) / (time.monotonic() - started)
-        mine = sum(map(len, order))
-        context.on_progress(
-            Progress(len(readings), mine, "images", rate, (mine - len(readings)) / rate, name)
-        )
-    shares = context.process_group.gather((readings, dropped))
-    readings = sorted(
-        (reading for share, _ in shares for reading in share), key=lambda reading: reading.index
-    )
-    whole = Dropped.total([dropped for _, dropped in shares])
-    whole.filtered = len(images) - len(chosen)
-    return readings, whole
+        for index in batch.unreadable:
+            self.dropped.unreadable.add(index)
+            label = self.images.label(index) or ""
+            self.predictions.append(Prediction(index, label, "", 0.0, scorable=False))
+
+    def _recognized(self, batch: Batch) -> Iterator[tuple[int, str, RecognizedText]]:
+        """(number, label, recognized text) of each image that was decoded."""
+        if not batch.indices:
+            return iter(())
+        with autocast(self.device, self.precision):
+            images = normalize(to_unit(batch.images, self.device))
+            texts = recognize_batch(self.model, images, self.beams)
+        return zip(batch.indices, batch.labels, texts, strict=True)
+
+    def _count_label(self, label: str) -> None:
+        self.dropped.over_long += len(label) >= self.model.config.max_length
+        self.dropped.unknown_characters += bool(self.model.charset.unknown_characters(label))
+        self.dropped.unlabeled += not label
 
 
 def load_recognizer(path: Path, device: torch.device) -> Recognizer:
-    """The recognizer in a fine-tuned run's `model.safetensors`."""
+    """The recognizer of a file: a run's `model.safetensors`, or a fine-tuned checkpoint."""
     config, weights = read_recognizer(path)
     model = Recognizer(config)
     safetensors_io.load_into(model, weights, "", path)
@@ -105,26 +187,33 @@ def load_recognizer(path: Path, device: torch.device) -> Recognizer:
 
 def evaluate(
     config: Evaluate, subsets: dict[str, WordImages], recognizer: Path, context: RunContext
-) -> tuple[dict[str, object], dict[str, list[Reading]]]:
-    """Run the stage; returns its metrics (counts per subset) and the readings of each subset."""
+) -> EvaluationResult:
+    """Run the stage.
+
+    config: of the stage.
+    subsets: name -> images with labels.
+    recognizer: file of the recognizer.
+    context: how the run is computed."""
     model = load_recognizer(recognizer, context.device)
     protocol = PROTOCOLS[config.protocol]
-    statement = f"{protocol.statement}; {LABEL_POLICIES[config.labels]}"
-    metrics: dict[str, object] = {
-        "protocol": protocol.name,
-        "labels": config.labels,
-        "protocol_statement": statement,
-    }
-    counts, drops, readings = {}, {}, {}
+    counts: dict[str, Counts] = {}
+    dropped_counts: dict[str, dict[str, int]] = {}
+    predictions: dict[str, list[Prediction]] = {}
     for name, images in subsets.items():
-        readings[name], dropped = recognize(
+        predictions[name], dropped = recognize(
             model, images, config.batch, config.precision, context, name, config.beams
         )
         if config.labels == "released":
-            readings[name], dropped.replaced = as_released(
-                readings[name], model.charset, model.config.max_length
+            predictions[name], dropped.replaced = apply_released_policy(
+                predictions[name], model.charset, model.config.max_length
             )
-        result = count(readings[name], protocol)
-        counts[name] = {"correct": result.correct, "images": result.images}
-        drops[name] = dropped.counts()
-    return metrics | {"counts": counts, "dropped": drops}, readings
+        counts[name] = count_correct(predictions[name], protocol)
+        dropped_counts[name] = dropped.counts()
+    metrics = EvaluationMetrics(
+        protocol=protocol.name,
+        labels=config.labels,
+        protocol_statement=f"{protocol.statement}; {LABEL_POLICIES[config.labels]}",
+        counts=counts,
+        dropped=dropped_counts,
+    )
+    return EvaluationResult(metrics, predictions)

@@ -1,4 +1,4 @@
-"""Stage 2: fine-tune the recognizer on labeled words. Config + data (+ pre-trained encoder) -> `model.safetensors`."""
+"""Stage 2: fine-tune the recognizer on labeled words."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,25 +7,31 @@ from pathlib import Path
 
 import torch
 
-from core.checkpoints.released import load_weights
+from core.checkpoints.load import load_weights
 from core.config import Finetune
 from core.data.batches import Batch, load_batches, normalize, to_unit
 from core.data.word_images import Dropped, WordImages
-from core.model.compile import compile_for
 from core.model.recognizer import Recognizer, sequence_cross_entropy
 from core.runtime import safetensors_io
-from core.runtime.artefacts import MODEL
+from core.runtime.artifacts import MODEL
 from core.runtime.errors import UserError
 from core.runtime.seeds import derive_seed, generator
 from core.text.charset import make_charset
 from core.text.protocols import PROTOCOLS, is_correct
 from core.training.evaluate import recognize
-from core.training.loop import Losses, RunContext, Training, exported_tensors, training_groups
-from core.views.augmentation import augment, draw
+from core.training.loop import TrainingLoop
+from core.training.parameters import exported_tensors
+from core.training.run_context import RunContext, ignore_progress, never
+from core.training.schedule import training_groups
+from core.training.stage_results import FinetuneResult, ValidationScore
+from core.training.task import LossTerms, prepare_network
+from core.views.augmentation import augment, sample_augmentation
+
+VALIDATION_BATCH = 256
 
 
 def make_model(config: Finetune, encoder: Path | None) -> Recognizer:
-    """The recognizer at its seed's initial weights, its encoder from the file `encoder` unless that is None (scratch)."""
+    """The recognizer at its initial weights. encoder: file of the encoder's; None: from scratch."""
     torch.manual_seed(derive_seed(config.seed, "finetune", "weights"))
     model = Recognizer(config)
     if encoder is not None:
@@ -34,36 +40,44 @@ def make_model(config: Finetune, encoder: Path | None) -> Recognizer:
 
 
 def unusable_labels(images: WordImages, config: Finetune) -> tuple[list[int], Dropped]:
-    """Numbers of the images whose label cannot be trained on, and what becomes of labels that do not fit.
+    """Numbers of the images whose label cannot be trained on, and counts of such labels.
 
-    Policy `released` leaves none out: a later sample takes the place of one whose label is too long. Raises UserError if no
-    label can be trained on."""
-    dropped, unusable, fits = Dropped(filtered=len(images.left_out)), [], 0
-    charset, limit = make_charset(config.charset), length_limit(config)
+    Policy `released` leaves no image out: a later sample replaces one whose label is too long.
+    Raises UserError if no label can be trained on."""
+    charset = make_charset(config.charset)
+    limit = length_limit(config)
+    dropped = Dropped(filtered=len(images.filtered))
+    unusable: list[int] = []
+    usable = 0
     for index, label in enumerate(images.labels()):
         if label and len(label) < limit:
-            dropped.unknown_characters += bool(charset.unknown_in(label))
-            fits += 1
+            dropped.unknown_characters += bool(charset.unknown_characters(label))
+            usable += 1
             continue
         dropped.unlabeled += not label
         dropped.over_long += bool(label)
         unusable.append(index)
-    if not fits:
+    if not usable:
         raise UserError(
-            f"{', '.join(images.roots)}: no usable label among {len(images)} images ({dropped.counts()})"
+            f"{', '.join(images.roots)}: no usable label among {len(images)} images"
+            f" ({dropped.counts()})"
         )
     if config.labels == "released":
-        dropped.replaced, unusable = len(unusable), []
+        dropped.replaced = len(unusable)
+        unusable = []
     return unusable, dropped
 
 
 def length_limit(config: Finetune) -> int:
-    """Labels of so many characters do not fit; the released code takes one fewer than there is room for."""
+    """Labels of this many characters or more do not fit.
+
+    The decoder has room for `max_length - 1` characters and EOS; the released code uses one
+    character less."""
     return config.max_length - (config.labels == "released")
 
 
 class FinetuneTask:
-    """Augmentation and loss of one batch; validation after each epoch."""
+    """Augmentation and loss of a batch; validation after each epoch."""
 
     def __init__(
         self,
@@ -72,54 +86,64 @@ class FinetuneTask:
         validation: WordImages | None,
         context: RunContext,
     ) -> None:
-        self.config, self.validation, self.context = config, validation, context
-        self.model = model.to(context.device).train()
-        compile_for(context.device, self.model)
-        self.network = context.process_group.distribute(self.model)
-        self.validated: dict[str, float] = {}
-        self.read_right: list[list[bool]] = []  # of each validation root, image by image
+        """config: of the stage. model: to be trained. validation: images with labels, or None.
+
+        context: how the run is computed."""
+        self.config = config
+        self.validation = validation
+        self.context = context
+        self.model = model
+        self.network = prepare_network(model, context)
+        self.score: ValidationScore | None = None
+        self.correct: list[list[bool]] = []  # validation root -> image -> recognized correctly
         self.draws = None
         if config.augmentation_draws is not None:
             source = generator(config.seed, "augmentation of the run")
-            self.draws = draw(config.augmentation_draws, config.encoder.image, generator=source)
+            self.draws = sample_augmentation(
+                config.augmentation_draws, config.encoder.image, generator=source
+            )
 
-    def begin(self, batch: Batch, step: int) -> Callable[[slice], Losses]:
+    def prepare_batch(self, batch: Batch, step: int) -> Callable[[slice], LossTerms]:
+        """Augment the images; return the cross-entropy for a slice."""
         device = self.context.device
         tokens, lengths = self.model.charset.encode(batch.labels, self.config.max_length)
         images = to_unit(batch.images, device)
         if self.config.augmentation == "abinet":
             source = generator(self.config.seed, "augmentation", step)
-            images = augment(
-                images, torch.tensor(batch.places), batch.size, self.draws, generator=source
-            )
+            positions = torch.tensor(batch.positions)
+            images = augment(images, positions, batch.size, self.draws, generator=source)
         images = normalize(images)
 
-        def losses(part: slice) -> Losses:
-            target, length = tokens[part].to(device), lengths[part].to(device)
-            return {
-                "loss": sequence_cross_entropy(
-                    self.network(images[part], target, length), target, length
-                )
-            }
+        def losses(rows: slice) -> LossTerms:
+            row_tokens = tokens[rows].to(device)
+            row_lengths = lengths[rows].to(device)
+            logits = self.network(images[rows], row_tokens, row_lengths)
+            return {"loss": sequence_cross_entropy(logits, row_tokens, row_lengths)}
 
         return losses
 
     def validate(self) -> dict[str, float]:
+        """Recognize the validation images; keeps and returns their score."""
         if self.validation is None:
             return {}
-        quiet = replace(self.context, should_stop=lambda: False, on_progress=lambda progress: None)
-        readings, _ = recognize(
-            self.model, self.validation, 256, self.config.precision, quiet, "validation"
+        uninterrupted = replace(self.context, should_stop=never, on_progress=ignore_progress)
+        predictions, _ = recognize(
+            self.model,
+            self.validation,
+            VALIDATION_BATCH,
+            self.config.precision,
+            uninterrupted,
+            "validation",
         )
         self.model.train()
         protocol = PROTOCOLS["waics" if self.model.charset.characters.isascii() else "chinese"]
-        right = [is_correct(reading, protocol) for reading in readings]
+        correct = [is_correct(prediction, protocol) for prediction in predictions]
         ends = self.validation.ends.tolist()
-        self.read_right = [right[start:end] for start, end in pairwise([0, *ends])]
-        shares = [sum(root) / len(root) for root in self.read_right if root]
-        counts = {"validation_correct": sum(right), "validation_images": len(right)}
-        self.validated = counts | {"validation_avg": sum(shares) / max(len(shares), 1)}
-        return self.validated
+        self.correct = [correct[start:end] for start, end in pairwise([0, *ends])]
+        accuracies = [sum(root) / len(root) for root in self.correct if root]
+        average = sum(accuracies) / max(len(accuracies), 1)
+        self.score = ValidationScore(sum(correct), len(correct), average)
+        return self.score.to_json()
 
 
 def finetune(
@@ -129,22 +153,32 @@ def finetune(
     encoder: Path | None,
     folder: Path,
     context: RunContext,
-) -> tuple[dict[str, object], list[list[bool]]]:
-    """Run the stage in `folder`; returns its metrics, and which images of each validation root were read right at the end.
-    Resumes from the folder's checkpoint.
+) -> FinetuneResult:
+    """Run the stage and write `model.safetensors`. Resumes from the folder's checkpoint.
 
-    images: the roots of `config.data`, then those mixed in. The last weights are kept: nothing is chosen on validation or
-    test images."""
+    The last weights are kept: no image is used to choose among checkpoints.
+
+    config: of the stage.
+    images: the roots of `config.data`, then those of its mix.
+    validation: images to validate on, or None.
+    encoder: file of the pre-trained encoder's weights; None: from scratch.
+    folder: of the run.
+    context: how the run is computed."""
     model = make_model(config, encoder)
     unusable, dropped = unusable_labels(images, config)
     task = FinetuneTask(config, model, validation, context)
-    training = Training(task, config, training_groups(config, images, unusable), folder, context)
-    limit = length_limit(config) if config.labels == "released" else None
-    size, order, num_workers = config.encoder.image, training.order(), context.num_workers
-    parts = load_batches(
-        images, size, order, labeled=True, workers=num_workers, limit=limit, pinned=context.pinned
+    groups = training_groups(config, images, unusable)
+    training = TrainingLoop(task, config, groups, folder, context)
+    batches = load_batches(
+        images,
+        config.encoder.image,
+        training.order(),
+        labeled=True,
+        num_workers=context.num_workers,
+        label_limit=length_limit(config) if config.labels == "released" else None,
+        pin_memory=context.pinned,
     )
-    training.run(parts)
+    training.run(batches)
     if context.process_group.is_main:
         safetensors_io.save(
             folder / MODEL,
@@ -152,4 +186,4 @@ def finetune(
             {"stage": "finetune", "config": config.model_dump(mode="json")},
         )
     dropped.unreadable = training.unreadable
-    return training.metrics() | {"dropped": dropped.counts()} | task.validated, task.read_right
+    return FinetuneResult(training.metrics(dropped.counts(), task.score), task.correct)

@@ -10,8 +10,10 @@ from core.config import Optimizer, peak_lr
 
 
 def layer_scale(name: str, depth: int, decay: float) -> float:
-    """Layer-wise decay of the learning rate (MAE fine-tuning): decay^(depth + 1) for the encoder's embeddings,
-    decay^(depth - i) for its block i, 1 for the rest (encoder norm, bridge, decoders)."""
+    """Factor of a parameter's learning rate: layer-wise decay as in MAE fine-tuning.
+
+    decay^(depth + 1) for the encoder's embeddings, decay^(depth - i) for its block i, and 1 for
+    all other parameters (encoder norm, bridge, decoders)."""
     if re.match(r"encoder\.(cls_token|patch_embed)", name):
         return decay ** (depth + 1)
     if block := re.match(r"encoder\.blocks\.(\d+)\.", name):
@@ -20,22 +22,24 @@ def layer_scale(name: str, depth: int, decay: float) -> float:
 
 
 def parameter_groups(model: nn.Module, config: Optimizer, depth: int) -> list[dict[str, object]]:
-    """Trainable parameters by (learning-rate scale, weight decay); biases, norms and other 1-d weights do not decay."""
+    """Trainable parameters by (learning-rate scale, weight decay).
+
+    Biases, norms and other one-dimensional parameters have no weight decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            decay = 0.0 if parameter.ndim <= 1 else config.weight_decay
-            groups.setdefault((layer_scale(name, depth, config.layer_decay), decay), []).append(
-                parameter
-            )
+        if not parameter.requires_grad:
+            continue
+        weight_decay = 0.0 if parameter.ndim <= 1 else config.weight_decay
+        key = (layer_scale(name, depth, config.layer_decay), weight_decay)
+        groups.setdefault(key, []).append(parameter)
     return [
-        {"params": group, "scale": scale, "weight_decay": decay}
-        for (scale, decay), group in groups.items()
+        {"params": group, "scale": scale, "weight_decay": weight_decay}
+        for (scale, weight_decay), group in groups.items()
     ]
 
 
 def learning_rate(config: Optimizer, epoch: float) -> float:
-    """The rate at a fractional epoch: linear warm-up from 0, then a half cosine from the peak to `final_lr`."""
+    """The rate at a fractional epoch: linear warm-up from 0, then a half cosine to `final_lr`."""
     peak = peak_lr(config.base_lr, config.batch)
     if epoch < config.warmup_epochs:
         return peak * epoch / config.warmup_epochs
@@ -44,13 +48,13 @@ def learning_rate(config: Optimizer, epoch: float) -> float:
 
 
 def make_optimizer(model: nn.Module, config: Optimizer, depth: int) -> torch.optim.AdamW:
-    """Fused AdamW; its rates are set before every step by `set_rate`."""
+    """Fused AdamW. `set_rate` sets its learning rates before every step."""
     return torch.optim.AdamW(
         parameter_groups(model, config, depth), lr=0.0, betas=config.betas, eps=1e-8, fused=True
     )
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group `rate` times its own scale."""
+    """Set each group's learning rate to `rate` times the group's scale."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["scale"]

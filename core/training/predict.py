@@ -1,58 +1,71 @@
-"""Read image files with a recognizer."""
+"""Predictions for image files, without labels."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from PIL.Image import Image
 
 from core.data.batches import normalize, to_unit
-from core.data.word_images import decode, resize
+from core.data.word_images import decode_image, resize_image
 from core.data_tools.annotations import IMAGE_SUFFIXES, image_files
 from core.runtime.errors import UserError
-from core.training.evaluate import load_recognizer, read_batch
+from core.training.evaluate import load_recognizer, recognize_batch
 
 BATCH = 64
 
 
+class FilePrediction(NamedTuple):
+    """The prediction for a file. `text` is None if the image cannot be read or decoded."""
+
+    path: Path
+    text: str | None
+    confidence: float
+
+
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The image files named, and those below the folders named. Raises UserError where there is none."""
-    found: list[Path] = []
+    """The files among `paths`, and the image files in and below the folders among them.
+
+    Raises UserError if a path does not exist or a folder holds no image."""
+    images: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = [path / name for name in image_files(path)]
-            if not below:
+            inside = [path / name for name in image_files(path)]
+            if not inside:
                 raise UserError(f"{path}: no image in this folder ({', '.join(IMAGE_SUFFIXES)})")
-            found += below
+            images += inside
         elif path.exists():
-            found.append(path)
+            images.append(path)
         else:
             raise UserError(f"{path}: no such file or folder")
-    return found
+    return images
 
 
 def predict(
     recognizer: Path, images: Sequence[Path], device: torch.device
-) -> Iterator[tuple[Path, str | None, float]]:
-    """(image, text, confidence) for each, in order; text is None where the image cannot be read or decoded."""
+) -> Iterator[FilePrediction]:
+    """A prediction for each image file, in order. recognizer: its file."""
     model = load_recognizer(recognizer, device).eval()
+    size = model.config.encoder.image
     for start in range(0, len(images), BATCH):
-        part = images[start : start + BATCH]
-        pictures = [_open(path) for path in part]
-        whole = [
-            resize(picture, model.config.encoder.image)
-            for picture in pictures
-            if picture is not None
-        ]
+        paths = images[start : start + BATCH]
+        decoded = [_open(path) for path in paths]
+        tensors = [resize_image(picture, size) for picture in decoded if picture is not None]
         texts = iter(
-            read_batch(model, normalize(to_unit(torch.stack(whole), device))) if whole else ()
+            recognize_batch(model, normalize(to_unit(torch.stack(tensors), device)))
+            if tensors
+            else ()
         )
-        for path, picture in zip(part, pictures, strict=True):
-            yield (path, *(next(texts) if picture is not None else (None, 0.0)))
+        for path, picture in zip(paths, decoded, strict=True):
+            if picture is None:
+                yield FilePrediction(path, None, 0.0)
+            else:
+                yield FilePrediction(path, *next(texts))
 
 
 def _open(path: Path) -> Image | None:
     try:
-        return decode(path.read_bytes())
+        return decode_image(path.read_bytes())
     except OSError:
         return None

@@ -1,1 +1,1 @@
-"""Views of a word image: the guidance view, and augmentation for fine-tuning."""
+"""Views of word images: the guidance view of pre-training and the augmentation of fine-tuning."""

@@ -12,9 +12,10 @@ from core.runtime.errors import UserError
 from experiments.cli.jobs import last_words
 from experiments.planning.plan import Plan, PlannedRun, resolved_schedule
 from experiments.planning.schema import STAGES
-from experiments.running.local import LaunchResult, progress_text
+from experiments.running.display import progress_text
+from experiments.running.local import LaunchResult
 from experiments.slurm.scheduler import Scheduler
-from experiments.slurm.status import standing
+from experiments.slurm.status import current_statuses
 from results.records import StoredRun, StoredTraining, read_record
 from results.reported import find_row, reported_table
 from results.store import Run, State, Store
@@ -33,7 +34,7 @@ def recognizer_of(run: PlannedRun, plan: Plan) -> RecognizerModel | None:
     file = Path(name.removeprefix("file:"))
     if not file.is_file():
         return None
-    from core.checkpoints.released import read_recognizer
+    from core.checkpoints.load import read_recognizer
 
     return read_recognizer(file)[0]
 
@@ -41,7 +42,7 @@ def recognizer_of(run: PlannedRun, plan: Plan) -> RecognizerModel | None:
 def describe_run(run: PlannedRun, plan: Plan, store: Store) -> dict[str, Any]:
     """One run as the plan shows it."""
     parameters, flops = cost(run.config, recognizer_of(run, plan))
-    values = resolved_schedule(run)
+    schedule = resolved_schedule(run)
     return {
         "id": run.id,
         "stage": run.stage,
@@ -50,10 +51,10 @@ def describe_run(run: PlannedRun, plan: Plan, store: Store) -> dict[str, Any]:
         "state": store.run(run.id).state().name,
         "inputs": run.inputs,
         "data": {role: [root.path for root in roots] for role, roots in run.data.items()},
-        "missing": run.missing(),
-        **values,
+        "missing": run.unmet_requirements(),
+        **schedule.as_json(),
         "parameters": parameters,
-        "petaflop": round(flops * values["images"] / 1e15, 3),
+        "petaflop": round(flops * schedule.images / 1e15, 3),
     }
 
 
@@ -120,7 +121,8 @@ def filled_rows(plan: Plan) -> dict[str, list[dict[str, Any]]]:
             continue
         table = reported_table(experiment.table)
         rows = filled.setdefault(
-            experiment.table, {number: [] for number in range(len(table.rows)) if table.own(number)}
+            experiment.table,
+            {number: [] for number in range(len(table.rows)) if table.is_authors_row(number)},
         )
         for variant in experiment.variants:
             if (number := find_row(experiment.table, variant.reported)) is not None:
@@ -178,7 +180,7 @@ def _time(hours: float) -> str:
 
 def describe_status(plan: Plan, store: Store) -> dict[str, Any]:
     """Every run's state, as its own files tell it, and where jobs were submitted the scheduler too."""
-    now = standing(plan.runs.values(), store, Scheduler(0), now=True)
+    now = current_statuses(plan.runs.values(), store, Scheduler(0), now=True)
 
     def entry(run: PlannedRun, state: State) -> dict[str, Any]:
         progress = (

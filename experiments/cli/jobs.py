@@ -86,13 +86,13 @@ def last_words(run: str, store: Store) -> list[str]:
 
 
 def logs_command(arguments: argparse.Namespace) -> int:
+    from experiments.running.display import progress_text
     from experiments.running.execute import TRACEBACK
-    from experiments.running.local import progress_text
-    from experiments.slurm.status import state_now
+    from experiments.slurm.status import current_state
 
     store = Store(arguments.results)
     run = find_run(arguments.run, store)
-    state = state_now(run.folder.name, store)
+    state = current_state(run.folder.name, store)
     print(f"{run.folder.name}: {state.name}  {progress_text(state)}".rstrip())
     files = [run.folder / TRACEBACK, *job_files(run.folder.name, store)]
     shown = [path for path in files if path.is_file() and path.stat().st_size]
@@ -108,11 +108,11 @@ def logs_command(arguments: argparse.Namespace) -> int:
 def cancel_runs(plan: Any, store: Store) -> int:
     """End the queued and running jobs of a plan's runs. Raises UserError if SLURM does not."""
     from experiments.slurm import scheduler as slurm
-    from experiments.slurm.status import standing
+    from experiments.slurm.status import current_statuses
 
     scheduler = slurm.Scheduler(0)
-    now = standing(plan.runs.values(), store, scheduler, now=True)
-    scheduler.must_have_answered("nothing was cancelled")
+    now = current_statuses(plan.runs.values(), store, scheduler, now=True)
+    scheduler.require_answer("nothing was cancelled")
     if not now.jobs:
         print("no job of these runs is queued or running")
         return 0

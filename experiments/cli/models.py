@@ -58,13 +58,13 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 def import_command(arguments: argparse.Namespace) -> int:
     from core.checkpoints.released import read_released
     from core.runtime import safetensors_io
-    from experiments.planning.schema import overrides
+    from experiments.planning.schema import parse_overrides
 
     if arguments.out.suffix != ".safetensors":
         raise UserError(
             f"{arguments.out}: the imported file must end in .safetensors, for that is how it is told from a .pth"
         )
-    imported = read_released(arguments.checkpoint, overrides(arguments.set))
+    imported = read_released(arguments.checkpoint, parse_overrides(arguments.set))
     metadata = imported.metadata()
     safetensors_io.save(arguments.out, imported.weights, metadata)
     if arguments.json:
@@ -86,7 +86,7 @@ def import_command(arguments: argparse.Namespace) -> int:
             )
         )
         return 0
-    print(f"{arguments.checkpoint}: {imported.kind}, epoch {imported.source['epoch']}")
+    print(f"{arguments.checkpoint}: {imported.kind}, epoch {imported.source.epoch}")
     print(
         f"matched  {len(imported.matched)} of {len(imported.matched) + len(imported.ignored)} weights"
     )
@@ -108,7 +108,7 @@ def import_command(arguments: argparse.Namespace) -> int:
 
 def export_command(arguments: argparse.Namespace) -> int:
     from core.checkpoints.released import export_released
-    from experiments.running.execute import find_model
+    from experiments.running.find_model import find_model
 
     path = find_model(arguments.model, arguments.results)
     names, absent = export_released(path, arguments.out)
@@ -146,7 +146,7 @@ def predict_command(arguments: argparse.Namespace) -> int:
 
     from core.training.predict import find_images, predict
     from experiments.planning.device import find_device
-    from experiments.running.execute import find_model
+    from experiments.running.find_model import find_model
 
     path = find_model(arguments.model, arguments.results)
     images = find_images(arguments.images)

@@ -10,6 +10,7 @@ from core.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from core.text.charset import Charset
+    from experiments.running.options import ComputeOptions
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -43,10 +44,31 @@ def whole_numbers(text: str) -> list[int]:
 
 def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """`--set` and `--precision` as settings by dotted key. Raises UserError."""
-    from experiments.planning.schema import overrides
+    from experiments.planning.schema import parse_overrides
 
-    return overrides(arguments.set) | (
+    return parse_overrides(arguments.set) | (
         {"precision": arguments.precision} if arguments.precision else {}
+    )
+
+
+def compute_options(arguments: argparse.Namespace) -> "ComputeOptions":
+    """The options that say how runs are computed; checkpoints are rarer in jobs of a cluster."""
+    from experiments.running.options import ComputeOptions
+
+    minutes = arguments.checkpoint_minutes
+    if minutes is None:
+        minutes = 10 if arguments.launcher == "slurm" else 1
+    return ComputeOptions(
+        device=arguments.device,
+        launcher=arguments.launcher,
+        jobs=arguments.jobs,
+        num_workers=arguments.num_workers,
+        micro_batch=arguments.micro_batch,
+        checkpoint_seconds=60 * minutes,
+        compile=arguments.compile,
+        cluster=arguments.cluster,
+        dry_run=arguments.dry_run,
+        wait=not arguments.no_wait,
     )
 
 
@@ -117,6 +139,11 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
         help="images at a time; gradients accumulate to the config's batch",
     )
     how.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile encoder blocks with torch.compile on CUDA (not yet tried on a GPU)",
+    )
+    how.add_argument(
         "--checkpoint-minutes",
         type=float,
         metavar="M",
@@ -167,17 +194,17 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 def charset_of(arguments: argparse.Namespace) -> "Charset":
     """The charset that `--charset` names. Raises UserError."""
-    from core.text.charset import make_charset, read_charset
+    from core.text.charset import make_charset, resolve_charset
 
     try:
-        return make_charset(read_charset(arguments.charset))
+        return make_charset(resolve_charset(arguments.charset))
     except ValueError as error:
         raise UserError(f"--charset {arguments.charset}: {error}") from error
 
 
 def processes_of(arguments: argparse.Namespace) -> int:
     """`--processes`, or one for each core."""
-    from results.provenance import cores
+    from core.runtime.processes import cores
 
     return arguments.processes or cores()
 

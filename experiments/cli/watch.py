@@ -18,13 +18,13 @@ from rich.live import Live
 from rich.text import Text
 
 from core.model.cost import cost
-from core.runtime.artefacts import METRICS
+from core.runtime.artifacts import METRICS
 from experiments.cli.describe import recognizer_of
 from experiments.cli.jobs import tail
 from experiments.planning.plan import Plan, PlannedRun, resolved_schedule
-from experiments.running.local import duration, progress_text
+from experiments.running.display import duration, progress_text
 from experiments.slurm.scheduler import Scheduler
-from experiments.slurm.status import standing
+from experiments.slurm.status import current_statuses
 from results.store import State, Store
 
 LOOK_SECONDS = 1.0  # between looks at state files
@@ -126,14 +126,14 @@ class RunsWatch:
         self.curves: dict[Path, tuple[tuple[int, int], Curve]] = {}
         self.pace, runs = 0.0, plan.runs.values()
         self.work = {
-            run.id: cost(run.config, recognizer_of(run, plan))[1] * resolved_schedule(run)["images"]
+            run.id: cost(run.config, recognizer_of(run, plan))[1] * resolved_schedule(run).images
             for run in runs
         }
 
     def look(self, width: int) -> View:
         """How the runs stand now, for a screen of so many columns. Raises UserError for a damaged state."""
         runs = self.plan.runs
-        now = standing(runs.values(), self.store, self.scheduler)
+        now = current_statuses(runs.values(), self.store, self.scheduler)
         counts: Counter[str] = Counter(state.name for state in now.states.values())
         order = sorted(
             runs.values(), key=lambda run: rank(now.states[run.id].name, now.states[run.id].updated)

@@ -1,1 +1,1 @@
-"""From experiment files to a plan of runs, each with an id."""
+"""Experiment files as a plan of runs, each with an id."""

@@ -1,89 +1,116 @@
-"""What a recipe names as a root -> the LMDB folders it stands for, what is in them, and why they are not there."""
+"""Roots of a recipe as LMDB folders: their paths, their contents, and why they are absent."""
 
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from core.data.lmdb_folder import find_roots, fingerprint, irregular
+from core.data.lmdb_folder import find_roots, fingerprint, root_irregularity
 from core.runtime.errors import UserError
 from core.synthetic import words as synthetic
 from core.synthetic.config import Rendered
-from experiments.planning.recipe import RENDERED
-from experiments.planning.registry import absent, expand, locate, registry, unset_variable
+from experiments.planning.registry import (
+    describe_absence,
+    expand,
+    locate,
+    registry,
+    unset_variable,
+)
 from experiments.planning.schema import Recipe
+from experiments.planning.substitution import SYNTHETIC_PREFIXES
 from results.store import Store
 
 
 @dataclass(frozen=True)
 class Root:
-    """One LMDB root: where it lies, what is in it. `missing` says why it is not there; `images` is then what is expected."""
+    """One LMDB root.
 
-    name: str  # as the recipe has it
+    name: the root as the recipe names it.
+    path: its folder.
+    fingerprint: a hash of its content; part of the ids of the runs that use it.
+    images: the number of images; the expected number if the root is absent.
+    synthetic: the settings of the synthetic words, if the root is one of their splits.
+    unmet: why the root cannot be used here; empty if it can.
+    note: what is unusual about the folder.
+    """
+
+    name: str
     path: str
     fingerprint: str
     images: int
-    rendered: Rendered | None = None
-    missing: str = ""
-    note: str = ""  # what is odd about it
+    synthetic: Rendered | None = None
+    unmet: str = ""
+    note: str = ""
+
+    def as_json(self) -> dict[str, str | int]:
+        """The part of the root that a run's record keeps."""
+        return {
+            "root": self.name,
+            "path": self.path,
+            "fingerprint": self.fingerprint,
+            "images": self.images,
+        }
 
 
-def resolve_root(root: str, recipe: Recipe, store: Store) -> tuple[Root, ...]:
-    """Where a root lies and what is in it; several where it is a folder of LMDBs.
+def resolve_root(name: str, recipe: Recipe, store: Store) -> tuple[Root, ...]:
+    """The LMDB roots that a root of a recipe names: several if it is a folder of LMDBs.
 
-    Raises UserError if it names a rendered split that is not made, or nothing that could be a folder."""
-    for section, prefix in RENDERED.items():
-        if root.startswith(prefix):
-            return (
-                _rendered_root(root, root.removeprefix(prefix), getattr(recipe, section), store),
-            )
-    return _real_roots(root)
+    Raises UserError if it names a synthetic split that does not exist.
+    """
+    for section, prefix in SYNTHETIC_PREFIXES.items():
+        if name.startswith(prefix):
+            settings: Rendered | None = getattr(recipe, section)
+            return (_synthetic_root(name, name.removeprefix(prefix), settings, store),)
+    return _real_roots(name)
 
 
-def _rendered_root(root: str, split: str, rendered: Rendered | None, store: Store) -> Root:
-    sizes = synthetic.splits(rendered) if rendered else {}
-    if rendered is None or split not in sizes:
-        raise UserError(
-            f"{root}: no such rendered split; there are {', '.join(sizes) or 'none in this scale profile'}"
-        )
+def _synthetic_root(name: str, split: str, settings: Rendered | None, store: Store) -> Root:
+    sizes = synthetic.splits(settings) if settings else {}
+    if settings is None or split not in sizes:
+        choices = f"choose from {', '.join(sizes)}" if sizes else "this scale has none"
+        raise UserError(f"{name}: unknown synthetic split {split!r}; {choices}")
     try:
-        found = synthetic.fingerprint(rendered)
-    except UserError as error:  # no font for these words
-        return Root(root, "", f"unknown:{root}", sizes[split], missing=str(error))
-    return Root(root, str(store.data(found) / split), f"{found}/{split}", sizes[split], rendered)
+        folder = synthetic.fingerprint(settings)
+    except UserError as error:  # no font has the characters
+        return Root(name, "", f"unknown:{name}", sizes[split], unmet=str(error))
+    path = str(store.data(folder) / split)
+    return Root(name, path, f"{folder}/{split}", sizes[split], synthetic=settings)
 
 
-def _real_roots(root: str) -> tuple[Root, ...]:
-    named = root in registry()
-    path = locate(root) if named else expand(root)
-    missing = ""
-    if variable := unset_variable(path):
-        missing = f"{root}: the environment variable {variable} is not set"
-    elif not Path(path).is_dir():
-        missing = f"{path}: no LMDB here (data.mdb is missing)"
-    if missing:
-        expected = registry()[root].expected if named else 0
-        return (
-            Root(
-                root, path, f"unknown:{root}", expected, missing=absent(root) if named else missing
-            ),
-        )
-    return tuple(replace(one, name=root) for one in _opened(path))
+def _real_roots(name: str) -> tuple[Root, ...]:
+    named = name in registry()
+    path = locate(name) if named else expand(name)
+    if not unset_variable(path) and Path(path).is_dir():
+        return tuple(replace(root, name=name) for root in _roots_below(path))
+    if named:
+        expected = registry()[name].expected_images
+        return (Root(name, path, f"unknown:{name}", expected, unmet=describe_absence(name)),)
+    variable = unset_variable(path)
+    unmet = f"{path}: no LMDB here (data.mdb is missing)"
+    if variable:
+        unmet = f"{name}: the environment variable {variable} is not set"
+    return (Root(name, path, f"unknown:{name}", 0, unmet=unmet),)
 
 
 @cache
-def _opened(path: str) -> tuple[Root, ...]:
+def _roots_below(path: str) -> tuple[Root, ...]:
     return tuple(
-        Root("", place, *fingerprint(place), note=irregular(place)) for place in find_roots(path)
+        Root("", folder, *fingerprint(folder), note=root_irregularity(folder))
+        for folder in find_roots(path)
     )
 
 
-def different_size(name: str, images: int) -> str:
-    """How the size of a named training set differs from the paper's, or nothing. Names of no data set say nothing."""
-    known, about = (
-        (registry()[name].images, registry()[name].about) if name in registry() else ((), 0)
-    )
-    if known and images != known[0]:
-        return f"{name} has {images:,} images, not {known[0]:,}"
-    if about and not 0.75 * about < images < 1.25 * about:
-        return f"{name} has {images:,} images, not about {about:,}"
+def size_deviation(name: str, images: int) -> str:
+    """How the size of a named data set differs from the paper's, or an empty text.
+
+    name: a data set, or any other root, of which no size is known.
+    images: the number of images that it has here.
+    """
+    if name not in registry():
+        return ""
+    data_set = registry()[name]
+    if data_set.images and images != data_set.images[0]:
+        return f"{name} has {images:,} images, not {data_set.images[0]:,}"
+    approximate = data_set.approximate_images
+    if approximate and not 0.75 * approximate < images < 1.25 * approximate:
+        return f"{name} has {images:,} images, not about {approximate:,}"
     return ""

@@ -1,118 +1,162 @@
-"""A plan: runs, cells, what they lack. A run's id is the hash of its resolved config, its inputs and its data."""
+"""A plan: runs with their inputs, the cells of tables, and the requirements that are unmet."""
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from core.config import Evaluate, StageConfig, identity, peak_lr, steps
+from core.config import Evaluate, StageConfig, identity_fields, peak_lr, steps
 from experiments.planning.data_roots import Root
+from experiments.planning.diagnostics import Tree
 from experiments.planning.registry import expand
-from experiments.planning.schema import Experiment, Tree
+from experiments.planning.schema import Experiment
 from results.store import State, Store
+
+FILE = "file:"  # prefix of inputs that are files
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A stage with its inputs. `data` maps a role (train, mixed, validation, or a subset's name) to its roots."""
+    """A stage with its inputs.
+
+    id: STAGE-HASH.
+    stage: `pretrain`, `finetune` or `evaluate`.
+    config: the config of the stage.
+    inputs: role -> id of a run, or file:PATH.
+    data: role (train, mixed, validation, or a subset's name) -> roots.
+    unmet: a requirement that is unmet, besides data and files; empty if there is none.
+    rows: the rows that need the run.
+    """
 
     id: str
     stage: str
     config: StageConfig
-    inputs: dict[str, str]  # role -> id of a run, or file:PATH
-    data: dict[str, tuple[Root, ...]]
-    lacks: str = ""  # why it cannot run here, besides data and files
-    rows: list[str] = field(default_factory=list)  # who needs it
+    inputs: Mapping[str, str]
+    data: Mapping[str, tuple[Root, ...]]
+    unmet: str = ""
+    rows: tuple[str, ...] = ()
 
     def images(self) -> int:
-        """Images of one epoch, or of all subsets; as many as the registry expects where data are missing."""
+        """The images of one epoch, or of all test subsets. Absent data count as expected."""
         counts = {role: sum(root.images for root in roots) for role, roots in self.data.items()}
         if isinstance(self.config, Evaluate):
             return sum(counts.values())
         trained = [counts[role] for role in ("train", "mixed") if role in counts]
-        return self.config.data.epoch(trained, self.config.optimizer.batch)
+        return self.config.data.epoch_size(trained, self.config.optimizer.batch)
 
-    def missing(self) -> list[str]:
-        """Why the run cannot start here: everything that it needs and that is not there."""
-        files = [
-            name.removeprefix("file:") for name in self.inputs.values() if name.startswith("file:")
-        ]
-        absences = [root.missing for roots in self.data.values() for root in roots if root.missing]
+    def unmet_requirements(self) -> list[str]:
+        """One sentence for each thing that the run needs and that is absent."""
+        files = [name.removeprefix(FILE) for name in self.inputs.values() if name.startswith(FILE)]
         files += [expand(path) for paths in filters_of(self.config).values() for path in paths]
-        absences += [f"{file}: no such file" for file in files if not Path(file).is_file()]
-        return list(dict.fromkeys([*absences, *([self.lacks] if self.lacks else [])]))
+        unmet = [root.unmet for roots in self.data.values() for root in roots if root.unmet]
+        unmet += [f"{file}: no such file" for file in files if not Path(file).is_file()]
+        if self.unmet:
+            unmet.append(self.unmet)
+        return list(dict.fromkeys(unmet))
 
     def waiting_for(self, store: Store) -> dict[str, State]:
-        """The inputs that are not complete, as they stand."""
-        inputs = [name for name in self.inputs.values() if not name.startswith("file:")]
+        """The inputs that are not complete: id -> state."""
+        ids = [name for name in self.inputs.values() if not name.startswith(FILE)]
+        states = {name: store.run(name).state() for name in ids}
+        return {name: state for name, state in states.items() if state.name != "complete"}
+
+    def as_json(self) -> dict[str, Any]:
+        """What defines the run, for `config.json` and `record.json`."""
         return {
-            name: state for name in inputs if (state := store.run(name).state()).name != "complete"
+            "id": self.id,
+            "stage": self.stage,
+            "config": self.config.model_dump(mode="json"),
+            "inputs": dict(self.inputs),
+            "data": {role: [root.as_json() for root in roots] for role, roots in self.data.items()},
         }
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the experiment at one seed: the evaluation whose counts fill it, and the training runs below."""
+    """One row of an experiment at one seed: the evaluation that fills it, and its training runs.
+
+    experiment: the name of the experiment's file.
+    variant: the number of the row.
+    seed: the seed.
+    trainings: ids of the training runs.
+    evaluate: id of the evaluation.
+    teacher: id of the teacher's run, or file:PATH.
+    teacher_images: the number of images that a teacher's file was trained on.
+    encoder_file: a checkpoint that is fine-tuned.
+    """
 
     experiment: str
     variant: int
     seed: int
     trainings: tuple[str, ...]
     evaluate: str
-    teacher: str = ""  # the teacher's run, or file:PATH
-    teacher_images: int | None = None  # that a teacher's file was trained on
-    encoder_file: str = ""  # a checkpoint that is fine-tuned
+    teacher: str = ""
+    teacher_images: int | None = None
+    encoder_file: str = ""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
-    """Runs in an order in which every input comes before its user."""
+    """Runs, each after its inputs, and the cells of tables that they fill.
+
+    scale: the scale profile.
+    experiments: name -> experiment.
+    overrides: settings of the command line, as they were typed.
+    description: the scale profile's description of itself.
+    runs: id -> run.
+    cells: the cells of all experiments.
+    notes: sentences for the user.
+    substitute_synthetic: synthetic words replace the paper's data.
+    """
 
     scale: str
-    experiments: dict[str, Experiment]
-    overrides: Tree = field(default_factory=dict)  # settings of the command line
-    about: str = ""  # what the scale profile says of itself
-    runs: dict[str, PlannedRun] = field(default_factory=dict)
-    cells: list[Cell] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    stand_ins: bool = False  # rendered words are read in place of the paper's data
+    experiments: Mapping[str, Experiment]
+    overrides: Tree = field(default_factory=dict)
+    description: str = ""
+    runs: Mapping[str, PlannedRun] = field(default_factory=dict)
+    cells: tuple[Cell, ...] = ()
+    notes: tuple[str, ...] = ()
+    substitute_synthetic: bool = False
 
     def cells_of(self, experiment: str, variant: int) -> list[Cell]:
-        """A row's cells, one for each seed."""
+        """The cells of a row, one for each seed."""
         return [
             cell for cell in self.cells if (cell.experiment, cell.variant) == (experiment, variant)
         ]
 
     def blocked_experiments(self) -> dict[str, str]:
-        """Experiment -> the first thing that it needs and that is not here."""
-        found: dict[str, str] = {}
+        """Experiment -> its first unmet requirement."""
+        blocked: dict[str, str] = {}
         for cell in self.cells:
             for run in self._runs_of(cell):
-                if missing := self.runs[run].missing():
-                    found.setdefault(cell.experiment, missing[0])
-        return found
+                if unmet := self.runs[run].unmet_requirements():
+                    blocked.setdefault(cell.experiment, unmet[0])
+        return blocked
 
-    def without(self, experiments: Collection[str]) -> "Plan":
-        """The plan of the other experiments."""
-        kept = [cell for cell in self.cells if cell.experiment not in experiments]
-        needed = {run for cell in kept for run in self._runs_of(cell)}
-        others = {
-            name: experiment
-            for name, experiment in self.experiments.items()
-            if name not in experiments
-        }
-        runs = {name: run for name, run in self.runs.items() if name in needed}
-        return replace(self, experiments=others, cells=kept, runs=runs)
+    def excluding(self, experiments: Collection[str]) -> "Plan":
+        """The plan without some experiments."""
+        cells = tuple(cell for cell in self.cells if cell.experiment not in experiments)
+        needed = {run for cell in cells for run in self._runs_of(cell)}
+        return replace(
+            self,
+            experiments={
+                name: experiment
+                for name, experiment in self.experiments.items()
+                if name not in experiments
+            },
+            cells=cells,
+            runs={name: run for name, run in self.runs.items() if name in needed},
+        )
 
     def _runs_of(self, cell: Cell) -> list[str]:
         return [run for run in (cell.teacher, *cell.trainings, cell.evaluate) if run in self.runs]
 
 
-# Where a config names data: they count by their fingerprints
-PATHS: Any = {
+# The fields of a config that name data. They enter an id by the data's fingerprints instead.
+DATA_FIELDS: Any = {
     "data": {"roots": True, "filters": True, "mix": {"roots"}},
     "validation": True,
     "subsets": True,
@@ -120,45 +164,81 @@ PATHS: Any = {
 
 
 def run_id(
-    stage: str, config: StageConfig, inputs: dict[str, str], data: dict[str, tuple[Root, ...]]
+    stage: str,
+    config: StageConfig,
+    inputs: Mapping[str, str],
+    data: Mapping[str, tuple[Root, ...]],
 ) -> str:
-    """STAGE-HASH. Paths do not enter: data count by their fingerprints, files by their content."""
-    settings = identity(config, exclude=PATHS)
-    contents: dict[str, object] = {
+    """STAGE-HASH. Paths do not enter: data count by fingerprint, files by content.
+
+    stage: `pretrain`, `finetune` or `evaluate`.
+    config: the config of the stage.
+    inputs: role -> id of a run, or file:PATH.
+    data: role -> roots.
+    """
+    settings = identity_fields(config, exclude=DATA_FIELDS)
+    contents: dict[str, list[str]] = {
         role: [root.fingerprint for root in roots] for role, roots in data.items()
     }
     for role, filters in filters_of(config).items():
-        contents[f"filters of {role}"] = [_content_of(f"file:{expand(path)}") for path in filters]
-    named = {role: _content_of(name) for role, name in inputs.items()}
-    whole = json.dumps([stage, settings, named, contents], sort_keys=True)
-    return f"{stage}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
+        contents[f"filters of {role}"] = [_content_of(f"{FILE}{expand(path)}") for path in filters]
+    input_contents = {role: _content_of(name) for role, name in inputs.items()}
+    text = json.dumps([stage, settings, input_contents, contents], sort_keys=True)
+    return f"{stage}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def filters_of(config: StageConfig) -> dict[str, tuple[str, ...]]:
-    """Role -> filter lists, of the roles that have some."""
-    data = config.subsets if isinstance(config, Evaluate) else {"train": config.data}
-    return {role: one.filters for role, one in data.items() if one.filters}
+    """Role -> paths of filter lists, for the roles that have some."""
+    sections = config.subsets if isinstance(config, Evaluate) else {"train": config.data}
+    return {role: section.filters for role, section in sections.items() if section.filters}
 
 
 @cache
 def _content_of(name: str) -> str:
-    path = Path(name.removeprefix("file:"))
-    if name.startswith("file:") and path.is_file():
+    """An input as it enters an id: the hash of a file, else its name."""
+    path = Path(name.removeprefix(FILE))
+    if name.startswith(FILE) and path.is_file():
         with path.open("rb") as file:
             return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     return name
 
 
-def resolved_schedule(run: PlannedRun) -> dict[str, Any]:
-    """The values a run will really use: peak learning rate, steps, images seen."""
+@dataclass(frozen=True)
+class ResolvedSchedule:
+    """The resolved size of a run.
+
+    images: the images that the run sees, in all epochs or in all test subsets.
+    peak_lr, batch, epochs, steps: of a training run; None for an evaluation.
+    """
+
+    images: int
+    peak_lr: float | None = None
+    batch: int | None = None
+    epochs: float | None = None
+    steps: int | None = None
+
+    def as_json(self) -> dict[str, float]:
+        """The values that are not None."""
+        values = {
+            "peak_lr": self.peak_lr,
+            "batch": self.batch,
+            "epochs": self.epochs,
+            "steps": self.steps,
+            "images": self.images,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def resolved_schedule(run: PlannedRun) -> ResolvedSchedule:
+    """The schedule of a run. Raises UserError if training is less than one step."""
     if isinstance(run.config, Evaluate):
-        return {"images": run.images()}
+        return ResolvedSchedule(run.images())
     optimizer = run.config.optimizer
     _, total = steps(run.images(), optimizer.batch, optimizer.epochs)
-    return {
-        "peak_lr": round(peak_lr(optimizer.base_lr, optimizer.batch), 12),
-        "batch": optimizer.batch,
-        "epochs": optimizer.epochs,
-        "steps": total,
-        "images": total * min(optimizer.batch, run.images() or optimizer.batch),
-    }
+    return ResolvedSchedule(
+        images=total * min(optimizer.batch, run.images() or optimizer.batch),
+        peak_lr=round(peak_lr(optimizer.base_lr, optimizer.batch), 12),
+        batch=optimizer.batch,
+        epochs=optimizer.epochs,
+        steps=total,
+    )

@@ -1,217 +1,311 @@
-"""Experiment files -> a plan: pure, deduplicated (YAML by `schema.py`, settings by `recipe.py`, data by `roots.py`)."""
+"""Planning: experiment files become a plan of runs, in which equal runs appear once."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.config import Evaluate, Finetune, Pretrain, StageConfig
+from core.config import ContrastivePretrain, Evaluate, Finetune, Pretrain, StageConfig
 from core.runtime.errors import UserError
 from experiments.planning.data_roots import resolve_root
-from experiments.planning.plan import Cell, Plan, PlannedRun, filters_of, run_id
+from experiments.planning.diagnostics import Layer, Tree, source_of
+from experiments.planning.plan import FILE, Cell, Plan, PlannedRun, filters_of, run_id
 from experiments.planning.recipe import (
     defines,
+    encoder_methods,
     is_name,
-    method_delta,
-    missing_charset,
+    method_layer,
     read_recipe,
     read_stage,
     recipe_layers,
     row_layers,
 )
 from experiments.planning.registry import expand
-from experiments.planning.schema import (
-    Experiment,
-    Layer,
-    Recipe,
-    Tree,
-    delta,
-    experiment_files,
-    read_experiment,
-    source_of,
-)
+from experiments.planning.schema import STAGES, Experiment, Recipe, changes_layer, read_experiment
+from experiments.planning.substitution import absent_charset
 from results.store import Store
 
-SCRATCH, TEACHER = (
-    "scratch",
-    "teacher",
-)  # given encoders that are no files: weights drawn anew, the teacher's
+# Values of init.encoder that are no files
+SCRATCH = "scratch"  # random weights
+TEACHER = "teacher"  # the teacher's weights
+
+Precision = Callable[[], str]
+SeedChoice = Sequence[int] | Mapping[str, Sequence[int]] | None
+
+
+@dataclass(frozen=True)
+class _PlannedRow:
+    """One row of an experiment at one seed, with its settings.
+
+    experiment: the name of the experiment's file.
+    number: the number of the row in the file.
+    seed: the seed.
+    label: the row's name for people.
+    recipe: the merged layers.
+    below: the layers that all rows of the experiment share.
+    own: the layers of the row: its method's changes, then its own.
+    """
+
+    experiment: str
+    number: int
+    seed: int
+    label: str
+    recipe: Recipe
+    below: list[Layer]
+    own: list[Layer]
+
+    @property
+    def layers(self) -> list[Layer]:
+        return [*self.below, *self.own]
 
 
 class Planner:
-    """Adds the cells of experiments to a plan."""
+    """Collects the runs and cells of experiments.
+
+    scale: the scale profile.
+    store: the results folder, for the paths of synthetic words.
+    precision: returns the precision that `auto` means.
+    name_experiments: put the experiment's name before the name of each row.
+    """
 
     def __init__(
-        self, plan: Plan, store: Store, precision: Callable[[], str], several: bool
+        self, scale: str, store: Store, precision: Precision, *, name_experiments: bool
     ) -> None:
-        """precision: what `auto` means here. several: experiments, so that rows are told by their experiment too."""
-        self.plan, self.store, self.precision, self.several = plan, store, precision, several
+        self.scale = scale
+        self.store = store
+        self.precision = precision
+        self.name_experiments = name_experiments
+        self.experiments: dict[str, Experiment] = {}
+        self.runs: dict[str, PlannedRun] = {}
+        self.rows: dict[str, list[str]] = {}  # id of a run -> rows that need it
+        self.cells: list[Cell] = []
+        self.notes: list[str] = []
+        self.description = ""
+        self.substitute_synthetic = False
+
+    def plan(self, overrides: Tree) -> Plan:
+        """The plan of all experiments that were added. overrides: as they were typed."""
+        return Plan(
+            scale=self.scale,
+            experiments=self.experiments,
+            overrides=overrides,
+            description=self.description,
+            runs={
+                name: replace(run, rows=tuple(self.rows[name])) for name, run in self.runs.items()
+            },
+            cells=tuple(self.cells),
+            notes=tuple(self.notes),
+            substitute_synthetic=self.substitute_synthetic,
+        )
 
     def add(
-        self, path: Path, experiment: Experiment, overrides: Tree, seeds: Iterable[int]
+        self, path: Path, experiment: Experiment, overrides: Tree, seeds: Sequence[int]
     ) -> None:
-        """Every variant of an experiment at every seed."""
-        below = recipe_layers(path, experiment, self.plan.scale, overrides)
-        recipe = read_recipe(below)
-        self.plan.about, self.plan.stand_ins = recipe.about, recipe.stand_ins
-        seeds = list(seeds)
+        """Add each row of an experiment at each seed. Raises UserError.
+
+        path: the experiment's file.
+        experiment: its content.
+        overrides: settings of the command line.
+        seeds: the seeds.
+        """
+        if path.stem in self.experiments:
+            raise UserError(
+                f"{path}: another file is named {path.stem} too, so their tables would mix; "
+                "rename one"
+            )
+        self.experiments[path.stem] = experiment
+        below = recipe_layers(path, experiment, self.scale, overrides)
+        shared = read_recipe(below)
+        self.description = shared.description
+        self.substitute_synthetic = shared.substitute_synthetic
+        typed = changes_layer("", overrides).tree
         for number, variant in enumerate(experiment.variants):
             own = row_layers(path, variant, below)
-            idle = [key for key in overrides if any(defines(layer, key) for layer in own)]
-            self.plan.notes += [
-                f"--set {key} does not reach row {variant.name!r}, which is defined by it"
-                for key in idle
+            self.notes += [
+                f"--set {key} has no effect on row {variant.name!r}, which sets it"
+                for key in typed
+                if any(defines(layer, key) for layer in own)
             ]
-            made = read_recipe([*below, *own])
+            recipe = read_recipe([*below, *own])
             for seed in seeds:
-                row = f"{variant.name}, seed {seed}" if len(seeds) > 1 else variant.name
-                row = f"{path.stem}: {row}" if self.several else row
-                self._add_cell(path.stem, number, seed, made, below, own, row)
+                label = f"{variant.name}, seed {seed}" if len(seeds) > 1 else variant.name
+                if self.name_experiments:
+                    label = f"{path.stem}: {label}"
+                row = _PlannedRow(path.stem, number, seed, label, recipe, below, own)
+                self._add_row(row)
 
-    def _add_cell(
-        self,
-        name: str,
-        number: int,
-        seed: int,
-        recipe: Recipe,
-        below: list[Layer],
-        own: list[Layer],
-        row: str,
-    ) -> None:
-        layers = [*below, *own]
-        pretrain, finetune, evaluate = (
-            read_stage(stage, recipe, self._precision(recipe), seed, layers)
-            for stage in ("pretrain", "finetune", "evaluate")
-        )
-        trainings, teacher = [], ""
-        if recipe.given.recognizer is not None:
-            recognizer = f"file:{expand(recipe.given.recognizer)}"
+    def _add_row(self, row: _PlannedRow) -> None:
+        """Add the runs of a row and its cell."""
+        init = row.recipe.init
+        configs = {stage: self._config(stage, row) for stage in STAGES}
+        trainings: list[str] = []
+        teacher = ""
+        if init.recognizer is not None:
+            recognizer = f"{FILE}{expand(init.recognizer)}"
         else:
-            encoder = (
-                {"encoder": f"file:{expand(recipe.given.encoder)}"} if recipe.given.encoder else {}
-            )
-            if recipe.given.encoder is None:
-                teacher = (
-                    self._teacher(recipe, seed, below, own, row) if pretrain.needs_teacher else ""
-                )
-                encoder = {
-                    "encoder": self._add(
-                        "pretrain", pretrain, {"teacher": teacher} if teacher else {}, recipe, row
-                    )
-                }
-                trainings.append(encoder["encoder"])
-            elif recipe.given.encoder == TEACHER:
-                teacher = self._teacher(recipe, seed, below, own, row)
-                encoder = {"encoder": teacher}
-            elif recipe.given.encoder == SCRATCH:
-                encoder = {}
-            elif is_name(recipe.given.encoder):
-                source = source_of(layers, ["given", "encoder"])
-                raise UserError(
-                    f"{source}: given.encoder: {recipe.given.encoder}: neither scratch, teacher nor a file"
-                )
-            recognizer = self._add("finetune", finetune, encoder, recipe, row)
+            encoder, teacher = self._encoder(row, configs["pretrain"])
+            if init.encoder is None:
+                trainings.append(encoder)
+            inputs = {"encoder": encoder} if encoder else {}
+            recognizer = self._add_run("finetune", configs["finetune"], inputs, row)
             trainings.append(recognizer)
-        last = self._add("evaluate", evaluate, {"recognizer": recognizer}, recipe, row)
-        given = recipe.given.encoder if recipe.given.encoder not in (None, SCRATCH, TEACHER) else ""
-        seen = (
-            recipe.teacher.images
-            if teacher.startswith("file:") and not _other_file(layers)
-            else None
+        inputs = {"recognizer": recognizer}
+        evaluation = self._add_run("evaluate", configs["evaluate"], inputs, row)
+        encoder_file = "" if init.encoder in (None, SCRATCH, TEACHER) else init.encoder
+        images_known = teacher.startswith(FILE) and not _names_other_teacher(row.layers)
+        self.cells.append(
+            Cell(
+                experiment=row.experiment,
+                variant=row.number,
+                seed=row.seed,
+                trainings=tuple(trainings),
+                evaluate=evaluation,
+                teacher=teacher,
+                teacher_images=row.recipe.teacher.images if images_known else None,
+                encoder_file=encoder_file or "",
+            )
         )
-        self.plan.cells.append(
-            Cell(name, number, seed, tuple(trainings), last, teacher, seen, given or "")
-        )
+
+    def _config(self, stage: str, row: _PlannedRow) -> StageConfig:
+        precision = self._precision(row.recipe)
+        return read_stage(stage, row.recipe, precision, row.seed, row.layers)
 
     def _precision(self, recipe: Recipe) -> str:
         return self.precision() if recipe.precision == "auto" else recipe.precision
 
-    def _teacher(
-        self, recipe: Recipe, seed: int, below: list[Layer], own: list[Layer], row: str
-    ) -> str:
-        """The teacher's run, or its file. What a row says of its method, pre-training, length or position table
-        does not reach it, so that rows share one."""
-        if recipe.teacher.file is not None:
-            return f"file:{expand(recipe.teacher.file)}"
-        if recipe.teacher.method is None:
+    def _encoder(self, row: _PlannedRow, config: StageConfig) -> tuple[str, str]:
+        """(encoder, teacher) of a row: id of a run, file:PATH, or empty where there is none.
+
+        config: the config of the row's pre-training.
+        """
+        encoder = row.recipe.init.encoder
+        if encoder is None:
+            assert isinstance(config, Pretrain | ContrastivePretrain)
+            teacher = self._teacher(row) if config.needs_teacher else ""
+            inputs = {"teacher": teacher} if teacher else {}
+            return self._add_run("pretrain", config, inputs, row), teacher
+        if encoder == TEACHER:
+            teacher = self._teacher(row)
+            return teacher, teacher
+        if encoder == SCRATCH:
+            return "", ""
+        if is_name(encoder):
+            source = source_of(row.layers, ["init", "encoder"])
             raise UserError(
-                f"{row}: teacher: this row needs one; give teacher.file or teacher.method"
+                f"{source}: init.encoder: {encoder}: neither scratch, teacher nor a file"
             )
-        trained = [
-            name for name, changes in recipe.methods.items() if "given.encoder" not in changes
-        ]
-        if recipe.teacher.method not in trained:
-            place = f"{source_of([*below, *own], ['teacher', 'method'])}: teacher.method: {recipe.teacher.method}"
+        return f"{FILE}{expand(encoder)}", ""
+
+    def _teacher(self, row: _PlannedRow) -> str:
+        """The teacher of a row: id of its run, or file:PATH."""
+        teacher = row.recipe.teacher
+        if teacher.file is not None:
+            return f"{FILE}{expand(teacher.file)}"
+        if teacher.method is None:
             raise UserError(
-                f"{place}: no method of the recipe that trains an encoder; choose from {', '.join(trained)}"
+                f"{row.label}: teacher: this row needs one; set teacher.file or teacher.method"
             )
-        source, changes = own[-1].source, own[-1].tree
-        shared = {key: value for key, value in changes.items() if _reaches_teacher(key)}
-        method = method_delta(recipe.teacher.method, recipe, source)
-        layers = [*below, replace(own[-1], tree=shared), delta(f"teacher of {source}", method)]
-        made = read_recipe(layers)
-        config = read_stage("pretrain", made, self._precision(made), seed, layers)
+        choices = encoder_methods(row.recipe)
+        if teacher.method not in choices:
+            source = source_of(row.layers, ["teacher", "method"])
+            raise UserError(
+                f"{source}: teacher.method: {teacher.method!r} is not a method that pre-trains an "
+                f"encoder; choose from {', '.join(choices)}"
+            )
+        layers = _teacher_layers(row, teacher.method)
+        recipe = read_recipe(layers)
+        config = read_stage("pretrain", recipe, self._precision(recipe), row.seed, layers)
+        assert isinstance(config, Pretrain | ContrastivePretrain)
         if config.needs_teacher:
             raise UserError(
-                f"{row}: teacher.method {recipe.teacher.method}: it needs a teacher itself; choose MIM, or a file"
+                f"{row.label}: teacher.method {teacher.method}: it needs a teacher itself; "
+                "choose MIM, or set teacher.file"
             )
-        return self._add("pretrain", config, {}, made, f"teacher of {row}")
+        as_teacher = replace(row, label=f"teacher of {row.label}", recipe=recipe)
+        return self._add_run("pretrain", config, {}, as_teacher)
 
-    def _check_tables(self, config: StageConfig, inputs: dict[str, str], row: str) -> None:
-        """Raise UserError if a run takes over the weights of a planned one that has another position table."""
+    def _add_run(
+        self, stage: str, config: StageConfig, inputs: Mapping[str, str], row: _PlannedRow
+    ) -> str:
+        """Add a run, unless an equal one is planned. Returns its id.
+
+        stage: `pretrain`, `finetune` or `evaluate`.
+        config: the config of the stage.
+        inputs: role -> id of a run, or file:PATH.
+        row: the row that needs the run.
+        """
+        roots = {
+            role: tuple(
+                root for name in names for root in resolve_root(name, row.recipe, self.store)
+            )
+            for role, names in _roots_by_role(config).items()
+        }
+        self._check_position_tables(config, inputs, row.label)
+        _check_files(config, inputs)
+        name = run_id(stage, config, inputs, roots)
+        if name not in self.runs:
+            unmet = absent_charset(row.recipe, config)
+            self.runs[name] = PlannedRun(name, stage, config, inputs, roots, unmet)
+            self.rows[name] = []
+            for root in (root for group in roots.values() for root in group):
+                if root.note and root.note not in self.notes:
+                    self.notes.append(root.note)
+        self.rows[name].append(row.label)
+        return name
+
+    def _check_position_tables(
+        self, config: StageConfig, inputs: Mapping[str, str], label: str
+    ) -> None:
+        """Raise UserError if a run starts from weights with another position table."""
         if isinstance(config, Evaluate):
             return
         for role, name in inputs.items():
-            if name not in self.plan.runs or _own_table(role, config):
+            if name not in self.runs or _keeps_position_table(role, config):
                 continue
-            other = self.plan.runs[name].config
-            assert not isinstance(other, Evaluate)
-            own, theirs = config.encoder.positions, other.encoder.positions
-            if own != theirs:
-                told = f"is {own}, but the teacher, whose weights it begins with, has {theirs}; set one for both with --set"
-                raise UserError(f"{row}: encoder.positions {told}")
-
-    def _check_files(self, config: StageConfig, inputs: dict[str, str]) -> None:
-        """Raise UserError if a checkpoint or filter list that is there is not what it is taken for."""
-        files = {
-            role: Path(name.removeprefix("file:"))
-            for role, name in inputs.items()
-            if name.startswith("file:")
-        }
-        for role, path in files.items():
-            if not isinstance(config, Evaluate) and path.is_file():
-                from core.checkpoints.released import (
-                    check_encoder,
-                )  # needs torch, which most plans do without
-
-                check_encoder(path, config.encoder, _own_table(role, config))
-        filters = [Path(expand(path)) for paths in filters_of(config).values() for path in paths]
-        if there := [str(path) for path in filters if path.is_file()]:
-            from core.data.word_images import read_filters
-
-            read_filters(there)
-
-    def _add(
-        self, stage: str, config: StageConfig, inputs: dict[str, str], recipe: Recipe, row: str
-    ) -> str:
-        roots = {
-            role: tuple(found for root in names for found in resolve_root(root, recipe, self.store))
-            for role, names in _roles(config).items()
-        }
-        self._check_tables(config, inputs, row)
-        self._check_files(config, inputs)
-        name = run_id(stage, config, inputs, roots)
-        if name not in self.plan.runs:
-            self.plan.runs[name] = PlannedRun(
-                name, stage, config, inputs, roots, missing_charset(recipe, config)
-            )
-            notes = [root.note for found in roots.values() for root in found if root.note]
-            self.plan.notes += [note for note in notes if note not in self.plan.notes]
-        self.plan.runs[name].rows.append(row)
-        return name
+            source = self.runs[name].config
+            assert not isinstance(source, Evaluate)
+            if config.encoder.positions != source.encoder.positions:
+                raise UserError(
+                    f"{label}: encoder.positions is {config.encoder.positions}, but the teacher, "
+                    f"whose weights the run starts from, has {source.encoder.positions}; "
+                    "set one value for both with --set"
+                )
 
 
-def _other_file(layers: Iterable[Layer]) -> bool:
-    """Whether a layer names another teacher's file and not how many images that one saw."""
+def _check_files(config: StageConfig, inputs: Mapping[str, str]) -> None:
+    """Raise UserError if a checkpoint or filter list exists and is not valid."""
+    if not isinstance(config, Evaluate):
+        for role, name in inputs.items():
+            path = Path(name.removeprefix(FILE))
+            if name.startswith(FILE) and path.is_file():
+                # needs torch, whose import takes seconds; most plans do without
+                from core.checkpoints.load import check_encoder
+
+                check_encoder(path, config.encoder, _keeps_position_table(role, config))
+    filters = [Path(expand(path)) for paths in filters_of(config).values() for path in paths]
+    if existing := [str(path) for path in filters if path.is_file()]:
+        from core.data.word_images import read_filters
+
+        read_filters(existing)
+
+
+def _teacher_layers(row: _PlannedRow, method: str) -> list[Layer]:
+    """The settings of a row's teacher.
+
+    A row's changes of its method, pre-training, epochs and position table do not apply to the
+    teacher, so that rows share one teacher.
+    """
+    changes = row.own[-1]
+    shared = {key: value for key, value in changes.tree.items() if _applies_to_teacher(key)}
+    source = f"teacher of {changes.source}"
+    return [
+        *row.below,
+        replace(changes, tree=shared),
+        method_layer(method, row.recipe, source, changes.source),
+    ]
+
+
+def _names_other_teacher(layers: Iterable[Layer]) -> bool:
+    """Whether a layer names another teacher file and not how many images it was trained on."""
     return any(
         "teacher.file" in layer.tree and "teacher.images" not in layer.tree
         for layer in layers
@@ -219,16 +313,17 @@ def _other_file(layers: Iterable[Layer]) -> bool:
     )
 
 
-def _own_table(role: str, config: StageConfig) -> bool:
-    """Whether an input keeps its own position table: a teacher does whose weights are not trained on."""
+def _keeps_position_table(role: str, config: StageConfig) -> bool:
+    """Whether an input keeps its own position table: a teacher that only computes features does."""
     return role == "teacher" and isinstance(config, Pretrain) and config.start != TEACHER
 
 
-def _reaches_teacher(key: str) -> bool:
-    return key.partition(".")[0] not in ("pretrain", "length") and key != "encoder.positions"
+def _applies_to_teacher(key: str) -> bool:
+    section, _, _ = key.partition(".")
+    return section not in ("pretrain", "epoch_multiplier") and key != "encoder.positions"
 
 
-def _roles(config: StageConfig) -> dict[str, tuple[str, ...]]:
+def _roots_by_role(config: StageConfig) -> dict[str, tuple[str, ...]]:
     """Role -> the roots that a config names for it."""
     if isinstance(config, Evaluate):
         return {name: data.roots for name, data in config.subsets.items()}
@@ -241,12 +336,16 @@ def _roles(config: StageConfig) -> dict[str, tuple[str, ...]]:
 
 
 def _common_scale(experiments: Sequence[Experiment]) -> str:
-    """The scale that experiments are made for; the default one if they differ. Raises UserError if none is made for that."""
+    """The scale that all experiments name; the default scale if they differ.
+
+    Raises UserError if they differ and none names the default scale.
+    """
     scales = {experiment.scale for experiment in experiments}
-    default = Experiment.model_fields["scale"].default
+    default: str = Experiment.model_fields["scale"].default
     if len(scales) > 1 and default not in scales:
         raise UserError(
-            f"these files are made for different scales ({', '.join(sorted(scales))}); choose one with --scale"
+            f"the files name different scales ({', '.join(sorted(scales))}); "
+            "choose one with --scale"
         )
     return default if len(scales) > 1 else scales.pop()
 
@@ -256,15 +355,21 @@ def make_plan(
     scale: str | None,
     store: Store,
     *,
-    precision: Callable[[], str],
+    precision: Precision,
     overrides: Tree,
-    seeds: Sequence[int] | Mapping[str, Sequence[int]] | None,
+    seeds: SeedChoice,
 ) -> Plan:
-    """The graph of runs of some experiment files. scale: None is their own, or if these differ the default one, for those made
-    for it. seeds: instead of the files' own, for all or by experiment. precision: finds out what `auto` means here.
+    """The plan of some experiment files. Raises UserError.
 
-    Raises UserError."""
-    experiments = [(path, read_experiment(path)) for path in experiment_files(files)]
+    files: the experiment files.
+    scale: the scale profile. None is the files' own; if they differ, the default scale, and files
+        of another scale are left out with a note.
+    store: the results folder.
+    precision: returns the precision that `auto` means.
+    overrides: settings of the command line, dotted key -> value.
+    seeds: seeds in place of the files' own, for all files or by the name of the file.
+    """
+    experiments = [(path, read_experiment(path)) for path in files]
     common = scale or _common_scale([experiment for _, experiment in experiments])
     fitting = [
         (path, experiment)
@@ -274,11 +379,13 @@ def make_plan(
     plan = plan_experiments(
         fitting, common, store, precision=precision, overrides=overrides, seeds=seeds
     )
-    for path, experiment in experiments if scale is None else []:
-        if experiment.scale != common:
-            why = f"it is made for scale {experiment.scale}; give it alone, or choose a --scale for all"
-            plan.notes.append(f"{path.stem} was left out: {why}")
-    return plan
+    left_out = tuple(
+        f"{path.stem} was left out: it is made for scale {experiment.scale}; "
+        "run it alone, or choose a --scale for all"
+        for path, experiment in experiments
+        if scale is None and experiment.scale != common
+    )
+    return replace(plan, notes=(*plan.notes, *left_out))
 
 
 def plan_experiments(
@@ -286,19 +393,17 @@ def plan_experiments(
     scale: str,
     store: Store,
     *,
-    precision: Callable[[], str],
+    precision: Precision,
     overrides: Tree,
-    seeds: Sequence[int] | Mapping[str, Sequence[int]] | None,
+    seeds: SeedChoice,
 ) -> Plan:
-    """The graph of runs of experiments, which may have been read elsewhere. Raises UserError."""
-    plan = Plan(scale, {}, overrides)
-    planner = Planner(plan, store, precision, several=len(experiments) > 1)
+    """The plan of experiments that need not be files. Raises UserError.
+
+    experiments: (path, content); the path names the experiment in tables and messages.
+    scale, store, precision, overrides, seeds: as in `make_plan`.
+    """
+    planner = Planner(scale, store, precision, name_experiments=len(experiments) > 1)
     for path, experiment in experiments:
-        if path.stem in plan.experiments:
-            raise UserError(
-                f"{path}: another file named {path.stem} is given too; tables would mix, so rename one"
-            )
-        plan.experiments[path.stem] = experiment
         chosen = seeds.get(path.stem) if isinstance(seeds, Mapping) else seeds
         planner.add(path, experiment, overrides, chosen or experiment.seeds)
-    return plan
+    return planner.plan(overrides)

@@ -1,70 +1,77 @@
-"""Layers of settings -> a recipe -> each stage's config, with names of data filled in."""
+"""Merging of layers of settings into a recipe, and of a recipe into the configs of the stages."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from core.config import Finetune, StageConfig
+from core.config import StageConfig
 from core.runtime.errors import UserError
-from core.synthetic import words as synthetic
-from experiments.planning.registry import expand, registry
+from experiments.planning.diagnostics import COMMAND_LINE, Layer, Tree, explain, source_of
+from experiments.planning.registry import registry
 from experiments.planning.schema import (
     Experiment,
-    Layer,
     Recipe,
-    Tree,
     Variant,
-    delta,
-    explain,
+    changes_layer,
     file_layer,
-    source_of,
     stage_model,
 )
+from experiments.planning.substitution import filled_in
 
-RENDERED = {
-    "rendered": "rendered:",
-    "rendered_chinese": "rendered_chinese:",
-}  # section of a recipe -> prefix of its splits
-FIRST_CHARACTER = 0x4E00  # with it placeholders begin for characters that are not known here
+SHARED_SETTINGS = {  # key that a stage's section must not have -> where to set the value instead
+    "precision": "precision",
+    "encoder": "encoder",
+    "seed": "seeds (or --seeds)",
+}
 
 
 def merge(below: Any, above: Any) -> Any:
-    """Mappings merge key by key; anything else is replaced."""
+    """Two trees as one. Mappings merge key by key; any other value of `above` replaces `below`."""
     if isinstance(below, dict) and isinstance(above, dict):
         return below | {key: merge(below.get(key), value) for key, value in above.items()}
     return above
 
 
 def set_key(tree: Tree, key: str, value: Any, source: str) -> Tree:
-    """`tree` with the value at a dotted key replaced; a section that is off (null) is turned on.
+    """A copy of `tree` with another value at a dotted key. Raises UserError.
 
-    What follows `methods.NAME.` stays one dotted key, for a method is a delta itself."""
+    A section that is off (null) is turned on. Behind `methods.NAME.` the rest of the key stays
+    one dotted key, because a method is itself a set of changes.
+
+    tree: settings.
+    key: the dotted key.
+    value: the new value.
+    source: where the value comes from, for the error message.
+    """
     head, _, rest = key.partition(".")
     if not rest:
         return tree | {head: value}
-    inner = tree.get(head)
-    if inner is not None and not isinstance(inner, dict):
+    section = tree.get(head)
+    if section is not None and not isinstance(section, dict):
         raise UserError(f"{source}: {key}: {head} is a single value, it has no {rest}")
-    name, _, own = rest.partition(".")
-    if head == "methods" and own:
-        inner = inner or {}
-        return tree | {head: inner | {name: (inner.get(name) or {}) | {own: value}}}
-    return tree | {head: set_key(inner or {}, rest, value, source)}
+    section = section or {}
+    if head == "methods" and "." in rest:
+        name, _, changed = rest.partition(".")
+        return tree | {head: section | {name: (section.get(name) or {}) | {changed: value}}}
+    return tree | {head: set_key(section, rest, value, source)}
 
 
 def apply(layers: Sequence[Layer]) -> Tree:
-    """The layers, lowest first, as one tree; a benchmark named as `evaluate.subsets` stands there with its subsets."""
+    """The layers as one tree. The first layer is the lowest.
+
+    A benchmark's name in `evaluate.subsets` is replaced by the subsets of the benchmark.
+    """
     tree: Tree = {}
     for layer in layers:
-        if layer.dotted:
-            for key, value in layer.tree.items():
-                tree = set_key(_with_subsets(tree, layer.source), key, value, layer.source)
-        else:
+        if not layer.dotted:
             tree = merge(tree, layer.tree)
+            continue
+        for key, value in layer.tree.items():
+            tree = set_key(_with_subsets(tree, layer.source), key, value, layer.source)
     return _with_subsets(tree, layers[-1].source)
 
 
@@ -76,42 +83,61 @@ def _with_subsets(tree: Tree, source: str) -> Tree:
     benchmarks = tree.get("benchmarks") or {}
     if name not in benchmarks:
         raise UserError(
-            f"{source}: evaluate.subsets: {name}: no benchmark of that name; choose from {', '.join(benchmarks)}"
+            f"{source}: evaluate.subsets: unknown benchmark {name!r}; "
+            f"choose from {', '.join(benchmarks)}"
         )
     subsets = {subset: {"roots": [data]} for subset, data in benchmarks[name].items()}
     return tree | {"evaluate": tree["evaluate"] | {"subsets": subsets}}
 
 
 def recipe_layers(path: Path, experiment: Experiment, scale: str, overrides: Tree) -> list[Layer]:
-    """Base, scale, the experiment's own settings, command line. What defines a row goes on top of these."""
+    """The layers below a row: base, scale, the experiment's settings, the command line.
+
+    path: the experiment's file.
+    experiment: its content.
+    scale: the name of the scale profile.
+    overrides: settings of the command line.
+    """
     return [
         file_layer("base", experiment.base),
         file_layer("scales", scale),
-        delta(str(path), experiment.set),
-        delta("--set", overrides),
+        changes_layer(str(path), experiment.set),
+        changes_layer(COMMAND_LINE, overrides),
     ]
 
 
 def row_layers(path: Path, variant: Variant, below: Sequence[Layer]) -> list[Layer]:
-    """A row's method, then its own delta. Raises UserError if the recipe has no such method."""
+    """The layers of a row: the changes of its method, then its own. Raises UserError."""
     source = f"{path}: {variant.name}"
     return [
-        delta(source, method_delta(variant.method, read_recipe(below), source)),
-        delta(source, variant.set),
+        method_layer(variant.method, read_recipe(below), source, source),
+        changes_layer(source, variant.set),
     ]
 
 
-def method_delta(name: str | None, recipe: Recipe, source: str) -> Tree:
-    """What a method of the recipe changes; nothing if `name` is None. Raises UserError for an unknown name."""
-    if name is not None and name not in recipe.methods:
-        raise UserError(
-            f"{source}: method {name}: the recipe has none of that name; choose from {', '.join(recipe.methods)}"
-        )
-    return {} if name is None else recipe.methods[name]
+def method_layer(name: str | None, recipe: Recipe, source: str, user: str) -> Layer:
+    """What a method changes in the recipe. Raises UserError for an unknown name.
+
+    name: the method; None changes nothing.
+    recipe: the recipe that defines the methods.
+    source: the source of the layer.
+    user: what names the method, for the error message.
+    """
+    if name is None:
+        return changes_layer(source, {})
+    if name not in recipe.methods:
+        raise UserError(f"{user}: unknown method {name!r}; choose from {', '.join(recipe.methods)}")
+    return changes_layer(source, recipe.methods[name])
+
+
+def encoder_methods(recipe: Recipe) -> list[str]:
+    """The methods that pre-train an encoder."""
+    layers = {name: changes_layer(name, changes) for name, changes in recipe.methods.items()}
+    return [name for name, layer in layers.items() if "init.encoder" not in layer.tree]
 
 
 def read_recipe(layers: Sequence[Layer]) -> Recipe:
-    """The merged layers, checked as far as a recipe goes. Raises UserError."""
+    """The merged layers as a recipe. The stages' sections are not checked. Raises UserError."""
     try:
         return Recipe.model_validate(apply(layers))
     except ValidationError as error:
@@ -120,15 +146,20 @@ def read_recipe(layers: Sequence[Layer]) -> Recipe:
 
 def read_stage(
     stage: str, recipe: Recipe, precision: str, seed: int, layers: Sequence[Layer]
-) -> Any:
-    """One stage's config of a recipe. Raises UserError naming file and key."""
-    elsewhere = {"precision": "precision", "encoder": "encoder", "seed": "seeds (or --seeds)"}
-    for key, right in elsewhere.items():
+) -> StageConfig:
+    """The config of one stage. Raises UserError with file and key.
+
+    stage: `pretrain`, `finetune` or `evaluate`.
+    recipe: the merged layers.
+    precision: `fp32` or `bf16`.
+    seed: the seed of a training stage.
+    layers: the layers, for error messages and for the keys that were typed.
+    """
+    for key, instead in SHARED_SETTINGS.items():
         if key in getattr(recipe, stage):
-            raise UserError(
-                f"{source_of(layers, [stage, key])}: {stage}.{key}: all stages share it; set {right} instead"
-            )
-    content = _filled_in(stage, recipe, _typed(layers)) | {"precision": precision}
+            source = source_of(layers, [stage, key])
+            raise UserError(f"{source}: {stage}.{key}: all stages share it; set {instead} instead")
+    content = filled_in(stage, recipe, _typed_keys(layers)) | {"precision": precision}
     if stage != "evaluate":
         content |= {"encoder": recipe.encoder, "seed": seed}
     model = stage_model(stage, content)
@@ -136,138 +167,46 @@ def read_stage(
         config = model.model_validate(content)
     except ValidationError as error:
         raise UserError(explain(error, model, layers, stage)) from error
-    for place, root in _named_roots(config.model_dump(exclude={"charset"}), stage):
-        if is_name(root) and root not in registry():
-            near = get_close_matches(root, registry())
-            advice = f"; did you mean {' or '.join(near)}?" if near else ""
-            told = (
-                f"{root}: neither a data set of experiments/settings/data.yaml nor a folder{advice}"
-            )
-            raise UserError(f"{source_of(layers, place.split('.'))}: {place}: {told}")
+    _check_roots(stage, config, layers)
     return config
 
 
+def _check_roots(stage: str, config: StageConfig, layers: Sequence[Layer]) -> None:
+    """Raise UserError for a root that is neither a known name nor a folder."""
+    for key, root in _roots_in(config.model_dump(exclude={"charset"}), stage):
+        if is_name(root) and root not in registry():
+            similar = get_close_matches(root, registry())
+            advice = f"; did you mean {' or '.join(similar)}?" if similar else ""
+            raise UserError(
+                f"{source_of(layers, key.split('.'))}: {key}: {root}: "
+                f"neither a data set of experiments/settings/data.yaml nor a folder{advice}"
+            )
+
+
 def is_name(text: str) -> bool:
-    """Whether a text is a bare word and no file or folder here, so that it can only be meant as a name."""
+    """Whether a text can only be a name: one word that is no file or folder here."""
     return re.fullmatch(r"[\w-]+", text) is not None and not Path(text).exists()
 
 
-def _named_roots(tree: Tree, place: str) -> Iterator[tuple[str, str]]:
-    """(dotted key, root) of every root in a config."""
+def _roots_in(tree: Tree, prefix: str) -> Iterator[tuple[str, str]]:
+    """(dotted key, root) of each root in a config."""
     for key, value in tree.items():
         if key == "roots":
-            yield from ((f"{place}.roots", root) for root in value)
+            yield from ((f"{prefix}.roots", root) for root in value)
         elif isinstance(value, dict):
-            yield from _named_roots(value, f"{place}.{key}")
+            yield from _roots_in(value, f"{prefix}.{key}")
 
 
-def _typed(layers: Sequence[Layer]) -> list[str]:
-    """Keys of the command line that no row defines."""
+def _typed_keys(layers: Sequence[Layer]) -> list[str]:
+    """The keys of the command line that no row defines."""
     typed: list[str] = []
     for layer in layers:
         typed = [key for key in typed if not defines(layer, key)]
-        typed += layer.tree if layer.source == "--set" else ()
+        if layer.source == COMMAND_LINE:
+            typed += layer.tree
     return typed
 
 
 def defines(layer: Layer, key: str) -> bool:
     """Whether a layer of dotted keys replaces the value at `key`."""
-    return any(f"{key}.".startswith(f"{own}.") for own in layer.tree)
-
-
-def _filled_in(stage: str, recipe: Recipe, typed: Iterable[str]) -> Tree:
-    """A stage's settings with stand-ins for data, the epochs of its length, its charset; what is not valid stays as it is."""
-    content = dict(getattr(recipe, stage))
-    if stage == "evaluate":
-        return content | {"subsets": _stand_in_subsets(content.get("subsets"), recipe, typed)}
-    for key in ("data", "validation"):
-        if isinstance(content.get(key), dict):
-            content[key] = _stand_in(content[key], recipe, f"{stage}.{key}", typed)
-    optimizer, factor = content.get("optimizer"), getattr(recipe.length, stage)
-    if (
-        isinstance(optimizer, dict)
-        and isinstance(optimizer.get("epochs"), int | float)
-        and not _names(typed, f"{stage}.optimizer.epochs")
-    ):
-        content["optimizer"] = optimizer | {"epochs": optimizer["epochs"] * factor}
-    if not _names(typed, f"{stage}.charset"):
-        content |= _charset(content, recipe)
-    return content
-
-
-def _names(typed: Iterable[str], place: str) -> bool:
-    """Whether the command line names the value at a place; what it names is taken at its word."""
-    return any(f"{place}.".startswith(f"{key}.") for key in typed)
-
-
-def _replaces(recipe: Recipe, place: str, typed: Iterable[str]) -> bool:
-    """Whether stand-ins are wanted at a place."""
-    return recipe.stand_ins and not _names(typed, place)
-
-
-def _stand_ins(roots: Any) -> list[Any]:
-    """Roots with their stand-ins instead, each once."""
-    found = [
-        registry()[root].stand_in or root if isinstance(root, str) and root in registry() else root
-        for root in roots
-    ]
-    return found if any(not isinstance(root, str) for root in found) else list(dict.fromkeys(found))
-
-
-def _stand_in(data: Tree, recipe: Recipe, place: str, typed: Iterable[str]) -> Tree:
-    changed: Tree = {}
-    if isinstance(data.get("roots"), list) and _replaces(recipe, f"{place}.roots", typed):
-        changed["roots"] = _stand_ins(data["roots"])
-    if isinstance(data.get("mix"), dict):
-        changed["mix"] = _stand_in(data["mix"], recipe, f"{place}.mix", typed)
-    return data | changed
-
-
-def _stand_in_subsets(subsets: Any, recipe: Recipe, typed: Iterable[str]) -> Any:
-    """Subsets with stand-ins, which go under the name of the split that is really read."""
-    if not isinstance(subsets, dict):
-        return subsets
-    found: Tree = {}
-    for name, data in subsets.items():
-        new = (
-            _stand_in(data, recipe, f"evaluate.subsets.{name}", typed)
-            if isinstance(data, dict)
-            else data
-        )
-        if new != data:
-            name = new["roots"][0].partition(":")[2]
-        found[name] = new
-    return found
-
-
-def _charset(content: Tree, recipe: Recipe) -> Tree:
-    """The charset instead of a file's name: rendered Chinese words have one of their own; placeholders where there is no file.
-
-    {} where no file is named, or nothing is known of its characters."""
-    named, data = content.get("charset"), content.get("data")
-    roots = data.get("roots") if isinstance(data, dict) else None
-    if not isinstance(named, str) or not named.startswith("file:"):
-        return {}
-    if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
-        return {
-            "charset": "ascii94"
-        }  # so that what is wrong with the data is told, and not the charset
-    if recipe.rendered_chinese is not None and roots == [f"{RENDERED['rendered_chinese']}train"]:
-        return {"charset": synthetic.characters(recipe.rendered_chinese)}
-    path = Path(expand(named.removeprefix("file:")))
-    sets = [registry()[root] for root in roots if root in registry()]
-    expected = max((one.characters or 0 for one in sets), default=0)
-    if path.is_file() or not expected:
-        return {"charset": f"file:{path}"}
-    return {"charset": "".join(map(chr, range(FIRST_CHARACTER, FIRST_CHARACTER + expected)))}
-
-
-def missing_charset(recipe: Recipe, config: StageConfig) -> str:
-    """Why a stage's charset holds placeholders, or nothing."""
-    named = recipe.finetune.get("charset", "")
-    if not isinstance(config, Finetune) or not named.startswith("file:"):
-        return ""
-    path = Path(expand(named.removeprefix("file:")))
-    if path.is_file() or config.data.roots == (f"{RENDERED['rendered_chinese']}train",):
-        return ""
-    return f"{path}: no such file; `run.py data charset ROOT --out FILE` makes it of labels"
+    return any(f"{key}.".startswith(f"{defined}.") for defined in layer.tree)

@@ -1,4 +1,4 @@
-"""Names of data sets -> folders: `experiments/settings/data.yaml`, a user's file, the environment."""
+"""Named data sets and their folders: `experiments/settings/data.yaml`, a user's file, variables."""
 
 import os
 import re
@@ -7,36 +7,44 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import AfterValidator, Field, PositiveInt, ValidationError
 
-from core.config import FrozenModel
+from core.config import FrozenModel, current_root
 from core.runtime.errors import UserError
 from core.runtime.yaml import read_yaml
-from experiments.planning.schema import HERE, Layer, explain
+from experiments.planning.diagnostics import Layer, explain
+from experiments.planning.schema import HERE
 
-REGISTRY, USER_FILE = HERE / "settings" / "data.yaml", HERE / "settings" / "data.local.yaml"
+REGISTRY = HERE / "settings" / "data.yaml"
+USER_FILE = HERE / "settings" / "data.local.yaml"
 
 
 class DataSet(FrozenModel):
-    """What a data set is, where it may lie, how many images it has (every size it is known under, the paper's first), who
-    publishes it.
+    """A named data set.
 
-    `about`: roughly how many images, where no size is known. `stand_in`: the rendered split read in its place. `characters`:
-    how many different ones its labels have."""
+    root: its folder, or folders where it can be; variables are not filled in.
+    title: what the data set is.
+    published: who publishes it.
+    synthetic_substitute: the synthetic root that replaces it where a scale says so.
+    images: each size under which it is known, the paper's first.
+    approximate_images: roughly how many images it has, if no exact size is known.
+    characters: the number of different characters in its labels.
+    folder_names: other names of its folder.
+    """
 
     root: str | Annotated[tuple[str, ...], Field(min_length=1)]
-    what: str
+    title: str
     published: str
-    stand_in: str = ""
+    synthetic_substitute: Annotated[str, AfterValidator(current_root)] = ""
     images: tuple[PositiveInt, ...] = ()
-    about: PositiveInt | None = None
+    approximate_images: PositiveInt | None = None
     characters: PositiveInt | None = None
-    also: tuple[str, ...] = ()
+    folder_names: tuple[str, ...] = ()
 
     @property
-    def expected(self) -> int:
-        """Images to plan with while the set is not there; 0 if nothing is known."""
-        return self.images[0] if self.images else self.about or 0
+    def expected_images(self) -> int:
+        """The number of images to plan with if the data set is absent; 0 if none is known."""
+        return self.images[0] if self.images else self.approximate_images or 0
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -49,7 +57,7 @@ class _Registry(FrozenModel):
 
 @cache
 def registry() -> dict[str, DataSet]:
-    """Every named data set. Raises UserError if the file is not as it should be."""
+    """Name -> data set. Raises UserError if `data.yaml` is not valid."""
     tree = {"sets": read_yaml(REGISTRY)}
     try:
         return _Registry.model_validate(tree).sets
@@ -58,16 +66,16 @@ def registry() -> dict[str, DataSet]:
 
 
 def user_roots() -> dict[str, str]:
-    """Name -> folder from the user's file. Raises UserError for a name that is not in the registry."""
-    named = os.environ.get("LMIM_DATA_FILE")
-    path = Path(named) if named else USER_FILE
-    if not named and not path.is_file():
+    """Name -> folder, from the user's file. Raises UserError for an unknown name."""
+    chosen = os.environ.get("LMIM_DATA_FILE")
+    path = Path(chosen) if chosen else USER_FILE
+    if not chosen and not path.is_file():
         return {}
     roots = read_yaml(path)
     for name, root in roots.items():
         if name not in registry():
             raise UserError(
-                f"{path}: {name}: no data set of that name; choose from {', '.join(registry())}"
+                f"{path}: unknown data set {name!r}; choose from {', '.join(registry())}"
             )
         if not isinstance(root, str):
             raise UserError(f"{path}: {name}: must be a folder")
@@ -75,18 +83,18 @@ def user_roots() -> dict[str, str]:
 
 
 def expand(root: str) -> str:
-    """A root with its environment variables and `~` filled in, where they are set."""
+    """A root with `~` and the environment variables that are set filled in."""
     return os.path.expanduser(os.path.expandvars(root))
 
 
 def unset_variable(path: str) -> str:
-    """The first environment variable that a path needs and that is not set, or nothing."""
-    found = re.search(r"\$\{?(\w+)", expand(path))
-    return found[1] if found else ""
+    """The first environment variable in a path that is not set, or an empty text."""
+    match = re.search(r"\$\{?(\w+)", expand(path))
+    return match[1] if match else ""
 
 
-def places(name: str) -> Sequence[str]:
-    """Where a named data set may lie, the likeliest first; variables not yet filled in."""
+def candidate_folders(name: str) -> Sequence[str]:
+    """The folders where a named data set can be, the most likely first; variables not filled in."""
     variable = f"LMIM_ROOT_{name.upper()}"
     if variable in os.environ:
         return (os.environ[variable],)
@@ -95,40 +103,47 @@ def places(name: str) -> Sequence[str]:
 
 
 def locate(name: str) -> str:
-    """The folder of a named data set: the first place where there is something, else the first that could be."""
-    possible = [expand(place) for place in places(name)]
-    known = [place for place in possible if not unset_variable(place)]
-    return next((place for place in known if os.path.exists(place)), (known or possible)[0])
+    """The folder of a named data set: the first that exists, else the first that could exist."""
+    candidates = [expand(folder) for folder in candidate_folders(name)]
+    complete = [folder for folder in candidates if not unset_variable(folder)]
+    existing = [folder for folder in complete if os.path.exists(folder)]
+    return (existing or complete or candidates)[0]
 
 
-def absent(name: str) -> str:
-    """One sentence for a named data set that is not there: what it is, who publishes it, how to say where it lies."""
-    one = registry()[name]
-    images = " or ".join(f"{number:,}" for number in sorted(one.images))
-    size = f", {images} images" if images else ""
-    lacks = []
-    for place in places(name):
-        variable = unset_variable(place)
-        lacks.append(f"{variable} is not set" if variable else f"nothing at {expand(place)}")
-    published = (
-        f"published at {one.published}" if "://" in one.published.split()[0] else one.published
+def describe_absence(name: str) -> str:
+    """A sentence on an absent data set: what it is, who publishes it, how to name its folder."""
+    data_set = registry()[name]
+    reasons = []
+    for folder in candidate_folders(name):
+        variable = unset_variable(folder)
+        reasons.append(f"{variable} is not set" if variable else f"nothing at {expand(folder)}")
+    sizes = " or ".join(f"{size:,}" for size in sorted(data_set.images))
+    details = f"{data_set.title}, {sizes} images" if sizes else data_set.title
+    published = data_set.published
+    if "://" in published.split()[0]:
+        published = f"published at {published}"
+    return (
+        f"{name}: {' and '.join(reasons)} ({details}; {published}); "
+        f"put it there or set LMIM_ROOT_{name.upper()}"
     )
-    told = f"{' and '.join(lacks)} ({one.what}{size}; {published})"
-    return f"{name}: {told}; put it there or set LMIM_ROOT_{name.upper()}"
 
 
-def recognize(path: str) -> str | None:
-    """The registry's name for a folder: by the place it lies at, else by the folder's own name; None if it has none."""
+def data_set_name(path: str) -> str | None:
+    """The registry's name for a folder, or None.
+
+    The folder's location decides first, then the folder's own name.
+    """
     real = os.path.realpath(path)
     for name in registry():
         if os.path.realpath(locate(name)) == real:
             return name
-    own = _plain(Path(real).name)
-    for name, one in registry().items():
-        if own in {_plain(other) for other in (name, *one.also)}:
+    folder = _simplified(Path(real).name)
+    for name, data_set in registry().items():
+        if folder in {_simplified(alias) for alias in (name, *data_set.folder_names)}:
             return name
     return None
 
 
-def _plain(name: str) -> str:
+def _simplified(name: str) -> str:
+    """A folder's name without case, symbols and the ending `_lmdb`."""
     return re.sub("[^a-z0-9]", "", re.sub(r"(_lmdb|\.lmdb)$", "", name.lower()))

@@ -1,14 +1,11 @@
-"""What a YAML may say, and how a user's mistake in one is told: one line with file, key, allowed values."""
+"""Models of experiment files and recipes, and their readers."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from pydantic import AfterValidator, BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError
 
 from core.config import (
     ContrastivePretrain,
@@ -22,11 +19,14 @@ from core.config import (
 from core.runtime.errors import UserError
 from core.runtime.yaml import parse_yaml, read_yaml
 from core.synthetic.config import Rendered
+from experiments.planning.diagnostics import COMMAND_LINE, Layer, Tree, explain
 from results.reported import find_row
 
-HERE = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent.parent  # the folder of the experiment files
 EXAMPLE = "experiments/ablation_alignment.yaml"
-Tree = dict[str, Any]
+STAGES = ("pretrain", "finetune", "evaluate")
+
+Values = TypeVar("Values")
 
 
 def _one_line(text: str) -> str:
@@ -35,79 +35,113 @@ def _one_line(text: str) -> str:
     return text
 
 
-def once(values: Any) -> Any:
-    if isinstance(values, tuple) and len(set(values)) < len(values):
-        raise ValueError("none may stand twice")
+def without_duplicates(values: Values) -> Values:
+    """The values, unchanged. Raises ValueError if they are a tuple with a duplicate."""
+    if isinstance(values, tuple):
+        seen: set[Hashable] = set()
+        for value in values:
+            if value in seen:
+                raise ValueError(f"duplicate value {value}")
+            seen.add(value)
     return values
 
 
-Line = Annotated[str, AfterValidator(_one_line)]  # it goes into tables
+Line = Annotated[str, AfterValidator(_one_line)]  # text that a table cell can hold
+Seed = Annotated[int, Field(ge=0)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(without_duplicates)]
 
 
 class Variant(FrozenModel):
-    """One row of a table: its name, the method it follows, its delta on the recipe (dotted key -> value), the reported row that
-    it stands beside, and the row or rows it is compared with (where no row of the file says so, the one above)."""
+    """One row of a table.
+
+    name: the name of the row.
+    method: a method of the recipe (LMIM if none is named).
+    set: the changes to the recipe, dotted key -> value.
+    reported: the keys of the paper's row that the row reproduces.
+    compare_with: the row or rows that the row is compared with.
+    """
 
     name: Line
     method: str | None = None
     set: Tree = Field(default_factory=dict)
     reported: dict[str, str | bool | float | None] = Field(default_factory=dict)
-    against: Annotated[str | tuple[str, ...], AfterValidator(once)] = ()
+    compare_with: Annotated[str | tuple[str, ...], AfterValidator(without_duplicates)] = ()
 
 
 class Experiment(FrozenModel):
-    """One experiment file. `set` is the delta on the recipe that all rows share; the command line goes before it."""
+    """One experiment file.
+
+    title: a description for people.
+    table: the paper's table that the file reproduces.
+    base: the recipe, a file of `experiments/base`.
+    scale: the scale profile that is used if the command line names none.
+    seeds: each row is run once for each seed.
+    set: changes to the recipe that all rows share. Settings of the command line replace them.
+    variants: the rows.
+    """
 
     title: Line
     table: str | None = None
     base: str = "lmim"
-    scale: str = "mini"  # profile where the command line names none
-    seeds: Annotated[
-        tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(once)
-    ] = (0,)
+    scale: str = "mini"
+    seeds: Seeds = (0,)
     set: Tree = Field(default_factory=dict)
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
 
-    def others(self, number: int) -> tuple[str, ...]:
-        """The rows that row `number` is compared with: those it names; the one above where no row of the file names any."""
-        if not any(variant.against for variant in self.variants):
+    def compared_rows(self, number: int) -> tuple[str, ...]:
+        """The names of the rows that row `number` is compared with.
+
+        If no row of the file has `compare_with`, each row is compared with the row above it.
+        """
+        if not any(variant.compare_with for variant in self.variants):
             return (self.variants[number - 1].name,) if number else ()
-        against = self.variants[number].against
-        return (against,) if isinstance(against, str) else against
+        names = self.variants[number].compare_with
+        return (names,) if isinstance(names, str) else names
 
 
 class Teacher(FrozenModel):
-    """Where MAE features come from: a checkpoint file, or a pre-training run of its own by one of the recipe's methods.
+    """The encoder whose features are the reconstruction target.
 
-    A file goes before a run, so that `--set teacher.file=...` is enough to use one. `images`: how many its training saw."""
+    file: a checkpoint. It takes precedence over `method`, so `--set teacher.file=...` suffices.
+    images: the number of images that the checkpoint was trained on.
+    method: a method of the recipe; the teacher is then pre-trained in a separate run.
+    """
 
     file: str | None = None
     images: PositiveInt | None = None
     method: str | None = None
 
 
-class Given(FrozenModel):
-    """Checkpoints taken in place of runs: an encoder to fine-tune (`scratch`: none, begin anew; `teacher`: the teacher's), a
-    recognizer to evaluate."""
+class Init(FrozenModel):
+    """Checkpoints that replace runs.
+
+    encoder: the weights that fine-tuning starts from, instead of a pre-training run. A file, or
+        `scratch` for random weights, or `teacher` for the teacher's weights.
+    recognizer: a file with a recognizer that is evaluated, instead of a fine-tuning run.
+    """
 
     encoder: str | None = None
     recognizer: str | None = None
 
 
-class Length(FrozenModel):
-    """How many times the scale's epochs a stage is trained for; the ablation recipe is 1."""
+class EpochMultiplier(FrozenModel):
+    """Factors for the epochs of the training stages. The factor of the ablations is 1."""
 
     pretrain: PositiveFloat = 1
     finetune: PositiveFloat = 1
 
 
 class Recipe(FrozenModel):
-    """A base merged with a scale profile. Stage sections are checked as their own configs once a variant is applied.
+    """A base merged with a scale profile and an experiment's changes.
 
-    `methods`: name -> delta on the recipe. `benchmarks`: name -> subset -> data set. `stand_ins`: named data sets give way to
-    the rendered words that `data.yaml` names for them."""
+    The sections of the stages are checked later, as the configs of their stages.
 
-    about: str = ""
+    methods: name -> changes to the recipe, dotted key -> value.
+    benchmarks: name -> subset -> name of a data set.
+    substitute_synthetic: replace named data sets by the synthetic words that `data.yaml` names.
+    """
+
+    description: str = ""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     encoder: Tree
     pretrain: Tree
@@ -115,86 +149,59 @@ class Recipe(FrozenModel):
     evaluate: Tree
     methods: dict[str, Tree] = Field(default_factory=dict)
     benchmarks: dict[str, dict[str, str]] = Field(default_factory=dict)
-    length: Length = Length()
+    epoch_multiplier: EpochMultiplier = EpochMultiplier()
     teacher: Teacher = Teacher()
-    given: Given = Given()
-    stand_ins: bool = False
-    rendered: Rendered | None = None
-    rendered_chinese: Rendered | None = None
+    init: Init = Init()
+    substitute_synthetic: bool = False
+    synthetic: Rendered | None = None
+    synthetic_chinese: Rendered | None = None
 
 
-STAGES = ("pretrain", "finetune", "evaluate")
-SETTINGS = (
-    "data.yaml",
-    "data.local.yaml",
-    "cluster.yaml",
-)  # files beside the experiments that are none
+StageModel = type[Pretrain] | type[ContrastivePretrain] | type[Finetune] | type[Evaluate]
 
 
-def stage_model(
-    stage: str, content: Tree
-) -> type[Pretrain] | type[ContrastivePretrain] | type[Finetune] | type[Evaluate]:
-    """The config that a stage's settings are for."""
+def stage_model(stage: str, content: Tree) -> StageModel:
+    """The config model for a stage's settings."""
     if stage == "pretrain":
         return Pretrain if content.get("contrast") is None else ContrastivePretrain
     return Finetune if stage == "finetune" else Evaluate
 
 
-@dataclass(frozen=True)
-class Layer:
-    """Settings and where they were made, for error messages. `dotted`: its keys are paths, its values replace what is there."""
+def changes_layer(source: str, tree: Tree) -> Layer:
+    """A layer of dotted keys.
 
-    source: str
-    tree: Tree
-    dotted: bool = False
-
-
-def delta(source: str, tree: Tree) -> Layer:
-    """A layer of dotted keys. A section stands for the values it names; one that says its kind, or subsets, for all of it."""
-
-    def flat(key: str, value: Any) -> Tree:
-        if not isinstance(value, dict) or not value or "kind" in value or key.endswith("subsets"):
-            return {key: value}
-        return {
-            path: one
-            for name, inner in value.items()
-            for path, one in flat(f"{key}.{name}", inner).items()
-        }
-
-    return Layer(
-        source,
-        {
-            current_key(path): with_current_keys(one)
-            for key, value in tree.items()
-            for path, one in flat(key, value).items()
-        },
-        dotted=True,
-    )
+    A section in place of a value sets only the values that it names. A section that names its
+    `kind`, and `subsets`, are replaced as a whole.
+    """
+    changes: Tree = {}
+    for key, value in tree.items():
+        changes |= _flattened(key, value)
+    current = {
+        current_key(path): with_current_keys(value, nested=True) for path, value in changes.items()
+    }
+    return Layer(source, current, dotted=True)
 
 
-def overrides(pairs: Sequence[str]) -> Tree:
-    """KEY=VALUE of the command line, values as YAML. Raises UserError."""
-    found = {}
+def _flattened(key: str, value: Any) -> Tree:
+    if not isinstance(value, dict) or not value or "kind" in value or key.endswith("subsets"):
+        return {key: value}
+    flat: Tree = {}
+    for name, inner in value.items():
+        flat |= _flattened(f"{key}.{name}", inner)
+    return flat
+
+
+def parse_overrides(pairs: Sequence[str]) -> Tree:
+    """Settings of the command line from texts KEY=VALUE, where VALUE is YAML. Raises UserError."""
+    settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"--set {pair}: write it as KEY=VALUE, e.g. pretrain.mask.ratio=0.7")
-        try:
-            found[key.strip()] = parse_yaml(value, f"--set {pair}")
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {pair}: the value is not valid YAML") from error
-    return found
-
-
-def experiment_files(paths: Iterable[Path]) -> list[Path]:
-    """The given files without the settings files beside the experiments, as `experiments/*.yaml` names them too.
-
-    Raises UserError if nothing is left."""
-    paths = list(paths)
-    files = [path for path in paths if path.name not in SETTINGS or path.resolve().parent != HERE]
-    if not files:
-        raise UserError(f"{paths[0]}: settings, not an experiment; name a file like {EXAMPLE}")
-    return files
+            raise UserError(
+                f"{COMMAND_LINE} {pair}: write it as KEY=VALUE, e.g. pretrain.mask.ratio=0.7"
+            )
+        settings[key.strip()] = parse_yaml(value, f"{COMMAND_LINE} {pair}")
+    return settings
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -208,125 +215,65 @@ def read_experiment(path: Path) -> Experiment:
         experiment = Experiment.model_validate(tree)
     except ValidationError as error:
         raise UserError(explain(error, Experiment, [Layer(str(path), tree)])) from error
-    twins: dict[int | None, str] = {}
-    names = [variant.name for variant in experiment.variants]
-    if len(set(names)) < len(names):
-        raise UserError(
-            f"{path}: variants: two have the same name; names must differ: {', '.join(names)}"
-        )
-    for number, variant in enumerate(experiment.variants):
-        others = [name for name in names if name != variant.name]
-        if wrong := [name for name in experiment.others(number) if name not in others]:
-            choice = f"choose from {', '.join(others)}" if others else "there is only this one"
-            raise UserError(
-                f"{path}: {variant.name}: against: {wrong[0]}: no other row of that name; {choice}"
-            )
-        if variant.reported and experiment.table is None:
-            raise UserError(
-                f"{path}: {variant.name}: reported: say in which table, e.g. table: table1"
-            )
-        if experiment.table is not None:
-            try:
-                reported_row = find_row(experiment.table, variant.reported)
-            except UserError as error:
-                raise UserError(f"{path}: {variant.name}: {error}") from error
-            if reported_row is not None and reported_row in twins:
-                raise UserError(
-                    f"{path}: {variant.name}: reported: {twins[reported_row]} stands beside that row already; one row only"
-                )
-            twins[reported_row] = variant.name
+    _check_names(path, experiment)
+    _check_reported_rows(path, experiment)
     return experiment
 
 
+def _check_names(path: Path, experiment: Experiment) -> None:
+    """Raise UserError unless names of rows are unique and `compare_with` names other rows."""
+    names = [variant.name for variant in experiment.variants]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise UserError(f"{path}: variants: duplicate name {name!r}; names must differ")
+    for number, name in enumerate(names):
+        choices = [choice for choice in names if choice != name]
+        for compared in experiment.compared_rows(number):
+            if compared not in choices:
+                advice = f"choose from {', '.join(choices)}" if choices else "the file has one row"
+                raise UserError(
+                    f"{path}: {name}: compare_with: {compared!r} is not another row; {advice}"
+                )
+
+
+def _check_reported_rows(path: Path, experiment: Experiment) -> None:
+    """Raise UserError unless each `reported` names a row of the paper's table, and no row twice."""
+    users: dict[int, str] = {}  # number of the paper's row -> name of our row
+    for variant in experiment.variants:
+        source = f"{path}: {variant.name}"
+        if experiment.table is None:
+            if variant.reported:
+                raise UserError(f"{source}: reported: name the table too, e.g. table: table1")
+            continue
+        try:
+            row = find_row(experiment.table, variant.reported)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
+        if row is None:
+            continue
+        if row in users:
+            raise UserError(
+                f"{source}: reported: {users[row]!r} reproduces the same row of the paper"
+            )
+        users[row] = variant.name
+
+
 def named_file(kind: str, name: str) -> Path:
-    """A file of `experiments/base` or `experiments/scales` by its name. Raises UserError with the names there are."""
+    """The file of a base or scale. Raises UserError with the known names.
+
+    kind: `base` or `scales`, a folder of `experiments`.
+    """
     path = HERE / kind / f"{name}.yaml"
     if not path.is_file():
         names = sorted(file.stem for file in (HERE / kind).glob("*.yaml"))
         raise UserError(
-            f"{kind} {name!r}: there is none of that name; choose from {', '.join(names)}"
+            f"unknown {kind.removesuffix('s')} {name!r}; choose from {', '.join(names)}"
         )
     return path
 
 
 @cache
 def file_layer(kind: str, name: str) -> Layer:
-    """The settings of a base or a scale. Raises UserError."""
+    """The settings of a base or scale. Raises UserError. kind: `base` or `scales`."""
     path = named_file(kind, name)
     return Layer(f"experiments/{kind}/{path.name}", with_current_keys(read_yaml(path)))
-
-
-def explain(
-    error: ValidationError, model: type[BaseModel], layers: Sequence[Layer], prefix: str = ""
-) -> str:
-    """The first problem in one line: file, key, what is wrong, what is allowed. Unknown keys go first."""
-    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    location = [str(part) for part in problem["loc"]]
-    if location[:1] != ["encoder"] and prefix:
-        location = [prefix, *location]
-    allowed, key = "", ".".join(location)
-    if problem["type"] == "extra_forbidden":
-        fields = _fields_at(
-            model, location[1:-1] if prefix and location[0] == prefix else location[:-1]
-        )
-        allowed = f"unknown key; allowed: {', '.join(fields)}" if fields else "unknown key"
-    elif problem["type"] == "missing":
-        allowed = "missing; it must be given"
-    else:
-        text = problem["msg"].removeprefix("Value error, ")
-        given = "" if isinstance(problem["input"], dict) else f" (given: {problem['input']!r})"
-        allowed = text[:1].lower() + text[1:] + given
-    return f"{source_of(layers, location)}: {key + ': ' if key else ''}{allowed}"
-
-
-def source_of(layers: Sequence[Layer], location: Sequence[str]) -> str:
-    """The topmost layer that says something at, or nearest above, a location."""
-    typed = [layer for layer in layers if layer.source == "--set"]
-    likely = [*typed, *reversed(layers)]  # a slip is likeliest in what was typed just now
-    for length in range(len(location), 0, -1):
-        path = list(location[:length])
-        for layer in likely:
-            if layer.dotted:
-                keys = [key.split(".") for key in layer.tree]
-                if any(key[: len(path)] == path[: len(key)] for key in keys):
-                    return layer.source
-            elif _has(layer.tree, path):
-                return layer.source
-    return layers[0].source
-
-
-def _has(tree: Any, path: Sequence[str]) -> bool:
-    for part in path:
-        if isinstance(tree, list) and part.isdigit() and int(part) < len(tree):
-            tree = tree[int(part)]
-        elif isinstance(tree, Mapping) and part in tree:
-            tree = tree[part]
-        else:
-            return False
-    return True
-
-
-def _fields_at(model: Any, path: Sequence[str]) -> list[str]:
-    """Names that a model allows at a location inside it."""
-    for part in path:
-        for candidate in _models(model):
-            named = {field.alias or name: field for name, field in candidate.model_fields.items()}
-            if part in named:
-                model = named[part].annotation
-                break
-    return sorted(
-        {
-            field.alias or name
-            for candidate in _models(model)
-            for name, field in candidate.model_fields.items()
-        }
-    )
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The pydantic models inside an annotation (optional, union, tuple, ...)."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif get_origin(annotation) or isinstance(annotation, UnionType):
-        for inner in get_args(annotation):
-            yield from _models(inner)

@@ -1,1 +1,1 @@
-"""Runs of a plan, on this machine."""
+"""Computing the runs of a plan on this machine."""

@@ -18,7 +18,8 @@ from pydantic import (
 from core.config import FrozenModel
 from core.runtime.errors import UserError
 from core.runtime.yaml import read_yaml
-from experiments.planning.schema import HERE, Layer, explain, named_file
+from experiments.planning.diagnostics import Layer, explain
+from experiments.planning.schema import HERE, named_file
 
 CLUSTER = HERE / "settings" / "cluster.yaml"
 OURS = {  # options of sbatch that this suite sets, or that have a key of their own

@@ -1,10 +1,9 @@
-"""Runs a plan on a cluster: submits what no job is at yet, and watches; the jobs need neither."""
+"""Launches a plan on a cluster: submits the runs that have no job, and shows their progress.
 
-import argparse
+The jobs do not need this process."""
+
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
@@ -12,214 +11,208 @@ from core.config import Evaluate
 from core.runtime.distributed import ProcessGroup
 from core.runtime.errors import UserError
 from experiments.planning.plan import Plan, PlannedRun
-from experiments.running.local import LaunchResult, Watch
+from experiments.running.display import RunsDisplay
+from experiments.running.local import LaunchResult
+from experiments.running.options import ComputeOptions
 from experiments.slurm import scheduler as slurm
 from experiments.slurm.cluster import Cluster, Resources, read_cluster
-from experiments.slurm.job import JobOptions
 from experiments.slurm.scheduler import Scheduler
-from experiments.slurm.status import RunStatuses, standing
+from experiments.slurm.status import RunStatuses, current_statuses
 from experiments.slurm.submissions import interrupted_submissions
 from experiments.slurm.submit import Array, cancel_submissions, make_arrays, submit, submitting
 from results.store import State, Store
 
-LOOK_SECONDS = 1.0  # between looks at the runs' own state files
-SETTLE_SECONDS = 60  # that a job may take to end
-UNSEEN_SECONDS = 60  # that another node's files may take to be seen here
-
-
-@dataclass(frozen=True)
-class SlurmOptions:
-    """How a command hands its runs to SLURM; no part of any run's identity."""
-
-    cluster: Path | None
-    device: str
-    num_workers: int | None
-    micro_batch: int | None
-    checkpoint_seconds: float
-    dry: bool  # say what would be submitted, and submit nothing
-    wait: bool
-
-    @classmethod
-    def of(cls, arguments: argparse.Namespace) -> "SlurmOptions":
-        """As the command line has it."""
-        every = arguments.checkpoint_minutes
-        return cls(
-            cluster=arguments.cluster,
-            device=arguments.device,
-            num_workers=arguments.num_workers,
-            micro_batch=arguments.micro_batch,
-            checkpoint_seconds=600 if every is None else 60 * every,
-            dry=arguments.dry_run,
-            wait=not arguments.no_wait,
-        )
+POLL_SECONDS = 1.0  # between two reads of the runs' state files
+ENDING_SECONDS = 60  # time that a job may take to end
+INVISIBLE_SECONDS = 60  # time that files of another node may take to become visible
+CTRL_C = "Ctrl-C ends this command and not the jobs; run it again to watch, `cancel` ends the jobs"
 
 
 def launch_slurm(
-    plan: Plan, store: Store, options: SlurmOptions, console: Console
+    plan: Plan, store: Store, options: ComputeOptions, console: Console
 ) -> tuple[LaunchResult, Mapping[str, State]]:
-    """Submit, and wait for the end unless told not to; how it ended and how the runs stand. Raises UserError."""
+    """Submit the runs that are not complete, and wait for them if `options.wait`.
+
+    Returns how it ended, and the state of each run. Raises UserError.
+
+    plan: the runs.
+    store: the results folder, which the cluster's nodes share.
+    options: how runs are computed.
+    console: where progress is printed."""
     cluster, resources = read_cluster(options.cluster, plan.scale)
     scheduler = Scheduler(cluster.poll_seconds)
     runs = list(plan.runs.values())
     with submitting(store):
         _check(store, runs, resources)
-        now = standing(runs, store, scheduler, now=True)
-        if not options.dry:
-            scheduler.must_have_answered("nothing was submitted, nothing is changed")
+        statuses = current_statuses(runs, store, scheduler, now=True)
+        if not options.dry_run:
+            scheduler.require_answer("nothing was submitted, nothing is changed")
             cancel_submissions(store, interrupted_submissions(store))
-            now = _settled(runs, store, scheduler, now, console)
-        arrays = arrays_of(runs, now, cluster, console)
-        if options.dry:
-            _tell(arrays, {}, resources, console)
-            return LaunchResult(), now.states
-        numbers = _submit(arrays, store, cluster, resources, options)
-        _tell(arrays, numbers, resources, console)
-    if not options.wait or not (arrays or now.jobs):
-        return LaunchResult(), standing(runs, store, scheduler, now=True).states
+            statuses = settled_statuses(runs, store, scheduler, statuses, console)
+        arrays = arrays_to_submit(runs, statuses, cluster, console)
+        if options.dry_run:
+            _print_arrays(arrays, {}, resources, console)
+            return LaunchResult(), statuses.states
+        submissions = submit(arrays, store, cluster, resources, options)
+        numbers = {
+            array: submission.number for array, submission in zip(arrays, submissions, strict=True)
+        }
+        _print_arrays(arrays, numbers, resources, console)
+    if not options.wait or not (arrays or statuses.jobs):
+        return LaunchResult(), current_statuses(runs, store, scheduler, now=True).states
     return wait(runs, store, scheduler, console)
 
 
-def _check(store: Store, runs: list[PlannedRun], resources: Mapping[str, Resources]) -> None:
-    """Raise UserError for what would fail in every job."""
+def _check(store: Store, runs: Sequence[PlannedRun], resources: Mapping[str, Resources]) -> None:
+    """Raise UserError for a problem that every job would fail with."""
     if "%" in str(store.root.resolve()):
         raise UserError(
-            f"{store.root}: SLURM gives % in a path a meaning of its own; choose another folder with --results"
+            f"{store.root}: SLURM replaces % in a path; choose another folder with --results"
         )
     for run in runs:
         if not isinstance(run.config, Evaluate):
-            asked = resources[run.stage]
-            ProcessGroup(0, asked.nodes * asked.tasks).local_slice(run.config.optimizer.batch)
+            requested = resources[run.stage]
+            group = ProcessGroup(0, requested.nodes * requested.tasks)
+            group.local_slice(run.config.optimizer.batch)
 
 
-def _settled(
-    runs: list[PlannedRun], store: Store, scheduler: Scheduler, now: RunStatuses, console: Console
+def settled_statuses(
+    runs: Sequence[PlannedRun],
+    store: Store,
+    scheduler: Scheduler,
+    statuses: RunStatuses,
+    console: Console,
 ) -> RunStatuses:
-    """How runs stand once what is about to end has ended: jobs that complete or are being cancelled, and jobs that wait for an
-    input that will not come, which are cancelled here."""
+    """The statuses after jobs that are about to end have ended.
 
-    def ending(job: str) -> bool:
-        return job in doomed.values() or (
-            job in scheduler.entries and scheduler.entries[job].state == "COMPLETING"
-        )
+    These are jobs that SLURM completes or cancels, and queued jobs whose input will not become
+    complete, which are cancelled here.
 
-    doomed: dict[str, str] = {}
-    for run in runs:  # inputs come before those that need them
-        waits = run.id in now.jobs and scheduler.entries[now.jobs[run.id]].waits
-        for name in run.inputs.values() if waits else ():
-            lacks = name in now.states and now.states[name].name != "complete"
-            if lacks and (not now.alive(name) or name in doomed):
-                doomed[run.id] = now.jobs[run.id]
-    if doomed:
-        slurm.cancel(doomed.values())
-    deadline, told = time.monotonic() + SETTLE_SECONDS, False
-    while any(map(ending, now.jobs.values())) and time.monotonic() < deadline:
-        if not told:
+    runs: inputs before the runs that need them.
+    store: the results folder.
+    scheduler: has just been polled.
+    statuses: the statuses before.
+    console: where a notice is printed."""
+    blocked = _blocked_jobs(runs, scheduler, statuses)
+    if blocked:
+        slurm.cancel(blocked.values())
+
+    def is_ending(job: str) -> bool:
+        entry = scheduler.entries.get(job)
+        return job in blocked.values() or (entry is not None and entry.state == "COMPLETING")
+
+    deadline = time.monotonic() + ENDING_SECONDS
+    printed = False
+    while any(map(is_ending, statuses.jobs.values())) and time.monotonic() < deadline:
+        if not printed:
             console.print("waiting for jobs that are about to end ...", highlight=False)
-            told = True
+            printed = True
         time.sleep(1)
-        now = standing(runs, store, scheduler, now=True)
-    return now
+        statuses = current_statuses(runs, store, scheduler, now=True)
+    return statuses
 
 
-def arrays_of(
-    runs: list[PlannedRun], now: RunStatuses, cluster: Cluster, console: Console
+def _blocked_jobs(
+    runs: Sequence[PlannedRun], scheduler: Scheduler, statuses: RunStatuses
+) -> dict[str, str]:
+    """Run -> job, of queued jobs whose input is neither complete nor computed by a job."""
+    blocked: dict[str, str] = {}
+    for run in runs:
+        if run.id not in statuses.jobs or not scheduler.entries[statuses.jobs[run.id]].waits:
+            continue
+        for name in run.inputs.values():
+            incomplete = name in statuses.states and statuses.states[name].name != "complete"
+            if incomplete and (not statuses.has_job(name) or name in blocked):
+                blocked[run.id] = statuses.jobs[run.id]
+    return blocked
+
+
+def arrays_to_submit(
+    runs: Sequence[PlannedRun], statuses: RunStatuses, cluster: Cluster, console: Console
 ) -> list[Array]:
-    """What is to be submitted: runs that are not complete, of which no job and no other command is in charge."""
+    """The arrays of the runs that are not complete and that no job or command computes.
+
+    runs: inputs before the runs that need them.
+    statuses: the current statuses.
+    cluster: limits the size of an array.
+    console: where it is printed which runs are left out."""
     elsewhere = {
-        run.id for run in runs if now.states[run.id].name == "running" and not now.alive(run.id)
+        run.id
+        for run in runs
+        if statuses.states[run.id].name == "running" and not statuses.has_job(run.id)
     }
-    left: list[PlannedRun] = []
+    remaining: list[PlannedRun] = []
     for run in runs:
         if elsewhere.intersection(run.inputs.values()):
             elsewhere.add(run.id)
-        elif (
-            run.id not in elsewhere
-            and now.states[run.id].name != "complete"
-            and not now.alive(run.id)
-        ):
-            left.append(run)
+        if run.id in elsewhere or statuses.has_job(run.id):
+            continue
+        if statuses.states[run.id].name != "complete":
+            remaining.append(run)
     if elsewhere:
-        console.print(
-            f"{len(elsewhere)} runs are left to a command that computes them, or their input, now",
-            highlight=False,
-        )
-    if now.jobs:
-        console.print(f"{len(now.jobs)} runs have a job that is queued or running", highlight=False)
-    return make_arrays(left, now.jobs, cluster.array_size)
+        text = f"{len(elsewhere)} runs are left to a command that computes them or their input"
+        console.print(text, highlight=False)
+    if statuses.jobs:
+        text = f"{len(statuses.jobs)} runs have a job that is queued or running"
+        console.print(text, highlight=False)
+    return make_arrays(remaining, statuses.jobs, cluster.array_size)
 
 
-def _submit(
-    arrays: list[Array],
-    store: Store,
-    cluster: Cluster,
-    resources: Mapping[str, Resources],
-    options: SlurmOptions,
-) -> dict[Array, str]:
-    by_stage = {stage: job_options(cluster, asked, options) for stage, asked in resources.items()}
-    done = submit(arrays, store, cluster, resources, by_stage)
-    return {array: submission.number for array, submission in zip(arrays, done, strict=True)}
-
-
-def job_options(cluster: Cluster, asked: Resources, options: SlurmOptions) -> JobOptions:
-    """How a job that asks for these resources computes its run."""
-    return JobOptions(
-        device=options.device,
-        threads=asked.cpus_per_task,
-        num_workers=options.num_workers,
-        micro_batch=options.micro_batch,
-        checkpoint_seconds=options.checkpoint_seconds,
-        warning_seconds=cluster.warning_seconds,
-        limit_seconds=60 * int(asked.time),
-        stops=cluster.lost_after_stops,
-    )
-
-
-def _tell(
-    arrays: list[Array],
+def _print_arrays(
+    arrays: Sequence[Array],
     numbers: Mapping[Array, str],
     resources: Mapping[str, Resources],
     console: Console,
 ) -> None:
-    """One line for each array, and their sum."""
-    for place, array in enumerate(arrays, 1):
-        asked = resources[array.stage]
-        size = f"{asked.nodes} node{'s' * (asked.nodes > 1)} x {asked.tasks} task{'s' * (asked.tasks > 1)}"
-        size += f", {asked.gpus_per_node} GPUs a node" if asked.gpus_per_node else ""
-        names = {
-            other: numbers.get(other, f"array {number}") for number, other in enumerate(arrays, 1)
-        }
-        after = array.dependency(names)
-        waits = f", {after}" if after else ""
-        text = f"{names[array] if numbers else f'array {place}'}: {array.stage} x {len(array.runs)} ({size}){waits}"
+    """Print a line for each array, and their sum. numbers: SLURM's, of the submitted arrays."""
+    names = {
+        array: numbers.get(array, f"array {position}") for position, array in enumerate(arrays, 1)
+    }
+    for array in arrays:
+        requested = resources[array.stage]
+        size = f"{_count(requested.nodes, 'node')} x {_count(requested.tasks, 'task')}"
+        if requested.gpus_per_node:
+            size += f", {requested.gpus_per_node} GPUs per node"
+        dependency = array.dependency(names)
+        waits = f", {dependency}" if dependency else ""
+        text = f"{names[array]}: {array.stage} x {len(array.runs)} ({size}){waits}"
         console.print(text, highlight=False, markup=False)
     jobs = sum(len(array.runs) for array in arrays)
     verb = "submitted" if numbers or not arrays else "would submit"
     console.print(f"{verb} {jobs} jobs in {len(arrays)} arrays", highlight=False, markup=False)
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number > 1)}"
+
+
 def wait(
-    runs: list[PlannedRun], store: Store, scheduler: Scheduler, console: Console
+    runs: Sequence[PlannedRun], store: Store, scheduler: Scheduler, console: Console
 ) -> tuple[LaunchResult, Mapping[str, State]]:
-    """Show the runs until no job is queued or running. Ctrl-C leaves the jobs to themselves."""
-    console.print(
-        "Ctrl-C leaves the jobs to themselves: the same command watches again, `status` tells, `cancel` ends them"
-    )
-    watch, quiet, ended = Watch(runs, console), 0, time.monotonic()
-    now = standing(runs, store, scheduler, now=True)
+    """Show the runs until no job is queued or running. Ctrl-C ends the display and not the jobs.
+
+    The end is believed only after a second poll, and if a run is lost, only after its files have
+    had time to become visible.
+
+    Returns how it ended, and the state of each run."""
+    console.print(CTRL_C, highlight=False)
+    quiet_polls = 0
+    last_alive = time.monotonic()
+    statuses = current_statuses(runs, store, scheduler, now=True)
     try:
-        with watch.live:
+        with RunsDisplay(runs, console) as display:
             while True:
                 started = time.monotonic()
-                now = standing(runs, store, scheduler, now=quiet > 0)
-                watch.update(now.states)
-                quiet = 0 if now.jobs else quiet + 1
-                ended = ended if quiet else started
-                lost = any(state.name == "lost" for state in now.states.values())
-                if quiet > 1 and not (
-                    lost and started - ended < UNSEEN_SECONDS
-                ):  # asked again before the end is believed
-                    break
-                time.sleep(max(LOOK_SECONDS, 10 * (time.monotonic() - started)))
+                statuses = current_statuses(runs, store, scheduler, now=quiet_polls > 0)
+                display.update(statuses.states)
+                if statuses.jobs:
+                    quiet_polls = 0
+                    last_alive = started
+                else:
+                    quiet_polls += 1
+                lost = any(state.name == "lost" for state in statuses.states.values())
+                if quiet_polls > 1 and not (lost and started - last_alive < INVISIBLE_SECONDS):
+                    return LaunchResult(), statuses.states
+                time.sleep(max(POLL_SECONDS, 10 * (time.monotonic() - started)))
     except KeyboardInterrupt:
-        return LaunchResult(left=True), now.states
-    return LaunchResult(), now.states
+        return LaunchResult(left=True), statuses.states

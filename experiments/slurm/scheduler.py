@@ -1,4 +1,4 @@
-"""SLURM's own words: what its commands say of our jobs, each asked once for all of them."""
+"""What SLURM's commands answer about our jobs: squeue, sacct and scancel, one call for all jobs."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from core.runtime.errors import UserError
 
-# Of jobs that will still do something, be it after a requeue.
+# States of jobs that are not finished; a requeued job runs again.
 ALIVE = {
     "PENDING",
     "CONFIGURING",
@@ -19,149 +19,167 @@ ALIVE = {
     "RESIZING",
     "SIGNALING",
     "STAGE_OUT",
-} | {
-    *("REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"),
+    "REQUEUED",
+    "REQUEUE_FED",
+    "REQUEUE_HOLD",
+    "SPECIAL_EXIT",
+    "RESV_DEL_HOLD",
 }
-SECONDS = 30  # that a command may take
+TIMEOUT_SECONDS = 30  # of one command
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One job as SLURM sees it."""
+    """One job in SLURM's list.
 
-    job: str  # 123, or 123_4 of an array
+    job: its number, 123, or 123_4 in an array.
+    name: its name.
+    state: PENDING, RUNNING, COMPLETED, FAILED, TIMEOUT, CANCELLED, ...
+    reason: why it is pending."""
+
+    job: str
     name: str
-    state: str  # PENDING, RUNNING, COMPLETED, FAILED, TIMEOUT, CANCELLED, ...
+    state: str
     reason: str = ""
 
     @property
     def alive(self) -> bool:
-        """Whether it will still do something."""
+        """Whether the job is not finished."""
         return self.state in ALIVE and self.reason != "DependencyNeverSatisfied"
 
     @property
     def waits(self) -> bool:
-        """Whether it is queued, perhaps again."""
+        """Whether the job is queued, for the first time or again."""
         return self.alive and self.state not in ("RUNNING", "COMPLETING")
 
 
 class NoAnswer(Exception):
-    """SLURM's commands are missing here, or say nothing: its text is theirs."""
+    """A command of SLURM is absent, failed or did not answer in time."""
 
 
 def _ask(*command: str) -> str:
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            stdin=subprocess.DEVNULL,
         )
     except FileNotFoundError as error:
         raise NoAnswer(f"{command[0]}: no such command here") from error
     except subprocess.TimeoutExpired as error:
-        raise NoAnswer(f"{command[0]} did not answer in {SECONDS} s") from error
+        raise NoAnswer(f"{command[0]} did not answer in {TIMEOUT_SECONDS} s") from error
     if done.returncode:
         raise NoAnswer(reason_of(done.stderr) or f"{command[0]} ended with {done.returncode}")
     return done.stdout
 
 
 def reason_of(text: str) -> str:
-    """What a command of SLURM's says, on one line: without its name, its advice, and what it says twice."""
+    """The error message of a SLURM command on one line.
+
+    The command's name, its advice and repeated lines are removed."""
     lines = [
         re.sub(r"^(\w+: )?(error: |slurm_load_jobs error: )?", "", line.strip())
         for line in text.splitlines()
     ]
-    lines = [
+    reasons = [
         line.removeprefix("Batch job submission failed: ")
         for line in lines
         if line and not line.startswith("Try ")
     ]
-    return "; ".join(dict.fromkeys(lines))
+    return "; ".join(dict.fromkeys(reasons))
 
 
 def elements(job: str) -> list[str]:
-    """The jobs that a number stands for: 7_[0-2,5%3] are 7_0, 7_1, 7_2 and 7_5."""
+    """The jobs of an array expression: 7_[0-2,5%3] are 7_0, 7_1, 7_2 and 7_5."""
     number, bracket, rest = job.partition("_[")
     if not bracket:
         return [job]
-    found = []
+    jobs = []
     for part in rest.rstrip("]").partition("%")[0].split(","):
         first, _, last = part.partition("-")
-        found += [f"{number}_{place}" for place in range(int(first), int(last or first) + 1)]
-    return found
+        jobs += [f"{number}_{index}" for index in range(int(first), int(last or first) + 1)]
+    return jobs
 
 
 def parse(text: str) -> list[Entry]:
-    """Lines of JOB|NAME|STATE|REASON, of squeue or sacct; steps of a job left out."""
+    """The entries in lines of JOB|NAME|STATE|REASON from squeue or sacct, without job steps."""
     entries = []
     for line in text.splitlines():
         job, name, state, reason = (*line.split("|"), "", "", "")[:4]
         if job and "." not in job:
-            entries += [
-                Entry(one, name, state.split(" ")[0], reason) for one in elements(job)
-            ]  # sacct: CANCELLED by 0
+            word = state.split(" ")[0]  # sacct writes "CANCELLED by 0"
+            entries += [Entry(element, name, word, reason) for element in elements(job)]
     return entries
 
 
 class Scheduler:
-    """Asks squeue for all of the user's jobs, and sacct for those of ours that squeue has forgotten; at most so often."""
+    """A cache of SLURM's job list.
 
-    def __init__(self, every: float) -> None:
-        self.every, self.asked = every, float("-inf")
+    It asks squeue for all jobs of the user, and sacct for our jobs that squeue no longer lists.
+
+    interval: least time in seconds between two polls.
+    entries: job -> its entry.
+    sources: the commands that answered the last poll.
+    problem: why SLURM did not answer the last poll; "" if it did."""
+
+    def __init__(self, interval: float) -> None:
+        self.interval = interval
+        self.polled_at = float("-inf")
         self.entries: dict[str, Entry] = {}
         self.sources: list[str] = []
         self.problem = ""
 
     def poll(self, jobs: Collection[str], *, now: bool = False) -> None:
-        """Bring the entries of these jobs up to date."""
-        if not now and time.monotonic() - self.asked < self.every:
+        """Update the entries of these jobs. now: also if the last poll was a moment ago."""
+        if not now and time.monotonic() - self.polled_at < self.interval:
             return
-        self.asked = time.monotonic()
-        self.sources, self.problem = [], ""
+        self.polled_at = time.monotonic()
+        self.sources = []
+        self.problem = ""
+        columns = "--format=%i|%j|%T|%r"
         try:
-            seen = parse(
-                _ask(
-                    "squeue",
-                    "--me",
-                    "--array",
-                    "--states=all",
-                    "--noheader",
-                    "--format=%i|%j|%T|%r",
-                )
-            )
-        except NoAnswer as silence:
-            self.problem = str(silence)
+            output = _ask("squeue", "--me", "--array", "--states=all", "--noheader", columns)
+        except NoAnswer as error:
+            self.problem = str(error)
             return
         self.sources.append("squeue")
         ended = {job: entry for job, entry in self.entries.items() if not entry.alive}
-        self.entries = ended | {entry.job: entry for entry in seen}
+        self.entries = ended | {entry.job: entry for entry in parse(output)}
         if unknown := sorted({job.partition("_")[0] for job in jobs if job not in self.entries}):
             self._ask_accounting(unknown)
         known = {job.partition("_")[0] for job in self.entries}
-        for job in jobs:  # one that was taken out of an array before it began is in neither list
+        for job in jobs:
+            # An element that was removed from an array before it started is in neither list.
             if "_" in job and job not in self.entries and job.partition("_")[0] in known:
                 self.entries[job] = Entry(job, "", "CANCELLED")
 
-    def must_have_answered(self, otherwise: str) -> None:
-        """Raise UserError if the last question was not answered; otherwise: what became of the user's wish."""
+    def require_answer(self, consequence: str) -> None:
+        """Raise UserError if SLURM did not answer the last poll.
+
+        consequence: what the command did not do because of it."""
         if self.problem:
-            raise UserError(f"SLURM does not answer: {self.problem}; {otherwise}")
+            raise UserError(f"SLURM does not answer: {self.problem}; {consequence}")
 
     def _ask_accounting(self, numbers: Sequence[str]) -> None:
+        columns = "--format=JobID,JobName,State"
         try:
-            columns = "--format=JobID,JobName,State"
-            text = _ask(
+            output = _ask(
                 "sacct", "-X", "--noheader", "--parsable2", columns, "--jobs", ",".join(numbers)
             )
-        except NoAnswer:  # no accounting here: our own state files tell
+        except NoAnswer:  # this cluster has no accounting; our state files must suffice
             return
         self.sources.append("sacct")
-        self.entries = {entry.job: entry for entry in parse(text)} | self.entries
+        self.entries = {entry.job: entry for entry in parse(output)} | self.entries
 
 
 def cancel(jobs: Collection[str] = (), name: str = "") -> None:
-    """End jobs, or those of a name. Raises UserError with SLURM's message."""
+    """Cancel jobs, or all jobs of a name. Raises UserError with SLURM's message."""
+    selection = [f"--name={name}", "--me"] if name else sorted(jobs)
     try:
-        _ask("scancel", *([f"--name={name}", "--me"] if name else sorted(jobs)))
-    except NoAnswer as silence:
+        _ask("scancel", *selection)
+    except NoAnswer as error:
         raise UserError(
-            f"scancel: {silence}; nothing was cancelled, or not all: `status` shows which"
-        ) from silence
+            f"scancel: {error}; some jobs or all were not cancelled: `status` shows which"
+        ) from error

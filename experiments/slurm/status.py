@@ -1,6 +1,6 @@
-"""How runs stand: their own state files first, the scheduler as a second witness."""
+"""The states of runs, resolved from their state files and from SLURM's job list."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from experiments.planning.plan import PlannedRun
@@ -8,125 +8,139 @@ from experiments.slurm.scheduler import Entry, Scheduler
 from experiments.slurm.submissions import Submission, latest_submissions
 from results.store import Run, State, Store
 
-CANCELLED, AGAIN = "CANCELLED", "the same command goes on"
+CANCELLED = "CANCELLED"
+RESUME = "run the same command again to resume"
 
 
 @dataclass(frozen=True)
 class RunStatuses:
-    """Every run's state, its job where one was submitted, and who told."""
+    """The states of runs at one moment.
 
-    states: dict[str, State]
-    jobs: dict[str, str]  # run -> job, of those whose job is queued or running
+    states: run -> state.
+    jobs: run -> job, of the runs whose job is queued or running.
+    source: what the states were read from."""
+
+    states: Mapping[str, State]
+    jobs: Mapping[str, str]
     source: str
 
-    def alive(self, run: str) -> bool:
-        """Whether a job will go on with the run, or is at it."""
+    def has_job(self, run: str) -> bool:
+        """Whether a job computes the run or will compute it."""
         return run in self.jobs
 
 
-def standing(
+def current_statuses(
     runs: Iterable[PlannedRun], store: Store, scheduler: Scheduler, *, now: bool = False
 ) -> RunStatuses:
-    """The states of runs; asks the scheduler where jobs were submitted for some that are not complete."""
+    """The statuses of runs. Polls SLURM if one of them was submitted and is not complete.
+
+    runs: the runs.
+    store: the results folder.
+    scheduler: SLURM's job list.
+    now: poll SLURM also if the last poll was a moment ago."""
     runs = list(runs)
     submissions = latest_submissions(store)
-    told = {run.id: store.run(run.id).state() for run in runs}
-    open_ = {
-        run.id: submissions[run.id]
+    states = {run.id: store.run(run.id).state() for run in runs}
+    submitted = {
+        run.id: submissions[run.id].job(run.id)
         for run in runs
-        if run.id in submissions and told[run.id].name != "complete"
+        if run.id in submissions and states[run.id].name != "complete"
     }
-    if not open_:
-        return RunStatuses(told, {}, "state files")
-    scheduler.poll(
-        [job for run, submission in open_.items() if (job := submission.job(run))], now=now
-    )
+    if not submitted:
+        return RunStatuses(states, {}, "state files")
+    scheduler.poll([job for job in submitted.values() if job], now=now)
     jobs: dict[str, str] = {}
-    for run, submission in open_.items():
-        job = submission.job(run)
+    answered = not scheduler.problem
+    for run, job in submitted.items():
         entry = scheduler.entries.get(job)
-        told[run] = merged(store.run(run), submission, job, entry, heard=not scheduler.problem)
-        if (entry is not None and entry.alive) or (
-            scheduler.problem and told[run].name in ("queued", "running")
-        ):
+        folder = store.run(run)
+        states[run] = resolve_state(folder, submissions[run], job, entry, answered=answered)
+        alive = entry is not None and entry.alive
+        if alive or (not answered and states[run].name in ("queued", "running")):
             jobs[run] = job
     for planned in runs:
-        if told[planned.id].message == CANCELLED:
-            told[planned.id] = replace(told[planned.id], message=_why_cancelled(planned, told))
+        if states[planned.id].message == CANCELLED:
+            reason = _why_cancelled(planned, states)
+            states[planned.id] = replace(states[planned.id], message=reason)
     source = " and ".join(["state files", *scheduler.sources])
-    return RunStatuses(
-        told,
-        jobs,
-        f"{source}; SLURM does not answer: {scheduler.problem}" if scheduler.problem else source,
-    )
+    if scheduler.problem:
+        source += f"; SLURM does not answer: {scheduler.problem}"
+    return RunStatuses(states, jobs, source)
 
 
-def state_now(run: str, store: Store) -> State:
-    """One run's state, whatever plan it is of."""
-    submission, scheduler = latest_submissions(store).get(run), Scheduler(0)
+def current_state(run: str, store: Store) -> State:
+    """The state of one run, without its plan."""
+    submission = latest_submissions(store).get(run)
     if submission is None:
         return store.run(run).state()
+    scheduler = Scheduler(0)
     job = submission.job(run)
     scheduler.poll([job])
-    state = merged(
-        store.run(run), submission, job, scheduler.entries.get(job), heard=not scheduler.problem
-    )
-    return (
-        replace(state, message="its job was cancelled, or its input failed")
-        if state.message == CANCELLED
-        else state
-    )
+    entry = scheduler.entries.get(job)
+    answered = not scheduler.problem
+    state = resolve_state(store.run(run), submission, job, entry, answered=answered)
+    if state.message == CANCELLED:
+        return replace(state, message="its job was cancelled, or its input failed")
+    return state
 
 
-def merged(
-    run: Run, submission: Submission, job: str, entry: Entry | None, *, heard: bool
+def resolve_state(
+    run: Run, submission: Submission, job: str, entry: Entry | None, *, answered: bool
 ) -> State:
-    """A run's state as its own file and the scheduler tell it. heard: the scheduler answered."""
-    own = run.told()
-    if own.name == "complete" or (own.name == "running" and run.held()):
-        return own
-    since = own.updated > submission.submitted  # its own file tells of this job, not of one before
-    if (
-        own.name == "failed" and since and not (entry and entry.waits)
-    ):  # a job may have been requeued since
-        return own
+    """The state of a submitted run, from its state file and from SLURM.
+
+    The state file is believed if the run is complete, if its process holds the lock, or if the
+    submitted job has failed since. Otherwise SLURM decides.
+
+    run: the run's folder.
+    submission: the run's last submission.
+    job: the run's job in it.
+    entry: the job in SLURM's list; None: not listed.
+    answered: SLURM answered the last poll."""
+    written = run.last_written_state()
+    if written.name == "complete" or (written.name == "running" and run.is_locked()):
+        return written
+    of_this_job = written.updated > submission.submitted
+    requeued = entry is not None and entry.waits
+    if written.name == "failed" and of_this_job and not requeued:
+        return written
     if entry is not None and entry.alive:
-        return _of_alive(own if since else State(), job, entry)
-    if not heard:
-        return own if since else State("queued", f"job {job}, as it was submitted")
-    state = State(
-        "preempted" if own.name in ("running", "preempted") else "planned", updated=own.updated
-    )
+        return _state_of_alive_job(written if of_this_job else State(), job, entry)
+    if not answered:
+        if of_this_job:
+            return written
+        return State("queued", f"job {job}, as it was submitted")
+    interrupted = written.name in ("running", "preempted")
+    state = State("preempted" if interrupted else "planned", updated=written.updated)
     if entry is None:
-        return replace(
-            state, name="lost", message=f"SLURM does not know job {job} (any more); {AGAIN}"
-        )
+        message = f"SLURM no longer lists job {job}; {RESUME}"
+        return replace(state, name="lost", message=message)
     if entry.state == CANCELLED:
         return replace(state, message=CANCELLED)
     if entry.state == "COMPLETED":
-        return replace(state, name="lost", message=f"job {job} ended without a record; {AGAIN}")
+        message = f"job {job} ended without a record; {RESUME}"
+        return replace(state, name="lost", message=message)
     return replace(state, name="failed", message=f"SLURM: {entry.state} (job {job})")
 
 
-def _of_alive(own: State, job: str, entry: Entry) -> State:
+def _state_of_alive_job(written: State, job: str, entry: Entry) -> State:
     if entry.state in ("RUNNING", "COMPLETING"):
-        return (
-            own
-            if own.name == "running"
-            else State("running", f"job {job} starts", updated=own.updated)
-        )
-    reason = f", {entry.reason}" if entry.reason not in ("", "None") else ""
-    again = f"; {own.message}" if own.name == "preempted" and own.message else ""
-    return State("queued", f"job {job}{reason}{again}", updated=own.updated)
+        if written.name == "running":
+            return written
+        return State("running", f"job {job} starts", updated=written.updated)
+    message = f"job {job}"
+    if entry.reason not in ("", "None"):
+        message += f", {entry.reason}"
+    if written.name == "preempted" and written.message:
+        message += f"; {written.message}"
+    return State("queued", message, updated=written.updated)
 
 
-def _why_cancelled(run: PlannedRun, states: dict[str, State]) -> str:
-    """A job that waited for a failed one is cancelled by the scheduler; others by somebody."""
-    blocked_experiments = [
+def _why_cancelled(run: PlannedRun, states: Mapping[str, State]) -> str:
+    """SLURM cancels a job whose input failed; a user cancels any other."""
+    incomplete = [
         name for name in run.inputs.values() if name in states and states[name].name != "complete"
     ]
-    return (
-        f"not started: its input {blocked_experiments[0]} is not complete"
-        if blocked_experiments
-        else f"its job was cancelled; {AGAIN}"
-    )
+    if incomplete:
+        return f"not started: its input {incomplete[0]} is not complete"
+    return f"its job was cancelled; {RESUME}"

@@ -1,7 +1,7 @@
-"""What was handed to the cluster: one file for each array of jobs, beside their logs.
+"""The files of what was submitted to the cluster: one for each array of jobs, beside their output.
 
-RESULTS/jobs/NAME/submission.json   runs of the array, in order; its number at the scheduler once it is known
-RESULTS/jobs/NAME/NUMBER_log.out    what a job prints (submitit's names)
+RESULTS/jobs/NAME/submission.json   the runs of the array in order, and its number in SLURM
+RESULTS/jobs/NAME/NUMBER_log.out    the output of a job (submitit's names)
 """
 
 import json
@@ -9,7 +9,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from core.runtime.errors import UserError
@@ -17,19 +17,26 @@ from core.runtime.files import write_text
 from results.store import Store
 
 FILE = "submission.json"
-DELETE_ATTEMPTS = 100  # 20 seconds: KillWait and some more
+DELETE_ATTEMPTS = 100  # 0.2 s apart: longer than SLURM's KillWait
 
 
 @dataclass(frozen=True)
 class Submission:
-    """An array of jobs, or one job. Without a number it was never handed over whole: its jobs, if any, find no work."""
+    """An array of jobs, or one job.
+
+    name: the name of its jobs and of its folder.
+    stage: the stage of its runs.
+    runs: ids, in the order of the array.
+    submitted: seconds since 1970, before sbatch was called.
+    number: of the array in SLURM. "": the submission was interrupted.
+    after: numbers of the arrays that its jobs wait for."""
 
     name: str
     stage: str
     runs: tuple[str, ...]
-    submitted: float  # seconds since 1970, before sbatch was called
+    submitted: float
     number: str = ""
-    after: tuple[str, ...] = field(default=())  # numbers that these jobs wait for
+    after: tuple[str, ...] = ()
 
     def job(self, run: str) -> str:
         """The job that computes a run."""
@@ -37,22 +44,24 @@ class Submission:
 
 
 def jobs_folder(store: Store) -> Path:
+    """The folder of all submissions."""
     return store.root / "jobs"
 
 
 def new_submission(stage: str, runs: Iterable[str], after: Iterable[str]) -> Submission:
-    return Submission(
-        f"lmim-{stage}-{uuid.uuid4().hex[:10]}", stage, tuple(runs), time.time(), after=tuple(after)
-    )
+    """A submission with a new name and without a number."""
+    name = f"lmim-{stage}-{uuid.uuid4().hex[:10]}"
+    return Submission(name, stage, tuple(runs), time.time(), after=tuple(after))
 
 
 def write_submission(store: Store, submission: Submission) -> Submission:
-    """Keep it, before its jobs are handed over and again with their number."""
+    """Write the file of a submission: before sbatch is called, and again with its number."""
     write_text(jobs_folder(store) / submission.name / FILE, json.dumps(asdict(submission)))
     return submission
 
 
 def with_number(submission: Submission, number: str) -> Submission:
+    """The submission with SLURM's number."""
     return replace(submission, number=number)
 
 
@@ -60,36 +69,38 @@ def _submissions(store: Store) -> Iterator[Submission]:
     for path in jobs_folder(store).glob(f"*/{FILE}"):
         try:
             content = json.loads(path.read_text())
-            yield Submission(
-                **content | {"runs": tuple(content["runs"]), "after": tuple(content["after"])}
-            )
-        except FileNotFoundError:  # forgotten by the command that made it, just now
+            content["runs"] = tuple(content["runs"])
+            content["after"] = tuple(content["after"])
+            yield Submission(**content)
+        except FileNotFoundError:  # deleted by the command that created it
             continue
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(
-                f"{path}: not a file of this suite; delete its folder, and `scancel` its jobs"
+                f"{path}: not a file of this suite; "
+                "cancel its jobs with `scancel` and move its folder aside"
             ) from error
 
 
 def latest_submissions(store: Store) -> dict[str, Submission]:
-    """Run -> the last submission it was in. Raises UserError for a damaged file."""
-    found: dict[str, Submission] = {}
+    """Run -> its last submission. Raises UserError for a damaged file."""
+    latest: dict[str, Submission] = {}
     for submission in _submissions(store):
         for run in submission.runs if submission.number else ():
-            if run not in found or found[run].submitted < submission.submitted:
-                found[run] = submission
-    return found
+            if run not in latest or latest[run].submitted < submission.submitted:
+                latest[run] = submission
+    return latest
 
 
 def interrupted_submissions(store: Store) -> list[Submission]:
-    """Those whose command was killed while it handed them over."""
+    """The submissions whose command was killed before it wrote SLURM's number."""
     return [submission for submission in _submissions(store) if not submission.number]
 
 
-def forget(store: Store, submission: Submission) -> None:
+def delete_submission(store: Store, submission: Submission) -> None:
     """Delete the folder of a submission whose jobs were cancelled.
 
-    A job that had just begun may write its log for some more seconds, so deleting is repeated until nothing is left."""
+    A job that had just started may write its output for some seconds, so the deletion is repeated
+    until the folder is gone."""
     folder = jobs_folder(store) / submission.name
     for _ in range(DELETE_ATTEMPTS):
         shutil.rmtree(folder, ignore_errors=True)

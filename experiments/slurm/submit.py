@@ -13,12 +13,13 @@ from submitit.core.job_environment import JobEnvironment
 from core.runtime.errors import UserError
 from core.runtime.files import try_lock
 from experiments.planning.plan import PlannedRun
+from experiments.running.options import ComputeOptions
 from experiments.slurm import scheduler as slurm
 from experiments.slurm.cluster import Cluster, Resources
-from experiments.slurm.job import JobOptions, RunJob
+from experiments.slurm.job import JobLimits, RunJob
 from experiments.slurm.submissions import (
     Submission,
-    forget,
+    delete_submission,
     interrupted_submissions,
     jobs_folder,
     new_submission,
@@ -103,7 +104,7 @@ def submit(
     store: Store,
     cluster: Cluster,
     resources: Mapping[str, Resources],
-    options: Mapping[str, JobOptions],
+    options: ComputeOptions,
 ) -> list[Submission]:
     """Hand the arrays to SLURM: all, or none. Raises UserError with SLURM's message."""
     done: dict[Array, Submission] = {}
@@ -112,7 +113,7 @@ def submit(
             for array in arrays:
                 numbers = {other: submission.number for other, submission in done.items()}
                 done[array] = _submit_one(
-                    array, numbers, store, cluster, resources[array.stage], options[array.stage]
+                    array, numbers, store, cluster, resources[array.stage], options
                 )
     except BaseException:
         cancel_submissions(store, [*done.values(), *interrupted_submissions(store)])
@@ -125,7 +126,7 @@ def cancel_submissions(store: Store, submissions: Iterable[Submission]) -> None:
     for submission in submissions:
         with suppress(UserError):
             slurm.cancel(name=submission.name)
-            forget(store, submission)
+            delete_submission(store, submission)
 
 
 @contextmanager
@@ -195,17 +196,28 @@ def _python(asked: Resources) -> str:
     return f'sh -c \'trap "" {JobEnvironment.USR_SIG}; exec "$@"\' sh {asked.python or shlex.quote(sys.executable)}'
 
 
+def job_limits(cluster: Cluster, requested: Resources) -> JobLimits:
+    """The limits of a job that requests these resources."""
+    return JobLimits(
+        warning_seconds=cluster.warning_seconds,
+        limit_seconds=60 * int(requested.time),
+        max_idle_stops=cluster.lost_after_stops,
+    )
+
+
 def _submit_one(
     array: Array,
     numbers: Mapping[Array, str],
     store: Store,
     cluster: Cluster,
     asked: Resources,
-    options: JobOptions,
+    options: ComputeOptions,
 ) -> Submission:
     after = (numbers[array.parent],) if array.parent is not None else array.before
     submission = new_submission(array.stage, [run.id for run in array.runs], after)
-    jobs = [RunJob(run, store.root, options) for run in array.runs]
+    in_job = options.in_job(asked.cpus_per_task)
+    limits = job_limits(cluster, asked)
+    jobs = [RunJob(run, store.root, in_job, limits) for run in array.runs]
     return submit_array(submission, jobs, array.dependency(numbers), store, cluster, asked)
 
 
@@ -228,13 +240,13 @@ def submit_array(
             executor.update_parameters(**parameters(dependency, cluster, asked, submission.name))
             submitted = executor.submit_array(jobs)
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
-        forget(store, submission)
+        delete_submission(store, submission)
         reason = slurm.reason_of(str(error)) or slurm.reason_of(errors.getvalue())
         raise UserError(
             f"sbatch refuses the jobs of stage {submission.stage}: {reason}; nothing was submitted"
         ) from error
     except (RuntimeError, FileNotFoundError) as error:
-        forget(store, submission)
+        delete_submission(store, submission)
         reason = (
             "no srun and sbatch here"
             if "srun" in str(error) or isinstance(error, FileNotFoundError)

@@ -3,11 +3,12 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.runtime.errors import UserError
-from experiments.cli.options import settings_of
+from experiments.cli.options import compute_options, settings_of
 from results.store import Store
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def plan_sweep(arguments: argparse.Namespace) -> int:
     trials = trials_of(arguments)
     description = describe(trials)
     plan = trials.search.plan("first trial", trials.search.first or {}, trials.store)
-    plan.runs = {run.id: run for run in training_runs(plan)}
+    plan = replace(plan, runs={run.id: run for run in training_runs(plan)})
     runs = describe_plan(plan, trials.store)
     if arguments.json:
         print(
@@ -194,20 +195,17 @@ def _unfinished(how: "LaunchResult") -> int:
 def _launch(
     trials: "Trials", arguments: argparse.Namespace, console: "Console", left: int
 ) -> "LaunchResult":
+    from core.runtime.processes import cores
     from experiments.planning.device import find_device
     from experiments.running.local import LaunchResult
-    from results.provenance import cores
     from sweeps.engine.launch import launch, launch_slurm
 
     if trials.over(trials.all()):
         return LaunchResult()
-    if arguments.launcher == "slurm":
-        from experiments.slurm.launcher import SlurmOptions
-
+    options = compute_options(arguments)
+    if options.launcher == "slurm":
         workers = min(arguments.workers or 4, max(left, 1))
-        return launch_slurm(trials, workers, SlurmOptions.of(arguments), console)
-    from experiments.running.local import Options
-
-    device = find_device(arguments.device)
+        return launch_slurm(trials, workers, options, console)
+    device = find_device(options.device)
     workers = min(arguments.workers or (cores() if device == "cpu" else 1), max(left, 1))
-    return launch(trials, Options.of(arguments, device, jobs=workers), console)
+    return launch(trials, options.on_this_machine(device, jobs=workers), console)

@@ -10,27 +10,33 @@ from pathlib import Path
 from rich.console import Console
 
 from core.runtime.errors import UserError
-from experiments.running.local import LaunchResult, Options, supervise
+from experiments.running.local import LaunchResult, supervise
+from experiments.running.options import ComputeOptions
 from experiments.slurm import scheduler as slurm
 from experiments.slurm.cluster import Cluster, Resources, read_cluster
 from experiments.slurm.job import (
     SIGNAL,
     ClusterJob,
-    JobOptions,
+    JobLimits,
     RunFailed,
+    checkpoint_steps,
     device_of_job,
-    job_context,
-    kept_steps,
     requeue,
 )
-from experiments.slurm.launcher import LOOK_SECONDS, SlurmOptions, job_options
+from experiments.slurm.launcher import POLL_SECONDS
 from experiments.slurm.scheduler import Scheduler
 from experiments.slurm.submissions import (
     interrupted_submissions,
     latest_submissions,
     new_submission,
 )
-from experiments.slurm.submit import cancel_submissions, clean_environment, submit_array, submitting
+from experiments.slurm.submit import (
+    cancel_submissions,
+    clean_environment,
+    job_limits,
+    submit_array,
+    submitting,
+)
 from results.store import Store
 from sweeps.engine.search import Search
 from sweeps.engine.status import SweepWatch
@@ -40,46 +46,54 @@ from sweeps.engine.worker import search_on, work
 STAGE = "sweep"
 
 
-def launch(trials: Trials, options: Options, console: Console) -> LaunchResult:
+def launch(trials: Trials, options: ComputeOptions, console: Console) -> LaunchResult:
     """Search with processes of this machine (`options.jobs`) until the sweep is over."""
     arguments = (trials.search, trials.store, trials.url, options, time.time())
-    with SweepWatch(trials, options.jobs, console) as watch:
-        return supervise(work, arguments, options.jobs, watch.look)
+    with SweepWatch(trials, options.jobs or 1, console) as watch:
+        return supervise(work, arguments, options.jobs or 1, watch.look)
 
 
 class WorkerJob(ClusterJob):
     """A worker; after a requeue it goes on with the trial that nobody holds."""
 
     def __init__(
-        self, search: Search, results: Path, url: str | None, options: JobOptions, since: float
+        self,
+        search: Search,
+        results: Path,
+        url: str | None,
+        options: ComputeOptions,
+        limits: JobLimits,
+        since: float,
     ) -> None:
-        super().__init__(results, options)
-        self.search, self.url, self.since = search, url, since
+        super().__init__(results, options, limits)
+        self.search = search
+        self.url = url
+        self.since = since
 
     def __call__(self) -> str:
         """Compute trials until none is left. Raises RunFailed; ends by a requeue where the job was warned."""
         warned, started = self.begin(), time.time()
-        from core.runtime.artefacts import CHECKPOINT
+        from core.runtime.artifacts import CHECKPOINT
 
         store = Store(self.results)
         begun = [path.parent.name for path in (self.results / "runs").glob(f"*/{CHECKPOINT}")]
-        before = {run: kept_steps(store.run(run)) for run in begun}
+        before = {run: checkpoint_steps(store.run(run)) for run in begun}
         try:
-            context = job_context(self.options, device_of_job(self.options.device), warned)
+            context = self.run_context(device_of_job(self.options.device), warned)
             trials = Trials(self.search, store, self.url)
             part = search_on(
                 trials, context, self.since, threads=self.options.threads, wait_for_others=False
             )
             if warned.to_stop and not trials.over(trials.all()):
                 came_on = part.ended or (
-                    part.at and kept_steps(store.run(part.at)) > before.get(part.at, 0)
+                    part.at and checkpoint_steps(store.run(part.at)) > before.get(part.at, 0)
                 )
                 if self.should_give_up(bool(came_on), time.time() - started):
                     reason = f"stopped {self.idle_stops} times in a row before anything was kept"
                     raise RunFailed(
                         f"{reason}; raise time in the cluster's file (stages: {{sweep: ...}})"
                     )
-                requeue(warned, self.options.warning_seconds)
+                requeue(warned, self.limits.warning_seconds)
         except UserError as reason:
             raise RunFailed(str(reason)) from reason
         finally:
@@ -116,7 +130,7 @@ def workers_of(trials: Trials, scheduler: Scheduler, *, now: bool = True) -> Wor
 
 
 def launch_slurm(
-    trials: Trials, workers: int, options: SlurmOptions, console: Console
+    trials: Trials, workers: int, options: ComputeOptions, console: Console
 ) -> LaunchResult:
     """Have so many workers on the cluster, those that are there included; wait for the end unless told not to.
 
@@ -130,11 +144,11 @@ def launch_slurm(
         )
     with submitting(trials.store):
         there = workers_of(trials, scheduler)
-        if not options.dry:
-            scheduler.must_have_answered("nothing was submitted, nothing is changed")
+        if not options.dry_run:
+            scheduler.require_answer("nothing was submitted, nothing is changed")
         further = max(0, workers - len(there.jobs))
         text = f"{len(there.jobs)} workers are queued or running; " if there.jobs else ""
-        if options.dry:
+        if options.dry_run:
             console.print(f"{text}would submit {further} workers", highlight=False)
             return LaunchResult()
         cancel_submissions(trials.store, interrupted_submissions(trials.store))
@@ -150,12 +164,15 @@ def launch_slurm(
 
 
 def _submit(
-    trials: Trials, count: int, cluster: Cluster, asked: Resources, options: SlurmOptions
+    trials: Trials, count: int, cluster: Cluster, asked: Resources, options: ComputeOptions
 ) -> str:
     names = [f"{trials.folder.name}-{uuid.uuid4().hex[:6]}" for _ in range(count)]
-    told, since = job_options(cluster, asked, options), time.time()
+    since = time.time()
+    in_job = options.in_job(asked.cpus_per_task)
+    limits = job_limits(cluster, asked)
     jobs: list[Callable[[], str]] = [
-        WorkerJob(trials.search, trials.store.root, trials.url, told, since) for _ in names
+        WorkerJob(trials.search, trials.store.root, trials.url, in_job, limits, since)
+        for _ in names
     ]
     submission = new_submission(STAGE, names, ())
     try:
@@ -183,7 +200,7 @@ def _wait(
                     asked = time.monotonic()
                     there = workers_of(trials, scheduler)
                     quiet = 0 if there.jobs or there.problem else quiet + 1
-                time.sleep(LOOK_SECONDS)
+                time.sleep(POLL_SECONDS)
             watch.look()
     except KeyboardInterrupt:
         return LaunchResult(left=True)
@@ -194,7 +211,7 @@ def cancel(trials: Trials) -> int:
     """End the worker jobs of a sweep; returns how many. Raises UserError if SLURM does not answer."""
     scheduler = Scheduler(0)
     there = workers_of(trials, scheduler)
-    scheduler.must_have_answered("nothing was cancelled")
+    scheduler.require_answer("nothing was cancelled")
     if there.jobs:
         slurm.cancel(there.jobs.values())
     return len(there.jobs)

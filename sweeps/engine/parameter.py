@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, model_validator
 
-from core.config import FrozenModel
+from core.config import FrozenModel, current_key
 
 Plain = str | int | float | bool | None
 
@@ -47,6 +47,8 @@ def _numbers(ends: Any) -> Any:
 def _conditions(when: Any) -> Any:
     if isinstance(when, dict) and any(wanted == [] for wanted in when.values()):
         raise ValueError("an empty list is never met; give a value, or some")
+    if isinstance(when, dict):
+        return {current_key(str(key)): wanted for key, wanted in when.items()}
     return when
 
 

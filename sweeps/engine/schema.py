@@ -3,7 +3,7 @@ newer Optuna with other defaults searches as before."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -12,13 +12,15 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
-from core.config import FrozenModel
+from core.config import FrozenModel, current_key
 from core.runtime.errors import UserError
 from core.runtime.yaml import read_yaml
-from experiments.planning.schema import Layer, Line, Tree, explain, once
+from experiments.planning.diagnostics import Layer, Tree, explain
+from experiments.planning.schema import Line, without_duplicates
 from sweeps.engine.parameter import Parameter, as_list
 
 EXAMPLE = "sweeps/mask_ratio.yaml"
@@ -155,7 +157,9 @@ class Sweep(FrozenModel):
     experiment: str
     variant: str | None = None
     scale: str | None = None
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(once)] = (0,)
+    seeds: Annotated[
+        tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(without_duplicates)
+    ] = (0,)
     set: Tree = Field(default_factory=dict)
     space: Annotated[dict[str, Parameter], Field(min_length=1)]
     objective: Annotated[str, AfterValidator(_objective)] = "validation_avg"
@@ -165,6 +169,13 @@ class Sweep(FrozenModel):
     trials: Annotated[PositiveInt, Field(strict=True)]
     recipe_first: bool = True
     budget: Budget = Budget()
+
+    @field_validator("set", "space", mode="before")
+    @classmethod
+    def _with_current_keys(cls, settings: Any) -> Any:
+        if not isinstance(settings, dict):
+            return settings
+        return {current_key(str(key)): value for key, value in settings.items()}
 
     @model_validator(mode="after")
     def _conditions_are_searched(self) -> "Sweep":

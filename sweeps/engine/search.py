@@ -10,14 +10,16 @@ from typing import Any
 import optuna
 from pydantic import ValidationError
 
-from core.config import Finetune
+from core.config import Finetune, current_key
 from core.runtime.errors import UserError
 from experiments.planning.data_roots import Root, resolve_root
+from experiments.planning.diagnostics import Tree
 from experiments.planning.plan import Plan, PlannedRun
 from experiments.planning.planner import plan_experiments
-from experiments.planning.recipe import RENDERED, read_recipe, recipe_layers, row_layers
+from experiments.planning.recipe import read_recipe, recipe_layers, row_layers
 from experiments.planning.schema import EXAMPLE as EXPERIMENT
-from experiments.planning.schema import Experiment, Recipe, Tree, Variant, read_experiment
+from experiments.planning.schema import Experiment, Recipe, Variant, read_experiment
+from experiments.planning.substitution import SYNTHETIC_PREFIXES
 from results.provenance import REPOSITORY
 from results.store import Store
 from sweeps.engine.parameter import Parameter, Plain
@@ -31,11 +33,11 @@ NEVER = (
         "finetune.data",
         "pretrain.data",
         "evaluate",
-        "given.recognizer",
+        "init.recognizer",
         "benchmarks",
-        "stand_ins",
+        "substitute_synthetic",
     ),
-    *("rendered", "rendered_chinese"),
+    *("synthetic", "synthetic_chinese"),
 )
 
 
@@ -111,7 +113,7 @@ class Search:
             ]
             below = {key: value for key, value in below.items() if key not in covered} | layer
         return self.variant.model_copy(
-            update={"name": name, "set": below, "reported": {}, "against": ()}
+            update={"name": name, "set": below, "reported": {}, "compare_with": ()}
         )
 
     def plan(self, name: str, values: Mapping[str, Plain], store: Store) -> Plan:
@@ -176,6 +178,7 @@ def make_search(
 ) -> Search:
     """A sweep file at a scale, checked against its base. Raises UserError."""
     sweep = read_sweep(path)
+    overrides = {current_key(key): value for key, value in overrides.items()}
     if seeds:
         sweep = sweep.model_copy(update={"seeds": tuple(seeds)})
     for key in sweep.space:
@@ -274,7 +277,7 @@ def _check_objective(path: Path, plan: Plan, recipe: Recipe, store: Store) -> No
         run = plan.runs[cell.trainings[-1]] if cell.trainings else None
         if run is None or not isinstance(run.config, Finetune):
             raise UserError(
-                f"{path}: the base row trains nothing (given.recognizer); choose one that is fine-tuned"
+                f"{path}: the base row trains nothing (init.recognizer); choose one that is fine-tuned"
             )
         if "validation" not in run.data:
             advice = (
@@ -288,7 +291,7 @@ def _check_objective(path: Path, plan: Plan, recipe: Recipe, store: Store) -> No
             same = (
                 name for name, roots in tests.items() if any(_same(root, other) for other in roots)
             )
-            if name := next(same, _rendered_test(root)):
+            if name := next(same, _synthetic_test(root)):
                 raise UserError(
                     f"{path}: finetune.validation: {root.name} is the test set {name}: it {TESTS}"
                 )
@@ -302,12 +305,11 @@ def _check_objective(path: Path, plan: Plan, recipe: Recipe, store: Store) -> No
                 )
 
 
-def _rendered_test(root: Root) -> str:
-    """The name of a rendered test subset, also of one that the row does not read."""
+def _synthetic_test(root: Root) -> str:
+    """The name of a synthetic test subset, also of one that the row does not read."""
     prefix, _, split = root.name.partition(":")
-    return (
-        split if f"{prefix}:" in RENDERED.values() and split not in ("train", "validation") else ""
-    )
+    is_test = split not in ("train", "validation")
+    return split if f"{prefix}:" in SYNTHETIC_PREFIXES.values() and is_test else ""
 
 
 def _same(one: Root, other: Root) -> bool:
@@ -331,4 +333,6 @@ def _identity(search: Search, plan: Plan) -> str:
 
 def missing(plan: Plan) -> list[str]:
     """What a trial needs and is not here."""
-    return list(dict.fromkeys(text for run in training_runs(plan) for text in run.missing()))
+    return list(
+        dict.fromkeys(text for run in training_runs(plan) for text in run.unmet_requirements())
+    )

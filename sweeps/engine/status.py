@@ -12,7 +12,7 @@ from rich.table import Table
 
 from core.runtime.errors import UserError
 from experiments.cli.watch import View, rank
-from experiments.running.local import duration, progress_text
+from experiments.running.display import duration, progress_text
 from results.store import State
 from sweeps.engine.schema import OBJECTIVES
 from sweeps.engine.space import Values, range_text
@@ -44,7 +44,7 @@ def _detail(trials: Trials, trial: FrozenTrial, state: State) -> str:
         return f"at {max(trial.intermediate_values, default=0)} % of its fine-tuning"
     if state.name != "running":
         return state.message
-    progress = progress_text(trials.store.run(state.message.partition(" ")[0]).told())
+    progress = progress_text(trials.store.run(state.message.partition(" ")[0]).last_written_state())
     return f"{state.message} {progress}".strip()
 
 

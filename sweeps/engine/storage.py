@@ -67,9 +67,7 @@ def told(folder: Path, url: str | None) -> Iterator[None]:
     except ValueError as error:
         if url is not None:
             raise UserError(f"--storage {masked(url)}: {error}") from error
-        advice = (
-            "delete its folder; finished runs are kept, so the trials are computed again in moments"
-        )
+        advice = "move its folder aside; finished runs are kept, so the trials are computed again in moments"
         raise UserError(f"{folder / JOURNAL}: damaged ({error}); {advice}") from error
 
 

@@ -141,7 +141,7 @@ class Trials:
         place = self.place(trial.number)
         state = place.state()
         if state.name == "preempted" and self._elsewhere(trial):
-            return place.told()
+            return place.last_written_state()
         return (
             State("preempted", "its worker is gone")
             if state.name in ("planned", "complete")
@@ -150,10 +150,13 @@ class Trials:
 
     def _elsewhere(self, trial: FrozenTrial) -> bool:
         """Whether a trial seems to be computed on another machine, whose locks may not reach here."""
-        told = self.place(trial.number).told()
+        told = self.place(trial.number).last_written_state()
         if told.name != "running" or told.process.startswith(f"{os.uname().nodename}:"):
             return False
-        runs = [self.store.run(run).told().updated for run in trial.user_attrs.get("runs", [])]
+        runs = [
+            self.store.run(run).last_written_state().updated
+            for run in trial.user_attrs.get("runs", [])
+        ]
         return time.time() - max([told.updated, *runs]) < UNSEEN_SECONDS
 
     def _alone(self) -> Any:
@@ -266,7 +269,7 @@ class Trials:
 
     def collect(self) -> None:
         """Once the sweep is over: the checkpoints of pruned trials, which were kept for it, are deleted."""
-        from core.runtime.artefacts import CHECKPOINT
+        from core.runtime.artifacts import CHECKPOINT
 
         with self._alone():
             trials = self.read()
@@ -278,7 +281,7 @@ class Trials:
             }:
                 place = self.store.run(name)
                 with place.lock() as free:
-                    mine = free and place.told().message.endswith(
+                    mine = free and place.last_written_state().message.endswith(
                         f"{pruned_by(self.search)}; its checkpoint is kept"
                     )
                     if mine and (place.folder / CHECKPOINT).exists():  # nobody has gone on with it

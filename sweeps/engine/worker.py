@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 
 from core.runtime.errors import UserError
 from experiments.planning.plan import PlannedRun
-from experiments.running.local import EXIT_STATE_NOT_WRITTEN, Options, stop_with
+from experiments.running.options import ComputeOptions
+from experiments.running.worker import EXIT_STATE_NOT_WRITTEN, stop_with
 from results import provenance
 from results.records import StoredValidation, read_record
 from results.store import Run, Store
@@ -21,7 +22,7 @@ from sweeps.engine.storage import STORAGE_ERRORS, masked, reason_of
 from sweeps.engine.trials import ClaimedTrial, Trials, pruned_by
 
 if TYPE_CHECKING:
-    from core.training.loop import RunContext
+    from core.training.run_context import RunContext
 
 PATIENCE, AWAY_SECONDS = 300, 5.0  # that a storage may be away, and between looks at it
 
@@ -35,15 +36,22 @@ class Part:
 
 
 def work(
-    search: Search, store: Store, url: str | None, options: Options, since: float, parent: int
+    search: Search,
+    store: Store,
+    url: str | None,
+    options: ComputeOptions,
+    since: float,
+    parent: int,
 ) -> None:
     """A worker process of this machine. Exits with EXIT_STATE_NOT_WRITTEN where the user has to mend something, after saying what."""
+    import torch
+
     should_stop = stop_with(parent)
     provenance.commit()  # of the code as it was imported, whatever is edited while it runs
     try:
         search_on(
             Trials(search, store, url),
-            options.run_context(should_stop),
+            options.run_context(torch.device(options.device), should_stop),
             since,
             threads=options.threads,
             wait_for_others=True,
@@ -145,7 +153,9 @@ class Work:
         reason = f"{run}: {reached.message}"
         hopeful = any(trial.state.name in ("COMPLETE", "PRUNED") for trial in self.trials.read())
         again = self.told.get("failed") == reason  # nobody mended it, so it is the trial's own
-        if self.store.run(run).told().user_error and (reached.outside or not (hopeful or again)):
+        if self.store.run(run).last_written_state().user_error and (
+            reached.outside or not (hopeful or again)
+        ):
             self.taken.trial.set_user_attr("failed", reason)
             self._pause(reason)
             raise UserError(reason)
@@ -161,14 +171,14 @@ class Work:
 
     def _compute(self, run: PlannedRun, seed: int | None) -> "Reached":
         """A run, computed by this process or another. seed: of a run whose validation counts."""
-        from experiments.running.execute import hold
+        from experiments.running.execute import acquire
 
         judge = (
             None
             if seed is None or self.sweep.pruner is None
             else PruningCallback(self, seed, self.sweep.pruner.at)
         )
-        with hold(self.store.run(run.id), self.context.should_stop) as mine:
+        with acquire(self.store.run(run.id), self.context.should_stop) as mine:
             if mine == "preempted":
                 return Reached("preempted", "stopped while it waited for another process")
             if judge is not None:
@@ -202,7 +212,7 @@ class Work:
             raise judge.away
         if judge is not None and judge.verdict and outcome.state == "preempted":
             return Reached("pruned", judge.verdict)
-        return Reached(outcome.state, outcome.message, outcome.outside)
+        return Reached(outcome.state, outcome.message, outcome.environment_failure)
 
 
 @dataclass(frozen=True)
@@ -280,14 +290,14 @@ def objective(sweep: Sweep, run: Run) -> float:
     several = len(record.data.get("validation", [])) != 1
     if sweep.objective == "validation_avg" and record.metrics.validation_avg is None and several:
         raise UserError(
-            f"{run.folder}: an older version of the code kept no validation Avg; delete the folder and run again"
+            f"{run.folder}: an older version of the code kept no validation Avg; move the folder aside and run again"
         )
     return measure(sweep, record.metrics.model_dump(exclude_none=True))
 
 
 def validations(run: Run, shares: tuple[float, ...]) -> list[tuple[float, dict[str, float]]]:
     """What a fine-tuning run's log says of the milestones that it passed."""
-    from core.runtime.artefacts import METRICS
+    from core.runtime.artifacts import METRICS
 
     try:
         lines = [

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from commands import PATIENCE, REPOSITORY, run_command, started, wait_until
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).resolve().parent
 LONG = "title: long\nvariants: [{name: MIM, method: MIM, set: {pretrain.optimizer.epochs: 40}}]\n"  # half a minute of steps
 CLUSTER = {

@@ -1,0 +1,6 @@
+"""Names of the files that a stage writes into its run folder."""
+
+MODEL = "model.safetensors"  # the trained weights
+CHECKPOINT = "checkpoint.safetensors"  # everything that training resumes from
+METRICS = "metrics.jsonl"  # one line for each logged step
+TENSORBOARD = "tensorboard"  # a folder

@@ -1,0 +1,22 @@
+"""The parameters of a model that training changes."""
+
+from torch import Tensor, nn
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name -> parameter, for parameters that are trained."""
+    return {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
+
+
+def count_trainable(model: nn.Module) -> int:
+    """How many numbers training changes."""
+    return sum(parameter.numel() for parameter in trainable(model).values())
+
+
+def exported_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a run's `model.safetensors`: trained parameters and the position table.
+
+    The table identifies the encoder's kind of positions."""
+    return {**trainable(model), "encoder.positions": model.get_buffer("encoder.positions")}

@@ -1,0 +1,31 @@
+"""Weights that a user names: a file, or a run of a results folder."""
+
+from pathlib import Path
+
+from core.runtime.artifacts import MODEL
+from core.runtime.errors import UserError
+from results.store import Store
+
+
+def find_model(name: str, results: Path) -> Path:
+    """Return the file of weights that a user names. Raises UserError if there is none.
+
+    name: a file, or the id of a run; an evaluation stands for its recognizer.
+    results: the results folder with the run."""
+    if Path(name).is_file():
+        return Path(name)
+    store = Store(results)
+    folder = store.run(name).folder
+    if not folder.is_dir():
+        known = sorted(path.name for path in folder.parent.glob("finetune-*"))
+        runs = f"runs there: {', '.join(known)}" if known else "no finetune run there yet"
+        raise UserError(f"{name}: neither a file nor a run below {folder.parent} ({runs})")
+    if name.startswith("evaluate-"):
+        return store.weights(store.run(name).record()["inputs"]["recognizer"])
+    if not (folder / MODEL).is_file():
+        state = store.run(name).state().name
+        reason = f"it is {state}"
+        if state == "complete":
+            reason = "no weights are kept beside its record; run its experiment for them"
+        raise UserError(f"{name}: this run has no weights here: {reason}")
+    return folder / MODEL

@@ -1,0 +1,137 @@
+"""Calls the stage of a run with its inputs as files, and writes what the stage returns."""
+
+import shutil
+import time
+from pathlib import Path
+
+from core.config import ContrastivePretrain, Evaluate, Finetune, Pretrain
+from core.data.word_images import WordImages
+from core.runtime.files import try_lock
+from core.runtime.processes import cores
+from core.synthetic import words as synthetic
+from core.synthetic.config import Rendered
+from core.text.protocols import PROTOCOLS, is_correct
+from core.training.evaluate import evaluate
+from core.training.finetune import finetune
+from core.training.pretrain import pretrain
+from core.training.run_context import Interrupted, RunContext, RunProgress
+from experiments.planning.data_roots import Root
+from experiments.planning.plan import PlannedRun
+from experiments.planning.registry import expand
+from results.store import Store
+
+
+def run_stage(
+    run: PlannedRun, store: Store, folder: Path, context: RunContext
+) -> dict[str, object]:
+    """Render the synthetic data that are absent, and run the stage; returns its metrics.
+
+    run: the run, whose inputs are complete.
+    store: the results folder with the inputs.
+    folder: the run's folder.
+    context: how the run is computed."""
+    for roots in run.data.values():
+        for root in roots:
+            ensure_rendered(root, store, context)
+    match run.config:
+        case Evaluate():
+            return _evaluate(run, run.config, store, context)
+        case Finetune():
+            return _finetune(run, run.config, store, folder, context)
+        case _:
+            return _pretrain(run, run.config, store, folder, context)
+
+
+def _pretrain(
+    run: PlannedRun,
+    config: Pretrain | ContrastivePretrain,
+    store: Store,
+    folder: Path,
+    context: RunContext,
+) -> dict[str, object]:
+    teacher = _input(run, store, "teacher")
+    return pretrain(config, _training_images(run, config), teacher, folder, context).to_json()
+
+
+def _finetune(
+    run: PlannedRun, config: Finetune, store: Store, folder: Path, context: RunContext
+) -> dict[str, object]:
+    roots = run.data.get("validation", ())
+    validation = WordImages([root.path for root in roots]) if roots else None
+    encoder = _input(run, store, "encoder")
+    images = _training_images(run, config)
+    result = finetune(config, images, validation, encoder, folder, context)
+    if result.validation_correct and context.process_group.is_main:
+        names = [root.name if len(roots) == 1 else root.path for root in roots]
+        correct = dict(zip(names, result.validation_correct, strict=True))
+        store.run(run.id).write_validation(correct)
+    return result.metrics.to_json()
+
+
+def _evaluate(
+    run: PlannedRun, config: Evaluate, store: Store, context: RunContext
+) -> dict[str, object]:
+    subsets = {
+        name: WordImages(
+            [root.path for root in run.data[name]], [expand(path) for path in data.filters]
+        )
+        for name, data in config.subsets.items()
+    }
+    recognizer = store.weights(run.inputs["recognizer"])
+    result = evaluate(config, subsets, recognizer, context)
+    if context.process_group.is_main:
+        folder = store.run(run.id)
+        folder.write_predictions(
+            (subset, row.index, row.label, row.prediction, row.confidence, int(row.scorable))
+            for subset, rows in result.predictions.items()
+            for row in rows
+        )
+        protocol = PROTOCOLS[config.protocol]
+        folder.write_correct(
+            {
+                subset: [is_correct(row, protocol) for row in rows]
+                for subset, rows in result.predictions.items()
+            }
+        )
+    return result.metrics.to_json()
+
+
+def _input(run: PlannedRun, store: Store, role: str) -> Path | None:
+    return store.weights(run.inputs[role]) if role in run.inputs else None
+
+
+def _training_images(
+    run: PlannedRun, config: Pretrain | ContrastivePretrain | Finetune
+) -> WordImages:
+    filters = [expand(path) for path in config.data.filters]
+    mixed = [root.path for root in run.data.get("mixed", ())]
+    return WordImages([root.path for root in run.data["train"]], filters, mixed)
+
+
+def ensure_rendered(root: Root, store: Store, context: RunContext) -> None:
+    """Render the synthetic data set of a root unless it exists.
+
+    One process renders; others wait. Raises Interrupted if asked to stop."""
+    config = root.synthetic
+    if config is None or Path(root.path).is_dir():
+        return
+    folder = store.data(synthetic.fingerprint(config))
+    while not Path(root.path).is_dir():
+        with try_lock(folder / ".lock") as free:
+            if free:
+                _render(config, folder, context)
+        if context.should_stop():
+            raise Interrupted("stopped while rendering words; complete splits are kept")
+        time.sleep(0.2)
+
+
+def _render(config: Rendered, folder: Path, context: RunContext) -> None:
+    started = time.monotonic()
+    for leftover in folder.glob(".*.*"):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    for done, total in synthetic.write(config, folder, cores(), context.should_stop):
+        rate = done / (time.monotonic() - started)
+        seconds_left = (total - done) / rate
+        context.on_progress(
+            RunProgress(done, total, "images", rate, seconds_left, "rendering words")
+        )

@@ -1,0 +1,130 @@
+"""A worker process of this machine: computes the runs whose inputs are complete until none is left.
+
+Workers coordinate only through the locks and states of runs. A second command on the same plan
+therefore shares the work instead of repeating it."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from experiments.planning.plan import PlannedRun
+from experiments.planning.schema import STAGES
+from experiments.running.options import ComputeOptions
+from results import provenance
+from results.store import Store
+
+EXIT_STATE_NOT_WRITTEN = 3  # exit code of a worker that could not write into a run's folder
+POLL_SECONDS = 0.3
+
+
+def stop_with(parent: int) -> Callable[[], bool]:
+    """Install the signal handlers of a worker; returns a function that says whether to stop.
+
+    A worker stops on SIGTERM and when its parent process is gone. It ignores Ctrl-C, which the
+    parent passes on as SIGTERM.
+
+    parent: the parent's process number."""
+    signals: list[int] = []
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))
+    return lambda: bool(signals) or os.getppid() != parent
+
+
+def is_settled(run: PlannedRun, store: Store, started: float, lost: set[str]) -> bool:
+    """Whether this command has nothing left to do for a run.
+
+    A run is settled if it is complete, failed since `started`, or needs a run that is lost.
+
+    started: when the command started (seconds since 1970).
+    lost: runs that failed or cannot start; the run is added if it is one of these."""
+    state = store.run(run.id).state()
+    if state.name == "complete":
+        return True
+    failed = run.id in lost or (state.name == "failed" and state.updated >= started)
+    if failed or lost.intersection(run.inputs.values()):
+        lost.add(run.id)
+        return True
+    return False
+
+
+def inputs_complete(run: PlannedRun, store: Store) -> bool:
+    """Whether every run that `run` needs is complete. Files are checked when the run starts."""
+    names = [name for name in run.inputs.values() if not name.startswith("file:")]
+    return all(store.run(name).state().name == "complete" for name in names)
+
+
+def work(
+    runs: list[PlannedRun], store: Store, options: ComputeOptions, started: float, parent: int
+) -> None:
+    """Compute runs until every run is settled. Writes a checkpoint and stops if asked to.
+
+    Exits with EXIT_STATE_NOT_WRITTEN if the end of a run could not be written into its folder.
+
+    runs: the runs of the plan.
+    store: the results folder.
+    options: resolved for this machine.
+    started: when the command started (seconds since 1970).
+    parent: the process number of the command."""
+    worker = Worker(runs, store, options, started, stop_with(parent))
+    worker.run()
+    sys.exit(EXIT_STATE_NOT_WRITTEN if worker.unwritable else 0)
+
+
+class Worker:
+    """The loop of a worker process. The arguments are those of `work`."""
+
+    def __init__(
+        self,
+        runs: list[PlannedRun],
+        store: Store,
+        options: ComputeOptions,
+        started: float,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        import torch
+
+        provenance.commit()  # before somebody edits the code that this process has imported
+        self.runs = sorted(runs, key=lambda run: STAGES.index(run.stage))  # inputs first
+        self.store = store
+        self.options = options
+        self.started = started
+        self.should_stop = should_stop
+        self.context = options.run_context(torch.device(options.device), should_stop)
+        self.lost: set[str] = set()
+        self.unwritable = False
+
+    def run(self) -> None:
+        """Compute runs until all are settled or the worker is asked to stop."""
+        while not self.should_stop():
+            open_runs = [run for run in self.runs if not self._is_settled(run)]
+            if not open_runs:
+                return
+            ready = (run for run in open_runs if inputs_complete(run, self.store))
+            if not any(self._try_run(run) for run in ready):
+                time.sleep(POLL_SECONDS)
+
+    def _is_settled(self, run: PlannedRun) -> bool:
+        return is_settled(run, self.store, self.started, self.lost)
+
+    def _try_run(self, run: PlannedRun) -> bool:
+        """Compute a run unless another process computes it; returns whether this process did."""
+        import torch
+
+        from experiments.running.execute import Outcome, execute
+
+        try:
+            with self.store.run(run.id).lock() as free:
+                if not free or self._is_settled(run):
+                    return False
+                torch.set_num_threads(self.options.threads)
+                outcome = execute(run, self.store, self.context)
+        except OSError as error:  # the lock file cannot be created
+            reason = f"{error.filename}: {error.strerror}"
+            outcome = Outcome("failed", reason, state_written=False)
+        if not outcome.state_written:
+            print(f"{run.id} {outcome.state}: {outcome.message}", file=sys.stderr)
+            self.lost.add(run.id)
+            self.unwritable = True
+        return True
