@@ -1,9 +1,9 @@
 """The guidance view: the same word in another look (Table 2: weak, medium, strong).
 
 `sample_view` draws the changes of a whole batch on the CPU, from an explicit generator.
-`apply_view` applies them on any device. Operations, probabilities and ranges follow `medium` of the released
-code. Departures, all for speed: operations run in one fixed order, on the image that is already
-resized, and hue rotates in YIQ.
+`apply_view` applies them on any device. Operations, probabilities and ranges follow `medium` of
+the released code. Departures, all for speed: operations run in one fixed order, on the image that
+is already resized, and hue rotates in YIQ.
 
 - weak: only cropping and rotation.
 - strong: the ranges of medium times 1.5, except solarize's threshold, the share of gray and the
@@ -12,8 +12,8 @@ resized, and hue rotates in YIQ.
   window of one view shows the same characters as that window of the other view.
 
 Views made one by one, in random order and at the size of the source, differ: medium's views are
-0.025 to 0.03 (of 1) brighter than those, and keep a fifth to a half more gradient, because they are
-sampled once (tests/core/views/test_guidance_moments.py).
+0.025 to 0.03 (of 1) brighter than those, and keep a fifth to a half more gradient, because they
+are sampled once (tests/core/views/test_guidance_moments.py).
 """
 
 import math
