@@ -22,7 +22,7 @@ from PIL import Image
 
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_path, write_text
-from core.synthetic.fonts import cjk_faces
+from core.synthetic.cjk_fonts import cjk_faces
 
 COLUMN = 3.35  # inches: width of one column of a two-column paper
 PAGE = 6.9  # inches: width of both columns

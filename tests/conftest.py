@@ -17,7 +17,7 @@ from PIL import Image
 import run
 from core.config import Data, Optimizer
 from core.data.lmdb_folder import COUNT_KEY, IMAGE_KEY, LABEL_KEY
-from core.synthetic.config import Rendered
+from core.synthetic.config import Synthetic
 from core.training.run_context import RunContext
 
 torch.set_num_threads(1)
@@ -71,8 +71,8 @@ def context() -> RunContext:
 
 
 @pytest.fixture
-def rendered() -> Rendered:
-    return Rendered(train=48, validation=8, test=6, vocabulary=300)
+def rendered() -> Synthetic:
+    return Synthetic(train=48, validation=8, test=6, vocabulary=300)
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

@@ -1,4 +1,4 @@
-"""The golden files' rule: weights and inputs regenerated from names alone."""
+"""Weights and inputs of the golden files, regenerated from names alone."""
 
 import json
 import zlib
@@ -13,19 +13,23 @@ TABLES = ("pos_embed", "position_table")
 
 
 def load_golden(name: str) -> dict[str, Any]:
-    return json.loads((FOLDER / f"{name}.json").read_text())
+    """The golden file `name`: lmim or recognizer."""
+    content: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
+    return content
 
 
 def normal(name: str, shape: list[int]) -> Tensor:
+    """Standard normal values, seeded by the name's CRC-32."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
 
 
 def golden_image(name: str, shape: list[int]) -> Tensor:
+    """Normal values clamped to [-1, 1], the range of images."""
     return normal(name, shape).clamp(-1, 1)
 
 
 def golden_state(names: dict[str, list[int]]) -> dict[str, Tensor]:
-    """Weights under the released names: 0.05 * randn seeded by the name's CRC-32, plus 1 for LayerNorm scales."""
+    """Weights under the released names: 0.05 * normal, plus 1 for LayerNorm scales."""
     state = {}
     for name, shape in names.items():
         if not name.endswith(TABLES):

@@ -23,8 +23,8 @@ from core.config import (
 from core.data.batches import Batch, load_batches
 from core.data.word_images import WordImages
 from core.runtime.errors import UserError
-from core.synthetic import words as synthetic
-from core.synthetic.config import Rendered
+from core.synthetic.config import Synthetic
+from core.synthetic.dataset import write_splits
 
 _folder = TemporaryDirectory(prefix="bench-")  # removed when the process exits
 
@@ -117,7 +117,7 @@ class BenchSetup:
 def rendered_words(count: int) -> str:
     """The path of an LMDB of rendered photographs of words, of about 100 x 40 pixels each."""
     folder = Path(_folder.name) / str(count)
-    config = Rendered(train=count, validation=1, vocabulary=2000, look="scene", image=(48, 128))
-    for _ in synthetic.write(config, folder, processes=1, should_stop=lambda: False):
+    config = Synthetic(train=count, validation=1, vocabulary=2000, look="scene", image=(48, 128))
+    for _ in write_splits(config, folder, processes=1, should_stop=lambda: False):
         pass
     return str(folder / "train")

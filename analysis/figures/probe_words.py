@@ -12,17 +12,16 @@ from core.data.batches import normalize, to_unit
 from core.data.word_images import WordImages, decode_image, resize_image
 from core.runtime.errors import UserError
 from core.runtime.seeds import generator
-from core.synthetic import words as synthetic
-from core.synthetic.config import Rendered
-from core.synthetic.drawing import cut_to_ink, draw_text, paint, place
+from core.synthetic.config import Synthetic
+from core.synthetic.drawing import crop_to_ink, draw_text, paint, place_on_canvas
 from core.synthetic.fonts import faces, font
+from core.synthetic.vocabulary import make_vocabulary
 from core.training.predict import find_images
 from core.views.guidance import apply_view, sample_view, strength_of
 
 CPU = torch.device("cpu")
 # Settings of the vocabulary from which words are chosen.
-VOCABULARY = Rendered(train=1, validation=1, vocabulary=3000, letters=(3, 6))
-NO_EFFECT = 2  # `trick` of `draw_text` without outline and shadow
+VOCABULARY = Synthetic(train=1, validation=1, vocabulary=3000, letters=(3, 6))
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class ProbeWords:
 
 
 def choose_words(
-    count: int, training: Rendered | None = None, excluding: Sequence[str] = ()
+    count: int, training: Synthetic | None = None, excluding: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """Frequent English words of 3 to 6 letters; the same at every call.
 
@@ -67,8 +66,8 @@ def choose_words(
 
     Raises UserError if there are fewer than `count` such words."""
     shortest, longest = VOCABULARY.letters
-    seen, _, unseen = synthetic.vocabulary(training or VOCABULARY)
-    frequent = [word for part in synthetic.vocabulary(VOCABULARY)[::2] for word in part]
+    seen, _, unseen = make_vocabulary(training or VOCABULARY)
+    frequent = [word for part in make_vocabulary(VOCABULARY)[::2] for word in part]
     left_out = {*seen, *excluding}
     words = [
         word
@@ -113,7 +112,7 @@ def _draw_word(
     if variant:
         face_number += 1 + int(random.integers(len(table) - 1))
     face = font(*table[face_number % len(table)], int(random.integers(19, 24)))
-    canvas = place(cut_to_ink(draw_text(text, face, trick=NO_EFFECT)), size, random)
+    canvas = place_on_canvas(crop_to_ink(draw_text(text, face)), size, random)
     left, _, right, _ = canvas.getbbox() or (0, 0, *canvas.size)
     advances = np.array([face.getlength(text[:count]) for count in range(len(text) + 1)])
     ink_begin, _, ink_end, _ = face.getbbox(text)

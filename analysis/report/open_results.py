@@ -17,7 +17,7 @@ from analysis.tables.table import Table
 from core.config import Pretrain
 from core.model.recognizer import Recognizer
 from core.runtime.errors import UserError
-from core.synthetic.config import Rendered
+from core.synthetic.config import Synthetic
 from experiments.planning.device import automatic_precision
 from experiments.planning.plan import Plan
 from experiments.planning.planner import make_plan
@@ -157,7 +157,7 @@ class OpenedResults:
             return "words that the training data do not contain"
         return "frequent words, which the training data may contain"
 
-    def _training_words(self) -> Rendered | None:
+    def _training_words(self) -> Synthetic | None:
         """Settings of the synthetic English words on which all models are trained.
 
         None for other training data."""

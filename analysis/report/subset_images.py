@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL.Image import Image
 
 from core.data.word_images import WordImages, decode_image
-from core.synthetic import words as synthetic
+from core.synthetic.words import render_word
 from experiments.planning.data_roots import Root
 
 
@@ -34,4 +34,4 @@ class SubsetImages:
         (root, *others) = self.roots
         if root.synthetic is None or others:
             return None
-        return synthetic.render(root.synthetic, root.name.partition(":")[2], number)[0]
+        return render_word(root.synthetic, root.name.partition(":")[2], number)[0]

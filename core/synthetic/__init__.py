@@ -1,1 +1,1 @@
-"""Rendered words: vocabulary, fonts, drawing."""
+"""Synthetic words: vocabulary, fonts, rendering, and the data set made of them."""

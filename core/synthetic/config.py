@@ -1,4 +1,4 @@
-"""Settings of the rendered data set."""
+"""Settings of the synthetic words, and the splits that follow from them."""
 
 from typing import Annotated, Literal
 
@@ -6,35 +6,53 @@ from pydantic import Field, PositiveInt, model_validator
 
 from core.config import FrozenModel, Probability, Share, Size
 
+ENGLISH_SUBSETS = (  # of the Union14M-Benchmark
+    "curve",
+    "multi_oriented",
+    "artistic",
+    "contextless",
+    "salient",
+    "multi_words",
+    "general",
+)
+CHINESE_SUBSETS = ("scene", "web", "document", "handwriting")  # of the Chinese benchmark
 
-class Rendered(FrozenModel):
-    """The embedded data set (`core/synthetic/words.py`): how many rendered words, which words, how hard.
 
-    `look`: page is dark ink on light ground, coloured any two colors, scene imitates photographs (and has no test subsets).
-    Chinese words (`language: zh`) have looks of their own."""
+class Synthetic(FrozenModel):
+    """Settings of the synthetic words: how many, which words, and how they look.
+
+    `look`: page is dark ink on a light background; coloured uses any two colors; scene imitates
+    photographs and has no test subsets. Chinese words (`language: zh`) look as their subset's name
+    says."""
 
     language: Literal["en", "zh"] = "en"
     seed: Annotated[int, Field(ge=0)] = 0
-    train: PositiveInt
-    validation: PositiveInt
+    train: PositiveInt  # images
+    validation: PositiveInt  # images
     test: Annotated[int, Field(ge=0)] = 0  # images per test subset
-    vocabulary: PositiveInt  # most frequent words
-    letters: tuple[PositiveInt, PositiveInt] = (3, 7)
+    vocabulary: PositiveInt  # number of words, the most frequent ones
+    letters: tuple[PositiveInt, PositiveInt] = (3, 7)  # least and most characters of a word
     image: Size = (32, 128)
-    unseen: Share = 0.1  # of the vocabulary, kept out of training
-    special: Probability = 0.4  # share of training words drawn in a test subset's special manner
+    unseen: Share = 0.1  # share of the vocabulary that is kept out of training
+    special: Probability = 0.4  # share of training words in the style of a special test subset
     look: Literal["page", "coloured", "scene"] = "page"
 
     @model_validator(mode="after")
-    def _ordered(self) -> "Rendered":
-        if self.letters[0] > self.letters[1]:
-            raise ValueError(f"letters {list(self.letters)}: the least comes first")
+    def _consistent(self) -> "Synthetic":
+        least, most = self.letters
+        if least > most:
+            raise ValueError(f"letters: {least} is more than {most}; give least and most in order")
         if self.look == "scene" and self.test:
-            raise ValueError(
-                "look: scene has no test subsets; leave test out, and name real subsets"
-            )
+            raise ValueError("look: scene has no test subsets; leave out test, name real subsets")
         if self.language == "zh" and (self.look, self.special) != ("page", 0.4):
-            raise ValueError(
-                "look and special are for English words; Chinese ones look as their subset's name says"
-            )
+            raise ValueError("look and special are for English words only; leave them out")
         return self
+
+
+def split_sizes(config: Synthetic) -> dict[str, int]:
+    """Name of each split -> number of images."""
+    subsets = CHINESE_SUBSETS if config.language == "zh" else ENGLISH_SUBSETS
+    sizes = {"train": config.train, "validation": config.validation}
+    if config.test:
+        sizes |= dict.fromkeys(subsets, config.test)
+    return sizes

@@ -19,7 +19,8 @@ def saturation_and_hue(saturation: Tensor, hue: Tensor) -> Tensor:
     rotation[:, 1, 2] = -saturation * hue.sin()
     rotation[:, 2, 1] = saturation * hue.sin()
     rotation[:, 2, 2] = saturation * hue.cos()
-    return torch.linalg.inv(to_yiq) @ rotation @ to_yiq
+    matrices: Tensor = torch.linalg.inv(to_yiq) @ rotation @ to_yiq
+    return matrices
 
 
 def apply_color(images: Tensor, matrix: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from core.data.lmdb_folder import find_roots, fingerprint, root_irregularity
 from core.runtime.errors import UserError
-from core.synthetic import words as synthetic
-from core.synthetic.config import Rendered
+from core.synthetic.config import Synthetic, split_sizes
+from core.synthetic.dataset import dataset_fingerprint
 from experiments.planning.registry import (
     describe_absence,
     expand,
@@ -37,7 +37,7 @@ class Root:
     path: str
     fingerprint: str
     images: int
-    synthetic: Rendered | None = None
+    synthetic: Synthetic | None = None
     unmet: str = ""
     note: str = ""
 
@@ -58,18 +58,18 @@ def resolve_root(name: str, recipe: Recipe, store: Store) -> tuple[Root, ...]:
     """
     for section, prefix in SYNTHETIC_PREFIXES.items():
         if name.startswith(prefix):
-            settings: Rendered | None = getattr(recipe, section)
+            settings: Synthetic | None = getattr(recipe, section)
             return (_synthetic_root(name, name.removeprefix(prefix), settings, store),)
     return _real_roots(name)
 
 
-def _synthetic_root(name: str, split: str, settings: Rendered | None, store: Store) -> Root:
-    sizes = synthetic.splits(settings) if settings else {}
+def _synthetic_root(name: str, split: str, settings: Synthetic | None, store: Store) -> Root:
+    sizes = split_sizes(settings) if settings else {}
     if settings is None or split not in sizes:
         choices = f"choose from {', '.join(sizes)}" if sizes else "this scale has none"
         raise UserError(f"{name}: unknown synthetic split {split!r}; {choices}")
     try:
-        folder = synthetic.fingerprint(settings)
+        folder = dataset_fingerprint(settings)
     except UserError as error:  # no font has the characters
         return Root(name, "", f"unknown:{name}", sizes[split], unmet=str(error))
     path = str(store.data(folder) / split)

@@ -18,7 +18,7 @@ from core.config import (
 )
 from core.runtime.errors import UserError
 from core.runtime.yaml import parse_yaml, read_yaml
-from core.synthetic.config import Rendered
+from core.synthetic.config import Synthetic
 from experiments.planning.diagnostics import COMMAND_LINE, Layer, Tree, explain
 from results.reported import find_row
 
@@ -153,8 +153,8 @@ class Recipe(FrozenModel):
     teacher: Teacher = Teacher()
     init: Init = Init()
     substitute_synthetic: bool = False
-    synthetic: Rendered | None = None
-    synthetic_chinese: Rendered | None = None
+    synthetic: Synthetic | None = None
+    synthetic_chinese: Synthetic | None = None
 
 
 StageModel = type[Pretrain] | type[ContrastivePretrain] | type[Finetune] | type[Evaluate]

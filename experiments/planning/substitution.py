@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from core.config import Finetune, StageConfig
-from core.synthetic import words as synthetic
+from core.synthetic.vocabulary import vocabulary_characters
 from experiments.planning.diagnostics import Tree
 from experiments.planning.registry import expand, registry
 from experiments.planning.schema import Recipe
@@ -108,7 +108,7 @@ def _charset(content: Tree, recipe: Recipe) -> Tree:
     if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
         return {"charset": "ascii94"}  # so that the error message is about the roots
     if recipe.synthetic_chinese is not None and roots == [CHINESE_TRAINING_ROOT]:
-        return {"charset": synthetic.characters(recipe.synthetic_chinese)}
+        return {"charset": vocabulary_characters(recipe.synthetic_chinese)}
     path = _charset_path(charset)
     data_sets = [registry()[root] for root in roots if root in registry()]
     size = max((data_set.characters or 0 for data_set in data_sets), default=0)

@@ -8,8 +8,8 @@ from core.config import ContrastivePretrain, Evaluate, Finetune, Pretrain
 from core.data.word_images import WordImages
 from core.runtime.files import try_lock
 from core.runtime.processes import cores
-from core.synthetic import words as synthetic
-from core.synthetic.config import Rendered
+from core.synthetic.config import Synthetic
+from core.synthetic.dataset import dataset_fingerprint, write_splits
 from core.text.protocols import PROTOCOLS, is_correct
 from core.training.evaluate import evaluate
 from core.training.finetune import finetune
@@ -115,7 +115,7 @@ def ensure_rendered(root: Root, store: Store, context: RunContext) -> None:
     config = root.synthetic
     if config is None or Path(root.path).is_dir():
         return
-    folder = store.data(synthetic.fingerprint(config))
+    folder = store.data(dataset_fingerprint(config))
     while not Path(root.path).is_dir():
         with try_lock(folder / ".lock") as free:
             if free:
@@ -125,11 +125,11 @@ def ensure_rendered(root: Root, store: Store, context: RunContext) -> None:
         time.sleep(0.2)
 
 
-def _render(config: Rendered, folder: Path, context: RunContext) -> None:
+def _render(config: Synthetic, folder: Path, context: RunContext) -> None:
     started = time.monotonic()
     for leftover in folder.glob(".*.*"):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)
-    for done, total in synthetic.write(config, folder, cores(), context.should_stop):
+    for done, total in write_splits(config, folder, cores(), context.should_stop):
         rate = done / (time.monotonic() - started)
         seconds_left = (total - done) / rate
         context.on_progress(

@@ -11,7 +11,7 @@ from analysis.report.open_results import open_results
 from analysis.report.recorded_files import recorded_files
 from analysis.tables.content import PairedComparison
 from core.runtime.errors import UserError
-from core.synthetic.words import render
+from core.synthetic.words import render_word
 
 TABLE1_ROWS = ["no guidance", "guidance", "guidance + alignment (LMIM)"]
 RUN_OF_ROW = {"no guidance": "pretrain-daf29d79820c", "guidance": "pretrain-7adf1ecf9239"}
@@ -90,4 +90,4 @@ def test_images_of_synthetic_subsets_are_drawn_again() -> None:
     assert image.size == (128, 32)
     (root,) = images["curve"].roots
     assert root.synthetic is not None
-    assert render(root.synthetic, "curve", first)[1] == labels[0]
+    assert render_word(root.synthetic, "curve", first)[1] == labels[0]

@@ -9,8 +9,8 @@ from published import SIZE, TABLE1, opened_results, probe_words
 
 from analysis.figures.probe_words import choose_words, draw_words, guidance_views, read_words
 from core.runtime.errors import UserError
-from core.synthetic.config import Rendered
-from core.synthetic.words import vocabulary
+from core.synthetic.config import Synthetic
+from core.synthetic.vocabulary import make_vocabulary
 from experiments.planning.recipe import read_recipe, recipe_layers
 from experiments.planning.schema import read_experiment
 from results.provenance import REPOSITORY
@@ -57,8 +57,8 @@ def test_chosen_words_are_not_in_the_synthetic_training_data(scale: str) -> None
     path = REPOSITORY / TABLE1
     recipe = read_recipe(recipe_layers(path, read_experiment(path), scale, {}))
     settings = recipe.synthetic
-    assert isinstance(settings, Rendered)
-    assert not set(choose_words(250, settings)) & set(vocabulary(settings)[0])
+    assert isinstance(settings, Synthetic)
+    assert not set(choose_words(250, settings)) & set(make_vocabulary(settings)[0])
 
 
 def test_broken_image_files_are_left_out(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from analysis.figures.error_figures import confusion_figure
 from analysis.figures.probe_words import draw_words
 from analysis.style import FigureWriter, as_html_table, figure_of, grid
 from core.runtime.errors import UserError
-from core.synthetic.fonts import cjk_faces
+from core.synthetic.cjk_fonts import cjk_faces
 
 ODD_NAMES = ["_hidden $x^2", "costs $5 and $\\frac{1$", "<b>a & b</b>"]
 

@@ -9,7 +9,7 @@ from commands import run_command
 from plans import CATALOGUE
 
 from core.runtime.errors import UserError
-from core.synthetic.fonts import cjk_faces
+from core.synthetic.cjk_fonts import cjk_faces
 
 pytestmark = pytest.mark.slow
 

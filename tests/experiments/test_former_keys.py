@@ -8,7 +8,7 @@ import pytest
 from plans import plan_of
 
 from core.config import FORMER_KEYS, Data, current_key, current_root
-from core.synthetic.words import fingerprint
+from core.synthetic.dataset import dataset_fingerprint
 from experiments.planning import schema
 from experiments.planning.diagnostics import Layer
 from experiments.planning.registry import DataSet
@@ -207,7 +207,7 @@ def test_folders_of_synthetic_words_keep_their_names(tmp_path: Path) -> None:
     }
     (root,) = run
     assert root.synthetic is not None
-    assert Path(root.path) == tmp_path / "data" / fingerprint(root.synthetic) / "train"
+    assert Path(root.path) == tmp_path / "data" / dataset_fingerprint(root.synthetic) / "train"
 
 
 @pytest.mark.parametrize(

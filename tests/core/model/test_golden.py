@@ -1,4 +1,6 @@
-"""Our losses, features, readings and gradients are those of the released code, for weights and inputs made from names."""
+"""Losses, features, decoded texts and gradients equal those of the released code.
+
+Weights and inputs are regenerated from names (tests/golden_weights.py)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +34,7 @@ ENCODER = Encoder(width=48, depth=3, heads=3)
 
 
 def assert_described(tensor: Tensor, golden: Mapping[str, Any]) -> None:
-    """Shape, moments, and the first and last numbers, as the golden file gives them (printed to six decimals)."""
+    """Compare shape, moments, and first and last values with the golden file (six decimals)."""
     assert list(tensor.shape) == golden["shape"]
     assert tensor.mean().item() == pytest.approx(golden["mean"], rel=TOLERANCE, abs=1e-6)
     assert tensor.std().item() == pytest.approx(golden["std"], rel=TOLERANCE)
@@ -42,7 +44,7 @@ def assert_described(tensor: Tensor, golden: Mapping[str, Any]) -> None:
 
 
 def assert_gradients(model: torch.nn.Module, golden: Mapping[str, Any]) -> None:
-    """The gradient norm of every trained parameter, under the name that the released one maps to."""
+    """Compare the gradient norm of every trained parameter."""
     names = {
         ours: released
         for released in golden["grad_norm"]
@@ -60,9 +62,11 @@ def assert_gradients(model: torch.nn.Module, golden: Mapping[str, Any]) -> None:
 
 
 def from_released_name(name: str, golden: Mapping[str, Any]) -> list[str]:
-    """Our name of one released parameter (the kind of checkpoint is told by the others)."""
-    every = {other: torch.tensor(float(other == name)).view(1, 1) for other in golden["names"]}
-    return [ours for ours, value in from_released(every).items() if value.item() == 1]
+    """Our names of a released parameter.
+
+    The other names are needed too, because they determine the kind of the checkpoint."""
+    marked = {key: torch.tensor(float(key == name)).view(1, 1) for key in golden["names"]}
+    return [ours for ours, value in from_released(marked).items() if value.item() == 1]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +95,8 @@ def pretraining() -> tuple[LMIM, LMIMOutput]:
 
 
 def test_pretraining_losses_equal_the_released_codes(pretraining: tuple[LMIM, LMIMOutput]) -> None:
-    golden, (_, output) = load_golden("lmim"), pretraining
+    golden = load_golden("lmim")
+    _, output = pretraining
     assert output.alignment is not None
     assert output.loss.item() == pytest.approx(golden["loss"], rel=TOLERANCE)
     assert output.reconstruction.item() == pytest.approx(golden["recon"], rel=TOLERANCE)
@@ -120,7 +125,7 @@ def test_pretraining_gradients_equal_the_released_codes(
 
 
 @pytest.mark.parametrize(("part", "width"), [("encoder", 48), ("decoder", 64)])
-def test_released_position_table(part: str, width: int) -> None:
+def test_the_position_table_equals_the_released_codes(part: str, width: int) -> None:
     assert_described(position_table(width, 256, 16), load_golden("lmim")["position_table"][part])
 
 
@@ -150,7 +155,7 @@ def test_recognizer_loss_logits_and_gradients_equal_the_released_codes(
     assert_gradients(recognizer, golden)
 
 
-def test_greedy_reading_equals_the_released_codes(recognizer: Recognizer) -> None:
+def test_greedy_decoding_equals_the_released_codes(recognizer: Recognizer) -> None:
     golden = load_golden("recognizer")
     tokens, probabilities = recognizer.greedy_decode(golden_image("image", [4, 3, 32, 128]))
     assert tokens.tolist() == golden["greedy_ids"]
@@ -158,11 +163,12 @@ def test_greedy_reading_equals_the_released_codes(recognizer: Recognizer) -> Non
     torch.testing.assert_close(probabilities, expected, rtol=TOLERANCE, atol=1e-6)
 
 
-def test_cross_attention_while_reading_equals_the_released_codes(recognizer: Recognizer) -> None:
+def test_cross_attention_while_decoding_equals_the_released_codes(recognizer: Recognizer) -> None:
     golden = load_golden("recognizer")
-    tokens, lengths = torch.tensor(golden["greedy_ids"]), torch.full((4,), golden["max_len"])
-    attention = recognizer.layers[-1].cross_attention
-    seen = {}
+    tokens = torch.tensor(golden["greedy_ids"])
+    lengths = torch.full((4,), golden["max_len"])
+    attention = recognizer.decoder_layers[-1].cross_attention
+    seen: dict[str, Tensor] = {}
     attention.register_forward_hook(
         lambda module, inputs, output: seen.update(queries=inputs[0], keys=inputs[1])
     )
@@ -172,7 +178,7 @@ def test_cross_attention_while_reading_equals_the_released_codes(recognizer: Rec
     assert_described(weights, golden["cross_attention_last_layer_mean_over_heads"])
 
 
-def test_published_sizes() -> None:
+def test_parameter_counts_equal_the_published_ones() -> None:
     encoder = Encoder()
     pretrain = Pretrain(
         encoder=encoder,
@@ -189,7 +195,7 @@ def test_published_sizes() -> None:
     assert sum(p.numel() for p in recognizer.parameters()) == 35_791_457
 
 
-def test_published_chinese_size(tmp_path: Path) -> None:
+def test_the_parameter_count_for_chinese_equals_the_published_one(tmp_path: Path) -> None:
     file = tmp_path / "characters.txt"
     file.write_text("".join(map(chr, range(0x4E00, 0x4E00 + 7934))) + "\n", encoding="utf-8")
     config = Finetune(
