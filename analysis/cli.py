@@ -23,11 +23,11 @@ from experiments.cli.options import (
 )
 from sweeps.engine.cli import (
     cancel_sweep,
+    check_sweep_options,
+    is_sweep_command,
     plan_sweep,
-    refuse_options,
     run_sweep,
     status_sweep,
-    sweep_among,
     trials_of,
     watch_sweep,
 )
@@ -213,7 +213,7 @@ def _plan(
     store = Store(arguments.results)
     precision = automatic_precision(arguments.device, arguments.launcher)
     seeds = recorded or arguments.seeds
-    refuse_options(arguments, sweep=False)
+    check_sweep_options(arguments, is_sweep=False)
     plan = make_plan(
         arguments.files,
         arguments.scale,
@@ -228,7 +228,7 @@ def _plan(
 
 
 def plan_command(arguments: argparse.Namespace) -> int:
-    if sweep_among(arguments.files):
+    if is_sweep_command(arguments.files):
         return plan_sweep(arguments)
     from experiments.cli.describe import describe_plan, plan_text
 
@@ -239,7 +239,7 @@ def plan_command(arguments: argparse.Namespace) -> int:
 
 
 def status_command(arguments: argparse.Namespace) -> int:
-    if sweep_among(arguments.files):
+    if is_sweep_command(arguments.files):
         return status_sweep(arguments)
     from experiments.cli.describe import describe_status, status_text
 
@@ -250,7 +250,7 @@ def status_command(arguments: argparse.Namespace) -> int:
 
 
 def watch_command(arguments: argparse.Namespace) -> int:
-    if sweep_among(arguments.files):
+    if is_sweep_command(arguments.files):
         return watch_sweep(arguments)
     from experiments.cli.watch import RunsWatch, watch
 
@@ -258,7 +258,7 @@ def watch_command(arguments: argparse.Namespace) -> int:
 
 
 def cancel_command(arguments: argparse.Namespace) -> int:
-    if sweep_among(arguments.files):
+    if is_sweep_command(arguments.files):
         return cancel_sweep(arguments)
     from experiments.cli.jobs import cancel_runs
 
@@ -266,7 +266,7 @@ def cancel_command(arguments: argparse.Namespace) -> int:
 
 
 def compare_command(arguments: argparse.Namespace) -> int:
-    if sweep_among(arguments.files):
+    if is_sweep_command(arguments.files):
         raise UserError(
             f"{arguments.files[0]}: a sweep has no table; `run.py sweep-report {arguments.files[0]}` tells of it"
         )
@@ -301,7 +301,7 @@ def report_command(arguments: argparse.Namespace) -> int:
     for path in arguments.files:
         if not path.is_file():
             raise UserError(f"{path}: no such file; name experiments or sweeps")
-    sweeps = [path for path in arguments.files if sweep_among([path])]
+    sweeps = [path for path in arguments.files if is_sweep_command([path])]
     files = [path for path in arguments.files if path not in sweeps]
     jobs = arguments.jobs or min(cores(), 3)
     check_report(Store(results), out)
@@ -343,7 +343,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     for option, given in (("--no-wait", arguments.no_wait), ("--cluster", arguments.cluster)):
         if given and arguments.launcher == "local":
             raise UserError(f"{option} goes with --launcher slurm")
-    if sweep_among(arguments.files):
+    if is_sweep_command(arguments.files):
         return run_sweep(arguments)
     plan, store = _plan(arguments)
     store.check_writable()
@@ -405,9 +405,11 @@ def _launch(
 
 def report_sweep(arguments: argparse.Namespace) -> int:
     """Write and print what a sweep found."""
-    from analysis.sweep_report.report import find_trials, write_experiment, write_report
+    from analysis.sweep_report.best_experiment import write_experiment
+    from analysis.sweep_report.page import write_report
+    from analysis.sweep_report.report import find_trials
 
-    if not sweep_among(arguments.files):
+    if not is_sweep_command(arguments.files):
         raise UserError(
             f"{arguments.files[0]}: not a sweep (no space to search); tables of experiments are `compare`'s"
         )
@@ -417,7 +419,7 @@ def report_sweep(arguments: argparse.Namespace) -> int:
         )
     trials, note = find_trials(trials_of(arguments))
     page, report = write_report(trials, note)
-    print(json.dumps(report, indent=1) if arguments.json else page, end="")
+    print(json.dumps(report.as_json(), indent=1) if arguments.json else page, end="")
     print(f"written with its pictures below {trials.folder}", file=sys.stderr)
     if arguments.write_experiment is not None:
         command = write_experiment(trials, report, arguments.write_experiment)

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from conftest import call
-from test_sweeps import begun, drawn
+from sweep_helpers import create_trials, finish_all
 
 from experiments.cli.watch import (
     BLOCKS,
@@ -31,7 +30,8 @@ from experiments.running.display import duration
 from experiments.slurm import scheduler as slurm
 from experiments.slurm.submissions import Submission, write_submission
 from results.store import State, StateName, Store
-from sweeps.engine.status import describe, sum_text, trial_text, view
+from sweeps.engine.status import sweep_status
+from sweeps.engine.status_text import summary_text, sweep_view, trial_text
 
 TABLE1 = Path("experiments/ablation_alignment.yaml")
 RUNNING = State("running", done=50, total=200, unit="steps", images_per_second=340, seconds_left=30)
@@ -292,20 +292,20 @@ def test_slurm_is_asked_no_more_often_than_said(
 
 
 def test_of_a_sweep_the_trials_are_shown_as_status_tells_them(tmp_path: Path) -> None:
-    trials = begun(tmp_path)
-    assert not view(describe(trials), 80).over
-    drawn(trials)
-    description: dict[str, Any] = describe(trials)
+    trials = create_trials(tmp_path)
+    assert not sweep_view(sweep_status(trials), 80).over
+    finish_all(trials)
+    status = sweep_status(trials)
     for width in (40, 1000):
-        lines = [line.plain for line in fit(view(description, width), width, None)]
+        lines = [line.plain for line in fit(sweep_view(status, width), width, None)]
         assert max(map(len, lines)) <= width
         told = [
-            *(trial_text(one) for one in reversed(description["trials"])),
-            sum_text(description),
+            *(trial_text(one) for one in reversed(status.trials)),
+            summary_text(status),
         ]
         assert "".join("".join(lines).split()) == "".join("".join(told).split())
         assert width < 1000 or lines == told
-    assert view(description, 80).over == description["over"]
+    assert sweep_view(status, 80).over == status.over
 
 
 @pytest.mark.parametrize("size", [(80, 24), (140, 12)])

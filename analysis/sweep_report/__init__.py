@@ -1,1 +1,1 @@
-"""Tables and figures of a sweep."""
+"""Reports of sweeps: estimates, tables, figures, and the best trial as an experiment."""

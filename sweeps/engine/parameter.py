@@ -1,4 +1,4 @@
-"""One searched value, as a sweep's file says it."""
+"""One searched setting of a sweep file: a range of numbers or a list of choices."""
 
 from typing import Annotated, Any
 
@@ -6,118 +6,139 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, mode
 
 from core.config import FrozenModel, current_key
 
-Plain = str | int | float | bool | None
+Scalar = str | int | float | bool | None
 
 
-def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
+def _check_order(ends: tuple[float, float]) -> tuple[float, float]:
     if ends[0] >= ends[1]:
-        raise ValueError("give the lower end, then the higher one")
+        raise ValueError("give the lower end first, then the higher end: [low, high]")
     return ends
 
 
-def _choices(given: Any) -> Any:
-    """Choices as a tuple of plain values, or named ones."""
-    if given is None:
+def _check_choices(choices: Any) -> Any:
+    """Choices as a tuple of scalars, or as a mapping of names to values."""
+    if choices is None:
         return None
-    if not isinstance(given, list | dict) or not given:
+    if not isinstance(choices, list | dict) or not choices:
         raise ValueError("give a list of choices, e.g. [random, block]")
-    plain = all(one is None or isinstance(one, str | int | float) for one in given)
-    if not plain or (isinstance(given, dict) and not all(isinstance(name, str) for name in given)):
-        raise ValueError(
-            "choices that are sections or lists need names: categorical: {name: {...}, another: null}"
-        )
-    if isinstance(given, list) and len({str(one) for one in given} | set(given)) < 2 * len(
-        given
-    ) - _texts(given):
-        raise ValueError(f"no choice may stand twice: {given}")
-    return tuple(given) if isinstance(given, list) else given
+    if isinstance(choices, dict):
+        _check_names(choices)
+        return choices
+    if not all(choice is None or isinstance(choice, str | int | float) for choice in choices):
+        raise ValueError(_NAMES_ADVICE)
+    texts = {str(choice) for choice in choices}  # Optuna tells choices apart by their text, too
+    if min(len(texts), len(set(choices))) < len(choices):
+        raise ValueError(f"duplicate choice in {choices}")
+    return tuple(choices)
 
 
-def _texts(given: list[Any]) -> int:
-    """How many choices are texts: these are their own names."""
-    return sum(isinstance(one, str) for one in given)
+_NAMES_ADVICE = (
+    "choices that are sections or lists need names: categorical: {name: {...}, another: null}"
+)
 
 
-def _numbers(ends: Any) -> Any:
+def _check_names(choices: dict[Any, Any]) -> None:
+    if not all(isinstance(name, str) for name in choices):
+        raise ValueError(_NAMES_ADVICE)
+
+
+def _check_numbers(ends: Any) -> Any:
     if isinstance(ends, list) and any(isinstance(end, str | bool) for end in ends):
         raise ValueError("give two numbers: [low, high]")
     return ends
 
 
-def _conditions(when: Any) -> Any:
-    if isinstance(when, dict) and any(wanted == [] for wanted in when.values()):
-        raise ValueError("an empty list is never met; give a value, or some")
-    if isinstance(when, dict):
-        return {current_key(str(key)): wanted for key, wanted in when.items()}
-    return when
+def _check_conditions(when: Any) -> Any:
+    if not isinstance(when, dict):
+        return when
+    if any(allowed == [] for allowed in when.values()):
+        raise ValueError("an empty list is never met; give one value or several")
+    return {current_key(str(key)): allowed for key, allowed in when.items()}
+
+
+NumberRange = Annotated[
+    tuple[float, float], BeforeValidator(_check_numbers), AfterValidator(_check_order)
+]
+IntegerRange = Annotated[
+    tuple[int, int], BeforeValidator(_check_numbers), AfterValidator(_check_order)
+]
 
 
 class Parameter(FrozenModel):
-    """One searched value: `float` or `int` with its ends, or `categorical` with its choices, which may be given names.
+    """One searched setting: a `float` range, an `int` range, or `categorical` choices.
 
-    log: searched on a logarithmic scale. step: between values. relative: the ends are multiples of the recipe's own value.
-    when: other searched values (one, or a list of them) under which this one is searched at all."""
+    float_range, int_range: [low, high], both included; the YAML keys are `float` and `int`.
+    categorical: choices; a mapping gives names to choices that are sections or lists.
+    log: sample on a logarithmic scale.
+    step: distance between two values.
+    relative: the ends are multiples of the base row's value.
+    when: conditions, searched setting -> value or list of values. The parameter is searched only
+        if they are met.
+    """
 
-    real: (
-        Annotated[tuple[float, float], BeforeValidator(_numbers), AfterValidator(_ordered)] | None
-    ) = Field(None, alias="float")
-    whole: (
-        Annotated[tuple[int, int], BeforeValidator(_numbers), AfterValidator(_ordered)] | None
-    ) = Field(None, alias="int")
-    categorical: Annotated[Any, BeforeValidator(_choices)] = None
+    float_range: NumberRange | None = Field(None, alias="float")
+    int_range: IntegerRange | None = Field(None, alias="int")
+    categorical: Annotated[Any, BeforeValidator(_check_choices)] = None
     log: bool = False
     step: PositiveFloat | None = None
     relative: bool = False
-    when: Annotated[dict[str, Any], BeforeValidator(_conditions)] = Field(default_factory=dict)
+    when: Annotated[dict[str, Any], BeforeValidator(_check_conditions)] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="after")
-    def _one_kind(self) -> "Parameter":
-        if sum(kind is not None for kind in (self.real, self.whole, self.categorical)) != 1:
+    def _check_kind(self) -> "Parameter":
+        kinds = (self.float_range, self.int_range, self.categorical)
+        if sum(kind is not None for kind in kinds) != 1:
             raise ValueError("give one of float: [low, high], int: [low, high], categorical: [...]")
         if self.categorical is not None and (self.log or self.step or self.relative):
             raise ValueError("log, step and relative are for float and int, not for categorical")
-        if self.log and self.step:
-            raise ValueError("a logarithmic scale has no even step; give log or step")
-        if self.relative and self.real is None:
+        if self.relative and self.float_range is None:
             raise ValueError("relative is for float")
-        if self.whole is not None and self.step is not None and self.step != int(self.step):
-            raise ValueError("the step of int must be a whole number")
-        low, high = self.real or self.whole or (1, 2)
+        return self
+
+    @model_validator(mode="after")
+    def _check_scale(self) -> "Parameter":
+        low, high = self.ends() or (1, 2)
+        if self.log and self.step:
+            raise ValueError("a logarithmic scale has no constant step; give log or step")
         if self.log and low <= 0:
             raise ValueError("a logarithmic scale begins above 0")
         if self.step is not None and self.step > high - low:
             raise ValueError(f"step {self.step:g} is larger than the range")
-        if self.whole is not None and high - low > 2**31:
-            raise ValueError("the range is too large; use float")
+        if self.int_range is not None:
+            if self.step is not None and self.step != int(self.step):
+                raise ValueError("the step of int must be an integer")
+            if high - low > 2**31:
+                raise ValueError("the range is too large; use float")
         return self
 
-    def choices(self) -> list[Plain]:
-        """Of a categorical parameter, as Optuna knows them."""
+    def ends(self) -> tuple[float, float] | None:
+        """The two ends of a range; None for choices."""
+        return self.float_range or self.int_range
+
+    def choices(self) -> list[Scalar]:
+        """The choices as Optuna stores them; [] for a range."""
         return list(self.categorical or ())
 
-    def value(self, choice: Plain) -> Any:
-        """What is set where Optuna has drawn `choice`."""
+    def value(self, choice: Scalar) -> Any:
+        """The value of the setting if Optuna suggests `choice`."""
         return self.categorical[str(choice)] if isinstance(self.categorical, dict) else choice
 
-    def grid(self) -> list[Plain]:
-        """All values, of which a grid is made. Raises ValueError for a float without a step."""
+    def grid(self) -> list[Scalar]:
+        """All values, for a grid. Raises ValueError for a float range without a step."""
         if self.categorical is not None:
             return self.choices()
-        low, high = self.real or self.whole or (0, 0)
-        if self.real is not None and self.step is None:
+        if self.float_range is not None and self.step is None:
             raise ValueError("a grid needs a step, or categorical: [...]")
+        low, high = self.ends() or (0, 0)
         step = self.step or 1
-        values = [
-            round(low + step * number, 12)
-            for number in range(round((high - low) / step + 1e-9) + 1)
-        ]
-        return [
-            value if self.real is not None else int(value)
-            for value in values
-            if value <= high + 1e-12
-        ]
+        count = round((high - low) / step + 1e-9) + 1
+        values = [round(low + step * number, 12) for number in range(count)]
+        inside = [value for value in values if value <= high + 1e-12]
+        return list(inside) if self.float_range is not None else [int(value) for value in inside]
 
 
 def as_list(value: Any) -> list[Any]:
-    """A value, or several."""
+    """A condition's values as a list."""
     return value if isinstance(value, list) else [value]

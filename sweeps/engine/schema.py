@@ -1,5 +1,8 @@
-"""What a sweep's YAML may say. Samplers and pruners take Optuna's own argument names; their values are pinned here, so that a
-newer Optuna with other defaults searches as before."""
+"""Models of sweep files, and their reader.
+
+Samplers and pruners take Optuna's argument names. Their defaults are fixed here, so that a newer
+Optuna with other defaults searches as before.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +23,7 @@ from core.config import FrozenModel, current_key
 from core.runtime.errors import UserError
 from core.runtime.yaml import read_yaml
 from experiments.planning.diagnostics import Layer, Tree, explain
-from experiments.planning.schema import Line, without_duplicates
+from experiments.planning.schema import Line, Seeds
 from sweeps.engine.parameter import Parameter, as_list
 
 EXAMPLE = "sweeps/mask_ratio.yaml"
@@ -28,25 +31,32 @@ OBJECTIVES = {
     "validation_avg": "validation Avg: accuracy, averaged over the validation sets",
     "validation_wavg": "validation W-Avg: accuracy over all validation images",
 }
-TESTS = (
-    "is read on test images, and settings that were chosen by them make the numbers reported on them too good; "
-    f"search by {' or '.join(OBJECTIVES)}, and read the tests once, with --write-experiment's file"
+TEST_SET_ADVICE = (
+    "is measured on test images; settings that are chosen by test accuracy make the reported test "
+    f"accuracy too high. Search by {' or '.join(OBJECTIVES)}, then evaluate the best trial on the "
+    "test sets with sweep-report --write-experiment"
 )
-SIGNS = {"space", "experiment", "trials", "sampler"}  # keys that experiments do not have
+SWEEP_KEYS = {"space", "experiment", "trials", "sampler"}  # keys that experiments do not have
+MAX_LISTED = 20  # values that an error message lists
 
 
-def _objective(name: str) -> str:
-    if name not in OBJECTIVES:
-        tests = not name.startswith("validation")
-        raise ValueError(f"{name} {TESTS}" if tests else f"choose from {', '.join(OBJECTIVES)}")
-    return name
+def _check_objective(name: str) -> str:
+    if name in OBJECTIVES:
+        return name
+    if name.startswith("validation"):
+        raise ValueError(f"choose from {', '.join(OBJECTIVES)}")
+    raise ValueError(f"{name} {TEST_SET_ADVICE}")
 
 
-class Sampler(FrozenModel):
+class SeededSampler(FrozenModel):
+    """Base of the samplers."""
+
     seed: NonNegativeInt = 0
 
 
-class Tpe(Sampler):
+class TpeConfig(SeededSampler):
+    """Tree-structured Parzen estimator (Bergstra et al., 2011)."""
+
     kind: Literal["tpe"] = "tpe"
     n_startup_trials: PositiveInt = 10
     n_ei_candidates: PositiveInt = 24
@@ -55,47 +65,59 @@ class Tpe(Sampler):
     constant_liar: bool = True
 
     @model_validator(mode="after")
-    def _groups_are_multivariate(self) -> "Tpe":
+    def _check_group(self) -> "TpeConfig":
         if self.group and not self.multivariate:
             raise ValueError("group: true needs multivariate: true")
         return self
 
 
-class RandomSearch(Sampler):
+class RandomConfig(SeededSampler):
+    """Independent uniform samples."""
+
     kind: Literal["random"]
 
 
-class Grid(Sampler):
+class GridConfig(SeededSampler):
+    """Each point of a grid once, in an order that depends on the seed."""
+
     kind: Literal["grid"]
 
 
-class Gp(Sampler):
+class GpConfig(SeededSampler):
+    """Bayesian optimization with a Gaussian process."""
+
     kind: Literal["gp"]
     n_startup_trials: PositiveInt = 10
     deterministic_objective: bool = False
 
 
-Share = Annotated[float, Field(gt=0, lt=1)]
+SamplerConfig = TpeConfig | RandomConfig | GridConfig | GpConfig
+TrainingShare = Annotated[float, Field(gt=0, lt=1)]
 
 
-def _rising(shares: tuple[float, ...]) -> tuple[float, ...]:
+def _check_rising(shares: tuple[float, ...]) -> tuple[float, ...]:
     if list(shares) != sorted(set(shares)):
         raise ValueError("must rise, e.g. [0.25, 0.5, 0.75]")
     return shares
 
 
-class Pruner(FrozenModel):
-    """`at`: shares of the fine-tuning after which the validation accuracy is compared with other trials'. Optuna knows them as
-    per cent of a trial's fine-tuning (all seeds), which is what its arguments count in."""
+class PrunerBase(FrozenModel):
+    """Base of the pruners.
 
-    at: Annotated[tuple[Share, ...], Field(min_length=1), AfterValidator(_rising)] = (
+    at: shares of the fine-tuning after which a trial's validation accuracy is compared with the
+        other trials'. Optuna's steps are percent of a trial's fine-tuning, over all seeds.
+    """
+
+    at: Annotated[tuple[TrainingShare, ...], Field(min_length=1), AfterValidator(_check_rising)] = (
         0.25,
         0.5,
         0.75,
     )
 
 
-class Median(Pruner):
+class MedianConfig(PrunerBase):
+    """Prunes a trial that is worse than the median of earlier trials at the same step."""
+
     kind: Literal["median"]
     n_startup_trials: NonNegativeInt = 5
     n_warmup_steps: NonNegativeInt = 0
@@ -103,22 +125,23 @@ class Median(Pruner):
     n_min_trials: PositiveInt = 1
 
 
-class Rungs(Pruner):
-    """A pruner that halves at min_resource, and at powers of reduction_factor times it."""
+class RungPruner(PrunerBase):
+    """Base of the pruners with rungs: at min_resource, and at it times powers of the factor."""
 
     min_resource: PositiveInt = 25
 
     @model_validator(mode="after")
-    def _has_a_rung(self) -> "Rungs":
-        if self.min_resource > 100 * self.at[-1]:
+    def _check_first_rung(self) -> "RungPruner":
+        last = 100 * self.at[-1]
+        if self.min_resource > last:
             raise ValueError(
-                f"min_resource {self.min_resource} is after the last comparison, at {100 * self.at[-1]:g} per cent"
+                f"min_resource {self.min_resource} is after the last comparison ({last:g} percent)"
             )
         return self
 
 
-class Halving(Rungs):
-    """Asynchronous successive halving (ASHA)."""
+class HalvingConfig(RungPruner):
+    """Asynchronous successive halving (ASHA; Li et al., 2020)."""
 
     kind: Literal["halving"]
     reduction_factor: Annotated[int, Field(ge=2)] = 2
@@ -126,14 +149,16 @@ class Halving(Rungs):
     bootstrap_count: NonNegativeInt = 0
 
 
-class Hyperband(Rungs):
+class HyperbandConfig(RungPruner):
+    """Hyperband (Li et al., 2018)."""
+
     kind: Literal["hyperband"]
     max_resource: PositiveInt = 100
     reduction_factor: Annotated[int, Field(ge=2)] = 2
     bootstrap_count: NonNegativeInt = 0
 
     @model_validator(mode="after")
-    def _has_a_bracket(self) -> "Hyperband":
+    def _check_bracket(self) -> "HyperbandConfig":
         if self.max_resource < self.min_resource:
             raise ValueError(
                 f"max_resource {self.max_resource} is less than min_resource {self.min_resource}"
@@ -141,31 +166,48 @@ class Hyperband(Rungs):
         return self
 
 
+PrunerConfig = MedianConfig | HalvingConfig | HyperbandConfig
+
+
 class Budget(FrozenModel):
-    """`hours`: no trial is begun once the trials have taken so long, one after another."""
+    """A limit besides the number of trials.
+
+    hours: no trial begins once the sum of the trials' computing times reaches this.
+    """
 
     hours: PositiveFloat | None = None
 
 
 class Sweep(FrozenModel):
-    """One sweep file. `experiment`, `variant`: the row that trials start from; `set` and the trial's values go on top of it.
+    """One sweep file.
 
-    trials: in all, complete or pruned, however often and by how many workers it is run. recipe_first: the first trial takes the
-    row's own values, so that the best one has something to be compared with."""
+    title: a description for people.
+    experiment, variant: the base row: an experiment file, and the name of one of its rows.
+    scale: the scale profile; by default that of the experiment.
+    seeds: each trial is run once for each seed.
+    set: changes to the base row that all trials share. The trial's values replace them.
+    space: dotted key -> searched range or choices.
+    objective: the value of a trial, a key of OBJECTIVES.
+    direction: `maximize` or `minimize`.
+    sampler: suggests the values of the next trial.
+    pruner: stops trials that are worse than the others.
+    trials: the total of complete and pruned trials, over all commands and workers.
+    recipe_first: the first trial has the base row's values, so that the best trial is compared
+        with them.
+    budget: a limit of the computing time.
+    """
 
     title: Line
     experiment: str
     variant: str | None = None
     scale: str | None = None
-    seeds: Annotated[
-        tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(without_duplicates)
-    ] = (0,)
+    seeds: Seeds = (0,)
     set: Tree = Field(default_factory=dict)
     space: Annotated[dict[str, Parameter], Field(min_length=1)]
-    objective: Annotated[str, AfterValidator(_objective)] = "validation_avg"
+    objective: Annotated[str, AfterValidator(_check_objective)] = "validation_avg"
     direction: Literal["maximize", "minimize"] = "maximize"
-    sampler: Annotated[Tpe | RandomSearch | Grid | Gp, Field(discriminator="kind")] = Tpe()
-    pruner: Annotated[Median | Halving | Hyperband, Field(discriminator="kind")] | None = None
+    sampler: Annotated[SamplerConfig, Field(discriminator="kind")] = TpeConfig()
+    pruner: Annotated[PrunerConfig, Field(discriminator="kind")] | None = None
     trials: Annotated[PositiveInt, Field(strict=True)]
     recipe_first: bool = True
     budget: Budget = Budget()
@@ -178,62 +220,68 @@ class Sweep(FrozenModel):
         return {current_key(str(key)): value for key, value in settings.items()}
 
     @model_validator(mode="after")
-    def _conditions_are_searched(self) -> "Sweep":
-        before: dict[str, Parameter] = {}
-        for name, parameter in self.space.items():
-            if inside := [other for other in before if nested(name, other)]:
+    def _check_space(self) -> "Sweep":
+        above: dict[str, Parameter] = {}
+        for key, parameter in self.space.items():
+            if overlapping := [upper for upper in above if keys_overlap(key, upper)]:
                 raise ValueError(
-                    f"space.{name}: {inside[0]} is searched too, and one would overwrite the other"
+                    f"space.{key}: {overlapping[0]} is searched too; one would overwrite the other"
                 )
-            for other, wanted in parameter.when.items():
-                if other not in before:
-                    raise ValueError(f"space.{name}: when: {other} is not searched above it")
-                if before[other].real is not None:
-                    raise ValueError(
-                        f"space.{name}: when: {other} is a float, which next to never has a given value"
-                    )
-                values = before[other].grid()
-                if unknown := [value for value in as_list(wanted) if value not in values]:
-                    raise ValueError(
-                        f"space.{name}: when: {other} is never {unknown[0]}; choose from {values[:20]}"
-                    )
-            before[name] = parameter
-        if isinstance(self.sampler, Grid):
+            _check_when(key, parameter, above)
+            above[key] = parameter
+        if isinstance(self.sampler, GridConfig):
             check_grid(self.space, self.trials)
         return self
 
 
+def _check_when(key: str, parameter: Parameter, above: Mapping[str, Parameter]) -> None:
+    """Raise ValueError unless each condition names a value of a parameter above."""
+    for upper, allowed in parameter.when.items():
+        if upper not in above:
+            raise ValueError(f"space.{key}: when: {upper} is not searched above it")
+        if above[upper].float_range is not None:
+            raise ValueError(
+                f"space.{key}: when: {upper} is a float, which almost never has a given value"
+            )
+        values = above[upper].grid()
+        if unknown := [value for value in as_list(allowed) if value not in values]:
+            raise ValueError(
+                f"space.{key}: when: {upper} is never {unknown[0]}; "
+                f"choose from {values[:MAX_LISTED]}"
+            )
+
+
 def check_grid(space: Mapping[str, Parameter], trials: int) -> None:
-    """Raise ValueError unless a space makes a grid of so many points at least."""
+    """Raise ValueError unless a space is a grid of at least `trials` points."""
     points = 1
-    for name, parameter in space.items():
+    for key, parameter in space.items():
         if parameter.when:
-            raise ValueError(f"space.{name}: a grid has no conditions; use another sampler")
+            raise ValueError(f"space.{key}: a grid has no conditions; use another sampler")
         try:
             points *= len(parameter.grid())
         except ValueError as error:
-            raise ValueError(f"space.{name}: {error}") from error
+            raise ValueError(f"space.{key}: {error}") from error
     if trials > points:
         raise ValueError(f"trials {trials} is more than the grid's {points} points")
 
 
-def nested(one: str, other: str) -> bool:
-    """Whether one dotted key is the other, or lies inside it, or holds it."""
-    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+def keys_overlap(first: str, second: str) -> bool:
+    """Whether two dotted keys are equal, or one lies inside the other."""
+    return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
 
 
 def is_sweep(path: Path) -> bool:
-    """Whether a file is a sweep and no experiment. A file that cannot be read is left to who reads it next."""
+    """Whether a file is a sweep. False for an unreadable file; the next reader reports it."""
     try:
-        return bool(SIGNS & read_yaml(path).keys())
+        return bool(SWEEP_KEYS & read_yaml(path).keys())
     except UserError:
         return False
 
 
 def read_sweep(path: Path) -> Sweep:
-    """A sweep file, checked. Raises UserError."""
+    """A validated sweep file. Raises UserError."""
     tree = read_yaml(path)
-    if not SIGNS & tree.keys():
+    if not SWEEP_KEYS & tree.keys():
         raise UserError(f"{path}: not a sweep (no space to search); name a file like {EXAMPLE}")
     try:
         return Sweep.model_validate(tree)

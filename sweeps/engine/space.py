@@ -1,4 +1,4 @@
-"""A sweep's space in numbers: ranges relative to the base row made absolute, what no run can have cut off."""
+"""A sweep's space as absolute numbers: relative ranges resolved, impossible values cut off."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,22 +10,27 @@ from core.config import NUMBERED_STRENGTHS
 from core.runtime.errors import UserError
 from experiments.planning.plan import Plan
 from experiments.planning.schema import Recipe
-from sweeps.engine.parameter import Parameter, Plain, as_list
+from sweeps.engine.parameter import Parameter, Scalar, as_list
 
-Values = dict[str, Plain]  # of a trial, by dotted key, as Optuna knows them
+TrialValues = dict[str, Scalar]  # dotted key -> value or choice as Optuna stores it
 Space = Mapping[str, Parameter]
+FindRuns = Callable[[str, TrialValues], list[str]]  # (name, values) -> ids of the trial's runs
 
 
-def active(parameter: Parameter, drawn: Mapping[str, Plain]) -> bool:
-    """Whether a parameter is searched beside the values drawn before it."""
+def is_active(parameter: Parameter, values: Mapping[str, Scalar]) -> bool:
+    """Whether a parameter's conditions are met by the values of the parameters above it."""
     return all(
-        other in drawn and drawn[other] in as_list(wanted)
-        for other, wanted in parameter.when.items()
+        upper in values and values[upper] in as_list(allowed)
+        for upper, allowed in parameter.when.items()
     )
 
 
-def own_value(plan: Plan, recipe: Recipe, key: str) -> Any:
-    """The base row's value at a dotted key; None where it has none."""
+def base_value(plan: Plan, recipe: Recipe, key: str) -> Any:
+    """The base row's value at a dotted key; None if there is none.
+
+    plan: the base row's runs.
+    recipe: the base row's recipe, for keys that are in no stage's config.
+    """
     stage, *path = key.split(".")
     value: Any = recipe.model_dump()
     for run in plan.runs.values():
@@ -33,142 +38,184 @@ def own_value(plan: Plan, recipe: Recipe, key: str) -> Any:
             value = {stage: run.config.model_dump()}
     for part in (stage, *path):
         value = value.get(part) if isinstance(value, dict) else None
-    if key == "pretrain.guidance.strength":  # a level is known by its number too
-        return next(
-            (number for number, level in NUMBERED_STRENGTHS.items() if level == value), value
-        )
+    if key == "pretrain.guidance.strength":  # a named level also has a number
+        numbers = {level: number for number, level in NUMBERED_STRENGTHS.items()}
+        return numbers.get(value, value) if isinstance(value, str) else value
     return value
 
 
-def absolute(path: Path, key: str, parameter: Parameter, own: Any) -> Parameter:
-    """A range as numbers of its own."""
-    if not parameter.relative or parameter.real is None:
+def make_absolute(path: Path, key: str, parameter: Parameter, base: Any) -> Parameter:
+    """A relative range as absolute numbers; any other parameter unchanged.
+
+    path: the sweep file, for error messages.
+    key: the parameter's dotted key.
+    base: the base row's value at the key.
+
+    Raises UserError if the base row has no number there.
+    """
+    if not parameter.relative or parameter.float_range is None:
         return parameter
-    if not isinstance(own, int | float) or isinstance(own, bool):
+    if not _is_number(base):
         raise UserError(
-            f"{path}: space.{key}: relative: the base row has no number there; give the range itself"
+            f"{path}: space.{key}: relative: the base row has no number there; "
+            "give the range in absolute numbers"
         )
-    step = None if parameter.step is None else parameter.step * own
-    ends = [float(f"{end * own:.6g}") for end in parameter.real]
-    told = parameter.model_dump(by_alias=True) | {"float": ends, "step": step, "relative": False}
+    changes = {
+        "float": [float(f"{end * base:.6g}") for end in parameter.float_range],
+        "step": None if parameter.step is None else parameter.step * base,
+        "relative": False,
+    }
     try:
-        return Parameter.model_validate(told)
+        return Parameter.model_validate(parameter.model_dump(by_alias=True) | changes)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise UserError(
-            f"{path}: space.{key}: relative to the base row's {own}: {reason}"
+            f"{path}: space.{key}: relative to the base row's {base}: {reason}"
         ) from error
 
 
-def inside(parameter: Parameter, own: Any) -> tuple[Plain] | None:
-    """A base row's value as Optuna knows it, where the space has it."""
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def find_in_space(parameter: Parameter, base: Any) -> tuple[Scalar] | None:
+    """The base row's value as Optuna stores it, in a tuple; None if it is not in the space."""
     if parameter.categorical is not None:
-        found = [choice for choice in parameter.choices() if _fits(own, parameter.value(choice))]
-        return (found[0],) if found else None
-    low, high = parameter.real or parameter.whole or (0, 0)
-    if not isinstance(own, int | float) or isinstance(own, bool) or not low <= own <= high:
+        choices = parameter.choices()
+        equal = [choice for choice in choices if _matches(base, parameter.value(choice))]
+        return (equal[0],) if equal else None
+    low, high = parameter.ends() or (0, 0)
+    if not _is_number(base) or not low <= base <= high:
         return None
-    if (
-        parameter.step
-        and abs((own - low) / parameter.step - round((own - low) / parameter.step)) > 1e-9
-    ):
-        return None
-    return (float(own) if parameter.real is not None else int(own),)
+    if parameter.step:
+        steps = (base - low) / parameter.step
+        if abs(steps - round(steps)) > 1e-9:
+            return None
+    return (float(base) if parameter.float_range is not None else int(base),)
 
 
-def _fits(own: Any, choice: Any) -> bool:
-    """Whether a resolved value is what a choice sets: a section may set a part."""
-    if isinstance(choice, dict) and isinstance(own, dict):
-        return all(_fits(own.get(key), value) for key, value in choice.items())
-    return bool(own == choice)
+def _matches(value: Any, choice: Any) -> bool:
+    """Whether a resolved value is what a choice sets. A section may set only some keys."""
+    if isinstance(choice, dict) and isinstance(value, dict):
+        return all(_matches(value.get(key), part) for key, part in choice.items())
+    return bool(value == choice)
 
 
-def within_reason(
-    path: Path, wide: Space, first: Values, ids_of: Callable[[str, Values], list[str]]
+def restrict_to_valid(
+    path: Path, space: Space, base: TrialValues, find_runs: FindRuns
 ) -> tuple[dict[str, Parameter], list[str]]:
-    """The space without the parts at its ends that no run can have, the other values being the base row's; and what is to be
-    said of that. ids_of: the runs of a trial. Raises UserError where every end of a parameter is wrong, or nothing depends on
-    it."""
-    space, notes = {}, []
-    for key, parameter in wide.items():
-        around = _conditions_of(wide, first, key)
+    """The space without the parts at its ends that no run can have, and notes on what was cut.
 
-        def wrong(value: Plain, key: str = key, around: Values = around) -> str:
-            try:
-                ids_of(f"{key}={value}", around | {key: value})
-            except UserError as error:
-                return str(error).removeprefix(f"{path}: ")
-            return ""
+    Each parameter is checked with the base row's values of the other parameters.
 
-        ends = parameter.choices() or list(parameter.real or parameter.whole or ())
-        reasons = {end: reason for end in ends if (reason := wrong(end))}
-        if len(reasons) == len(ends):
-            raise UserError(
-                f"{path}: space.{key}: no end of it can be run: {next(iter(reasons.values()))}"
-            )
-        good = [ids_of("end", around | {key: end}) for end in ends if end not in reasons]
-        if len(good) > 1 and all(ids == good[0] for ids in good):
-            raise UserError(
-                f"{path}: space.{key}: nothing that is trained depends on it; take it out"
-            )
-        space[key] = parameter
-        if reasons and parameter.categorical is None:
-            space[key] = _narrowed(parameter, wrong)
-            notes.append(
-                f"{key} is searched {range_text(space[key])}: beyond that, {next(iter(reasons.values()))}"
-            )
-        else:
-            notes += [
-                f"trials there fail, and others take their place: {reason}"
-                for reason in reasons.values()
-            ]
-    return space, notes
+    path: the sweep file, for error messages.
+    space: ranges in absolute numbers.
+    base: the base row's values.
+    find_runs: plans a trial; raises UserError for values that no run can have.
+
+    Raises UserError if all ends of a parameter are invalid, or if no training run depends on it.
+    """
+    valid: dict[str, Parameter] = {}
+    notes: list[str] = []
+    for key, parameter in space.items():
+        check = _Check(path, key, _values_around(space, base, key), find_runs)
+        valid[key], key_notes = _restrict(parameter, check)
+        notes += key_notes
+    return valid, notes
 
 
-def _conditions_of(space: Space, first: Values, key: str) -> Values:
-    """The base row's values, and those under which a parameter is searched."""
-    wanted: Values = {}
+class _Check:
+    """Tests values of one parameter between fixed values of the others."""
+
+    def __init__(self, path: Path, key: str, around: TrialValues, find_runs: FindRuns) -> None:
+        self.path = path
+        self.key = key
+        self.around = around
+        self.find_runs = find_runs
+
+    def problem(self, value: Scalar) -> str:
+        """Why no run can have this value; "" if runs can."""
+        try:
+            self.find_runs(f"{self.key}={value}", self.around | {self.key: value})
+        except UserError as error:
+            return str(error).removeprefix(f"{self.path}: ")
+        return ""
+
+    def runs(self, value: Scalar) -> list[str]:
+        return self.find_runs("end", self.around | {self.key: value})
+
+    def error(self, problem: str) -> UserError:
+        return UserError(f"{self.path}: space.{self.key}: {problem}")
+
+
+def _restrict(parameter: Parameter, check: _Check) -> tuple[Parameter, list[str]]:
+    """One parameter without invalid values at its ends, and notes."""
+    ends: list[Scalar] = parameter.choices() or list(parameter.ends() or ())
+    problems = {end: problem for end in ends if (problem := check.problem(end))}
+    if len(problems) == len(ends):
+        raise check.error(f"no end of it can be run: {next(iter(problems.values()))}")
+    runs = [check.runs(end) for end in ends if end not in problems]
+    if len(runs) > 1 and all(ids == runs[0] for ids in runs):
+        raise check.error("nothing that is trained depends on it; remove it")
+    if not problems or parameter.categorical is not None:
+        return parameter, [
+            f"trials with this value fail and are replaced: {problem}"
+            for problem in problems.values()
+        ]
+    shorter = _shorten(parameter, check)
+    problem = next(iter(problems.values()))
+    return shorter, [f"{check.key} is searched {range_text(shorter)}; beyond this range: {problem}"]
+
+
+def _values_around(space: Space, base: TrialValues, key: str) -> TrialValues:
+    """The base row's values, with the conditions of parameter `key` met."""
+    required: TrialValues = {}
 
     def require(name: str) -> None:
-        for other, values in space[name].when.items():
-            require(other)
-            wanted[other] = as_list(values)[0]
+        for upper, allowed in space[name].when.items():
+            require(upper)
+            required[upper] = as_list(allowed)[0]
 
     require(key)
-    values: Values = {}
+    values: TrialValues = {}
     for name, parameter in space.items():
-        if active(parameter, values) and (name in wanted or name in first):
-            values[name] = wanted[name] if name in wanted else first[name]
+        if is_active(parameter, values) and (name in required or name in base):
+            values[name] = required[name] if name in required else base[name]
     return values
 
 
-def _narrowed(parameter: Parameter, wrong: Callable[[Plain], str]) -> Parameter:
-    """A range with one end that no run can have, as far as runs can have it."""
-    low, high = parameter.real or parameter.whole or (0, 0)
-    good, bad = (high, low) if wrong(low) else (low, high)
-    step = parameter.step or (1 if parameter.whole else 0)
-    while abs(bad - good) > (step * 1.5 if step else 1e-6 * abs(high - low)):
+def _shorten(parameter: Parameter, check: _Check) -> Parameter:
+    """A range with one invalid end, shortened by bisection to the values that runs can have."""
+    low, high = parameter.ends() or (0, 0)
+    low_is_bad = bool(check.problem(low))
+    good, bad = (high, low) if low_is_bad else (low, high)
+    step = parameter.step or (1 if parameter.int_range else 0)
+    tolerance = 1.5 * step if step else 1e-6 * abs(high - low)
+    while abs(bad - good) > tolerance:
         middle = (good + bad) / 2
         if step:
             middle = good + step * round((middle - good) / step)
-        good, bad = (
-            (good, middle) if wrong(middle if parameter.real else int(middle)) else (middle, bad)
-        )
-    ends = (good, high) if wrong(low) else (low, good)
-    if parameter.whole:
-        return parameter.model_copy(update={"whole": (int(ends[0]), int(ends[1]))})
-    shorter = (float(f"{ends[0]:.4g}"), float(f"{ends[1]:.4g}"))
-    plain = not step and not wrong(shorter[0]) and not wrong(shorter[1])
-    return parameter.model_copy(update={"real": shorter if plain else ends})
+        if check.problem(middle if parameter.float_range else int(middle)):
+            bad = middle
+        else:
+            good = middle
+    ends = (good, high) if low_is_bad else (low, good)
+    if parameter.int_range:
+        return parameter.model_copy(update={"int_range": (int(ends[0]), int(ends[1]))})
+    rounded = (float(f"{ends[0]:.4g}"), float(f"{ends[1]:.4g}"))
+    rounded_is_valid = not step and not any(check.problem(end) for end in rounded)
+    return parameter.model_copy(update={"float_range": rounded if rounded_is_valid else ends})
 
 
 def range_text(parameter: Parameter) -> str:
-    """A parameter's range in words."""
-    ends = parameter.real or parameter.whole
+    """A parameter's range for people, e.g. `from 0.5 to 0.9, step 0.1`."""
+    ends = parameter.ends()
     text = f"from {ends[0]:g} to {ends[1]:g}" if ends else ", ".join(map(str, parameter.choices()))
-    kind = "in whole numbers " if parameter.whole else ""
-    scale = (
-        ", logarithmic" if parameter.log else f", step {parameter.step:g}" if parameter.step else ""
-    )
-    conditions = " and ".join(f"{key} is {wanted}" for key, wanted in parameter.when.items())
-    return f"{kind}{text}{scale}" + (f", where {conditions}" if conditions else "")
+    if parameter.int_range:
+        text = f"in integers {text}"
+    if parameter.log:
+        text += ", logarithmic"
+    elif parameter.step:
+        text += f", step {parameter.step:g}"
+    conditions = " and ".join(f"{key} is {allowed}" for key, allowed in parameter.when.items())
+    return f"{text}, if {conditions}" if conditions else text

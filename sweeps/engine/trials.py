@@ -1,10 +1,13 @@
-"""A sweep's trials: which are taken, which are open, how each stands. Optuna keeps values, our own locks say who is at work.
+"""The trials of a sweep: their states, and how workers claim, continue and finish them.
 
-RESULTS/sweeps/NAME.SCALE-HASH/   sweep.json journal.log trials/NUMBER/state.json, and what sweep-report writes
+RESULTS/sweeps/NAME.SCALE-HASH/   sweep.json, journal.log, trials/NUMBER/state.json, and the files
+                                  that sweep-report writes
 
-A trial is open from the moment it is drawn until it is complete, pruned or failed. One whose worker is gone (nobody holds its
-lock) is gone on with by the next worker that looks, before any other is drawn: so none is lost, none counts twice, and the
-total holds for any number of workers that come and go."""
+Optuna's storage keeps values and final states. A file lock for each trial tells whether it has a
+worker. A trial is open from its creation until it is complete, pruned or failed. If the worker of
+an open trial has ended (its lock is free), the next worker continues the trial before it creates a
+new one. So no trial is lost or counted twice, and the total is exact for any number of workers.
+"""
 
 import json
 import os
@@ -12,7 +15,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,286 +29,319 @@ from core.runtime.errors import UserError
 from core.runtime.files import try_lock, write_text
 from results.store import Run, State, Store
 from sweeps.engine.samplers import make_pruner, make_sampler
-from sweeps.engine.schema import Grid
-from sweeps.engine.search import Search, recognizers, training_runs
-from sweeps.engine.space import Values
-from sweeps.engine.storage import JOURNAL, masked, open_storage, told
+from sweeps.engine.schema import GridConfig
+from sweeps.engine.search import Search, recognizer_runs, training_runs
+from sweeps.engine.space import TrialValues
+from sweeps.engine.storage import JOURNAL, explained_errors, open_storage, without_password
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-warnings.filterwarnings(
-    "ignore", category=optuna.exceptions.ExperimentalWarning
-)  # their arguments are pinned in the schema
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-UNSEEN_SECONDS = (
-    600  # another machine's trial that says nothing for so long is gone, if its lock is free
-)
+# Arguments of samplers and pruners are experimental in Optuna; the schema fixes their values.
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+COUNTED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)  # that count towards the total
+SILENCE_SECONDS = 600  # a worker on another host that writes nothing for this long has ended
+MIN_ALLOWED_FAILURES = 5
+LOCK_POLL_SECONDS = 0.05
+DRAWN = "drawn"  # attribute of trials that have all their values
 
 
 @dataclass(frozen=True)
 class ClaimedTrial:
-    """A trial that this process holds."""
+    """A trial whose lock this process has.
+
+    number: the trial's number.
+    values: its values, dotted key -> value or choice.
+    study, trial: Optuna's objects, to report and finish it.
+    """
 
     number: int
-    values: Values
+    values: TrialValues
     study: optuna.Study
     trial: optuna.Trial
 
 
 class Trials:
-    """A search's trials in a results folder. `url`: any storage of Optuna's in place of the folder's journal."""
+    """The trials of one search in one results folder."""
 
     def __init__(self, search: Search, store: Store, url: str | None = None) -> None:
-        self.search, self.store, self.url = search, store, url
+        """url: Optuna's storage; None: the journal in the sweep's folder."""
+        self.search = search
+        self.store = store
+        self.url = url
         self.folder = store.root / "sweeps" / search.id
+
+    # The sweep's folder and its study
 
     @cached_property
     def storage(self) -> BaseStorage:
-        """Raises UserError where it cannot be reached."""
+        """Optuna's storage. Raises UserError if it cannot be opened."""
         return open_storage(self.folder, self.url)
 
-    def _told(self) -> Any:
-        return told(self.folder, self.url)
-
     def study(self, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
-        """The study on its storage, for drawing with a sampler, or for anything else."""
-        quiet = sampler or optuna.samplers.RandomSampler(seed=0)
+        """Optuna's study. Only a study with a sampler may suggest values."""
         return optuna.load_study(
             storage=self.storage,
-            sampler=quiet,
+            sampler=sampler or optuna.samplers.RandomSampler(seed=0),
             pruner=make_pruner(self.search),
             study_name=self.folder.name,
         )
 
-    def begin(self) -> None:
-        """Make the sweep's folder and study, or find that they belong together. Raises UserError."""
+    def create(self) -> None:
+        """Create the sweep's folder and study; if they exist, check that they belong together.
+
+        Raises UserError.
+        """
         self.check_storage()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._alone(), self._told():
-            name, direction = self.folder.name, self.search.sweep.direction
+        with self._lock(), self._explained_errors():
             study = optuna.create_study(
-                storage=self.storage, study_name=name, direction=direction, load_if_exists=True
+                storage=self.storage,
+                study_name=self.folder.name,
+                direction=self.search.sweep.direction,
+                load_if_exists=True,
             )
-            mark = self.kept().get("mark") or uuid.uuid4().hex
-            if study.user_attrs.setdefault("results", mark) != mark:
-                advice = "name that folder with --results, or another database"
+            mark = self.description().get("mark") or uuid.uuid4().hex
+            if study.user_attrs.get("results", mark) != mark:
                 raise UserError(
-                    f"--storage {masked(self.url)}: its trials are of another results folder; {advice}"
+                    f"--storage {without_password(self.url)}: its trials belong to another results "
+                    "folder; name that folder with --results, or another database"
                 )
             study.set_user_attr("results", mark)
-            content = {"storage": masked(self.url), "mark": mark} | self.search.describe()
-            write_text(
-                self.folder / "sweep.json", json.dumps(content, indent=1, ensure_ascii=False)
-            )
+            content = {"storage": without_password(self.url), "mark": mark}
+            text = json.dumps(content | self.search.as_json(), indent=1, ensure_ascii=False)
+            write_text(self.folder / "sweep.json", text)
 
-    def kept(self) -> dict[str, Any]:
-        """What `begin` wrote into the folder; {} before."""
+    def description(self) -> dict[str, Any]:
+        """The content of sweep.json, which `create` writes; {} if there is none."""
         try:
-            return json.loads((self.folder / "sweep.json").read_text(encoding="utf-8"))
+            text = (self.folder / "sweep.json").read_text(encoding="utf-8")
+            content: dict[str, Any] = json.loads(text)
         except (OSError, ValueError):
             return {}
+        return content
 
-    def check_storage(self) -> None:
-        """Raise UserError if the trials of this sweep are kept elsewhere than said."""
-        named, kept = masked(self.url), self.kept().get("storage")
-        if kept not in (None, named):
-            advice = "leave out --storage" if kept == JOURNAL else "name it with --storage"
-            raise UserError(f"{self.folder.name}: its trials are kept in {kept}; {advice}")
-
-    def begun(self) -> bool:
-        """Whether this sweep has been run here."""
+    def exists(self) -> bool:
+        """Whether this sweep has been run in this results folder."""
         return (self.folder / "sweep.json").exists()
 
-    def all(self) -> list[FrozenTrial]:
-        """Every trial, as the storage has it. Raises UserError."""
-        if not self.begun():
-            return []
-        with self._told():
-            return self.read()
+    def check_storage(self) -> None:
+        """Raise UserError if the trials are in another storage than the named one."""
+        used = self.description().get("storage")
+        if used not in (None, without_password(self.url)):
+            advice = "leave out --storage" if used == JOURNAL else "name it with --storage"
+            raise UserError(f"{self.folder.name}: its trials are in {used}; {advice}")
 
-    def read(self) -> list[FrozenTrial]:
-        """Every trial of a sweep that was begun. Raises what the storage raises (`storage.STORAGE_ERRORS`)."""
+    def _explained_errors(self) -> AbstractContextManager[None]:
+        return explained_errors(self.folder, self.url)
+
+    def _lock(self) -> AbstractContextManager[None]:
+        """The lock under which workers claim trials."""
+        return blocking_lock(self.folder / ".lock")
+
+    # States
+
+    def all(self) -> list[FrozenTrial]:
+        """Every trial as the storage has it; [] before `create`. Raises UserError."""
+        if not self.exists():
+            return []
+        with self._explained_errors():
+            return self.fetch()
+
+    def fetch(self) -> list[FrozenTrial]:
+        """Every trial as the storage has it. Raises the storage's errors (STORAGE_ERRORS)."""
         return self.study().get_trials(deepcopy=False)
 
-    def place(self, number: int) -> Run:
-        """A trial's folder: its lock, and its state as its worker tells it."""
+    def trial_folder(self, number: int) -> Run:
+        """A trial's folder, with its lock and the state that its worker writes."""
         return Run(self.folder / "trials" / f"{number:04}")
 
     def state(self, trial: FrozenTrial) -> State:
-        """How a trial stands: the storage's word where it is finished, else its worker's."""
-        if trial.state in FINISHED:
-            return State("complete", updated=_ended(trial))
+        """A trial's state: from the storage if it is finished, otherwise from its worker."""
+        if trial.state in COUNTED_STATES:
+            return State("complete", updated=_end_time(trial))
         if trial.state == TrialState.FAIL:
-            return State("failed", trial.user_attrs.get("reason", ""), updated=_ended(trial))
-        if "drawn" not in trial.user_attrs:
-            return State("planned", "is being drawn")
-        place = self.place(trial.number)
-        state = place.state()
-        if state.name == "preempted" and self._elsewhere(trial):
-            return place.last_written_state()
-        return (
-            State("preempted", "its worker is gone")
-            if state.name in ("planned", "complete")
-            else state
-        )
+            return State("failed", trial.user_attrs.get("reason", ""), updated=_end_time(trial))
+        if DRAWN not in trial.user_attrs:
+            return State("planned", "its values are being suggested")
+        folder = self.trial_folder(trial.number)
+        state = folder.state()
+        if state.name == "preempted" and self._runs_elsewhere(trial):
+            return folder.last_written_state()
+        if state.name in ("planned", "complete"):
+            return State("preempted", "its worker has ended")
+        return state
 
-    def _elsewhere(self, trial: FrozenTrial) -> bool:
-        """Whether a trial seems to be computed on another machine, whose locks may not reach here."""
-        told = self.place(trial.number).last_written_state()
-        if told.name != "running" or told.process.startswith(f"{os.uname().nodename}:"):
+    def _runs_elsewhere(self, trial: FrozenTrial) -> bool:
+        """Whether a worker on another host, whose lock may be invisible here, has the trial."""
+        state = self.trial_folder(trial.number).last_written_state()
+        is_local = state.process.startswith(f"{os.uname().nodename}:")
+        if state.name != "running" or is_local:
             return False
-        runs = [
-            self.store.run(run).last_written_state().updated
-            for run in trial.user_attrs.get("runs", [])
-        ]
-        return time.time() - max([told.updated, *runs]) < UNSEEN_SECONDS
+        runs = [self.store.run(run) for run in trial.user_attrs.get("runs", [])]
+        updates = [run.last_written_state().updated for run in runs]
+        return time.time() - max([state.updated, *updates]) < SILENCE_SECONDS
 
-    def _alone(self) -> Any:
-        return waiting_lock(self.folder / ".lock")
+    def hours(self, trials: list[FrozenTrial]) -> float:
+        """The sum of the trials' computing times, without waiting for runs of other trials."""
+        seconds: float = sum(trial.user_attrs.get("seconds", 0.0) for trial in trials)
+        return seconds / 3600
+
+    def is_over(self, trials: list[FrozenTrial]) -> bool:
+        """Whether no trial is open and no other trial will be created."""
+        if not all(trial.state.is_finished() for trial in trials):
+            return False
+        return not self._needs_another(trials, time.time())
+
+    # Claiming
 
     @contextmanager
-    def take(self, since: float) -> Iterator[ClaimedTrial | None]:
-        """Hold a trial: one whose worker is gone, or a new one; None where nothing is left to take now.
+    def claim(self, since: float) -> Iterator[ClaimedTrial | None]:
+        """Lock a trial for the time of the block.
 
-        since: failures from then on count against the sweep. Raises UserError if there are too many."""
-        with ExitStack() as held:
-            with self._alone():
-                taken = self._resume(held) or self._draw(held, since)
-            yield taken
+        Yields an open trial without a worker, or a new trial, or None if there is neither now.
 
-    def _resume(self, held: ExitStack) -> ClaimedTrial | None:
+        since: failures after this time (seconds since 1970) count. Raises UserError if they are
+            too many.
+        """
+        with ExitStack() as locks:
+            with self._lock():
+                claimed = self._claim_open(locks) or self._claim_new(locks, since)
+            yield claimed
+
+    def _claim_open(self, locks: ExitStack) -> ClaimedTrial | None:
+        """An open trial whose worker has ended."""
         for number in [
             trial.number
-            for trial in self.read()
-            if not trial.state.is_finished() and not self._elsewhere(trial)
+            for trial in self.fetch()
+            if not trial.state.is_finished() and not self._runs_elsewhere(trial)
         ]:
-            if not held.enter_context(self.place(number).lock()):
+            if not locks.enter_context(self.trial_folder(number).lock()):
                 continue
-            trial = self.read()[
-                number
-            ]  # as it stands now that it is held: its worker may just have ended it
+            trial = self.fetch()[number]  # again: its worker may just have finished it
             if trial.state.is_finished():
                 continue
-            if "drawn" in trial.user_attrs:
-                return self._taken(trial)
-            if (
-                taken := self._values_of(trial, held)
-            ) is not None:  # its worker was killed while it was drawn
-                return taken
+            if DRAWN in trial.user_attrs:
+                return self._claimed(trial)
+            # Its worker was killed before the trial had all its values.
+            claimed = self._suggest_values(trial, locks)
+            if claimed is not None:
+                return claimed
         return None
 
-    def _taken(self, trial: FrozenTrial) -> ClaimedTrial:
-        values = {key: trial.params[key] for key in self.search.space if key in trial.params}
-        self.place(trial.number).set_state("running", message="begins")
-        study = self.study()  # a sampler of its own would go on drawing
-        return ClaimedTrial(
-            trial.number, values, study, optuna.Trial(study, trial._trial_id)
-        )  # there is no public way back to it
-
-    def _draw(self, held: ExitStack, since: float) -> ClaimedTrial | None:
-        while True:
-            trials = self.read()
-            if not self._wanted(trials, since):
-                return None
+    def _claim_new(self, locks: ExitStack, since: float) -> ClaimedTrial | None:
+        """A new trial; one whose values no run can have fails, and another is created."""
+        while self._needs_another(self.fetch(), since):
             number = self.study().ask().number
-            if (taken := self._values_of(self.read()[number], held)) is not None:
-                return taken
+            claimed = self._suggest_values(self.fetch()[number], locks)
+            if claimed is not None:
+                return claimed
+        return None
 
-    def _values_of(self, trial: FrozenTrial, held: ExitStack) -> ClaimedTrial | None:
-        """DropoutSeeds a trial's values, those that it lacks; None where no run can have them, and the trial fails."""
+    def _suggest_values(self, trial: FrozenTrial, locks: ExitStack) -> ClaimedTrial | None:
+        """Suggest the values that a trial lacks. If no run can have them, the trial fails: None."""
         number = trial.number
-        held.enter_context(self.place(number).lock())
-        drawing = optuna.Trial(self.study(make_sampler(self.search, number)), trial._trial_id)
-        values = self.search.suggest(drawing)
+        locks.enter_context(self.trial_folder(number).lock())
+        sampler = make_sampler(self.search, number)
+        optuna_trial = optuna.Trial(self.study(sampler), trial._trial_id)
+        values = self.search.suggest(optuna_trial)
         try:
             plan = self.search.plan(f"trial {number}", values, self.store)
         except UserError as error:
-            drawing.set_user_attr("reason", str(error).removeprefix(f"{self.search.path}: "))
+            reason = str(error).removeprefix(f"{self.search.path}: ")
+            optuna_trial.set_user_attr("reason", reason)
             self.study().tell(number, state=TrialState.FAIL)
             return None
-        drawing.set_user_attr("runs", [run.id for run in training_runs(plan)])
-        drawing.set_user_attr(
-            "recognizers", {str(seed): run for seed, run in recognizers(plan).items()}
-        )
-        drawing.set_user_attr("drawn", True)
-        return self._taken(self.read()[number])
+        recognizers = {str(seed): run for seed, run in recognizer_runs(plan).items()}
+        optuna_trial.set_user_attr("runs", [run.id for run in training_runs(plan)])
+        optuna_trial.set_user_attr("recognizers", recognizers)
+        optuna_trial.set_user_attr(DRAWN, True)
+        return self._claimed(self.fetch()[number])
 
-    def _wanted(self, trials: list[FrozenTrial], since: float) -> bool:
-        """Whether one more trial is to be drawn."""
+    def _claimed(self, trial: FrozenTrial) -> ClaimedTrial:
+        values = {key: trial.params[key] for key in self.search.space if key in trial.params}
+        self.trial_folder(trial.number).set_state("running", message="begins")
+        study = self.study()  # without the sweep's sampler: the trial has all its values
+        # Optuna has no public way to continue a trial of another process.
+        return ClaimedTrial(trial.number, values, study, optuna.Trial(study, trial._trial_id))
+
+    def _needs_another(self, trials: list[FrozenTrial], since: float) -> bool:
+        """Whether another trial is to be created. Raises UserError after too many failures."""
         sweep = self.search.sweep
         failed = [trial for trial in trials if trial.state == TrialState.FAIL]
-        recent = [trial for trial in failed if _ended(trial) >= since]
-        if len(recent) > max(5, sweep.trials):
+        recent = [trial for trial in failed if _end_time(trial) >= since]
+        if len(recent) > max(MIN_ALLOWED_FAILURES, sweep.trials):
             reason = recent[-1].user_attrs.get("reason", "")
             raise UserError(
-                f"{self.search.path}: {len(recent)} trials failed, so no more are drawn; the last one: {reason}"
+                f"{self.search.path}: {len(recent)} trials failed, so no more are begun; "
+                f"the last reason: {reason}"
             )
         if sweep.budget.hours is not None and self.hours(trials) >= sweep.budget.hours:
             return False
-        replaced = (
-            [] if isinstance(sweep.sampler, Grid) else failed
-        )  # a grid's point that fails is not tried again
-        return len(trials) - len(replaced) < sweep.trials
+        # A failed trial is replaced, except in a grid, where each point is tried once.
+        replaced = 0 if isinstance(sweep.sampler, GridConfig) else len(failed)
+        return len(trials) - replaced < sweep.trials
 
-    def hours(self, trials: list[FrozenTrial]) -> float:
-        """What the trials took so far, one after another, without the time that they waited for one another's runs."""
-        return sum(trial.user_attrs.get("seconds", 0.0) for trial in trials) / 3600
+    # The end of trials
 
     def finish(
-        self, taken: ClaimedTrial, state: TrialState, value: float | None = None, reason: str = ""
+        self, claimed: ClaimedTrial, state: TrialState, value: float | None = None, reason: str = ""
     ) -> None:
-        """Tell the storage how a trial that is held ended."""
+        """Write how a claimed trial ended.
+
+        claimed: the trial.
+        state: COMPLETE, PRUNED or FAIL.
+        value: the objective of a complete trial.
+        reason: why the trial was pruned or failed.
+        """
         if reason:
-            taken.trial.set_user_attr("reason", reason)
-        taken.study.tell(taken.number, value, state=state)
-        self.place(taken.number).set_state(
-            "failed" if state == TrialState.FAIL else "complete", message=reason
-        )
+            claimed.trial.set_user_attr("reason", reason)
+        claimed.study.tell(claimed.number, value, state=state)
+        folder = self.trial_folder(claimed.number)
+        folder.set_state("failed" if state == TrialState.FAIL else "complete", message=reason)
 
-    def over(self, trials: list[FrozenTrial]) -> bool:
-        """Whether no trial is open and none will be drawn."""
-        return all(trial.state.is_finished() for trial in trials) and not self._wanted(
-            trials, time.time()
-        )
+    def delete_pruned_checkpoints(self) -> None:
+        """Once the sweep is over, delete the checkpoints of pruned trials.
 
-    def collect(self) -> None:
-        """Once the sweep is over: the checkpoints of pruned trials, which were kept for it, are deleted."""
-        from core.runtime.artifacts import CHECKPOINT
-
-        with self._alone():
-            trials = self.read()
-            if not self.over(trials):
+        A run that another command has continued since keeps its checkpoint.
+        """
+        with self._lock():
+            trials = self.fetch()
+            if not self.is_over(trials):
                 return
             pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
-            for name in {
-                run for trial in pruned for run in trial.user_attrs["recognizers"].values()
-            }:
-                place = self.store.run(name)
-                with place.lock() as free:
-                    mine = free and place.last_written_state().message.endswith(
-                        f"{pruned_by(self.search)}; its checkpoint is kept"
-                    )
-                    if mine and (place.folder / CHECKPOINT).exists():  # nobody has gone on with it
-                        (place.folder / CHECKPOINT).unlink()
-                        place.set_state(
-                            "preempted", message=f"{pruned_by(self.search)}; it would begin anew"
-                        )
+            runs = {run for trial in pruned for run in trial.user_attrs["recognizers"].values()}
+            for run in runs:
+                self._delete_checkpoint(self.store.run(run))
+
+    def _delete_checkpoint(self, run: Run) -> None:
+        from core.runtime.artifacts import CHECKPOINT
+
+        checkpoint = run.folder / CHECKPOINT
+        message = pruning_message(self.search)
+        with run.lock() as free:
+            if not free or message not in run.last_written_state().message:
+                return
+            if checkpoint.exists():
+                checkpoint.unlink()
+                run.set_state("preempted", message=f"{message}; its checkpoint was deleted")
 
 
-def pruned_by(search: Search) -> str:
-    """What a run says whose trial was pruned."""
+def pruning_message(search: Search) -> str:
+    """The message of a run whose trial was pruned."""
     return f"pruned by sweep {search.id}"
 
 
 @contextmanager
-def waiting_lock(path: Path) -> Iterator[None]:
-    """Hold a file's lock, waiting while others do."""
+def blocking_lock(path: Path) -> Iterator[None]:
+    """Lock a file; wait while another process has the lock."""
     while True:
         with try_lock(path) as free:
             if free:
                 yield
                 return
-        time.sleep(0.05)
+        time.sleep(LOCK_POLL_SECONDS)
 
 
-def _ended(trial: FrozenTrial) -> float:
+def _end_time(trial: FrozenTrial) -> float:
+    """Seconds since 1970; 0 for an open trial."""
     return trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0

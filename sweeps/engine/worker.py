@@ -1,9 +1,7 @@
-"""What a worker of a sweep does: takes trials, computes their runs, tells how they ended; until none is left."""
+"""A worker of a sweep: claims trials, computes their runs and finishes them until none is left."""
 
-import json
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,28 +12,34 @@ from experiments.planning.plan import PlannedRun
 from experiments.running.options import ComputeOptions
 from experiments.running.worker import EXIT_STATE_NOT_WRITTEN, stop_with
 from results import provenance
-from results.records import StoredValidation, read_record
-from results.store import Run, Store
-from sweeps.engine.schema import Sweep
-from sweeps.engine.search import Search, recognizers, training_runs
-from sweeps.engine.storage import STORAGE_ERRORS, masked, reason_of
-from sweeps.engine.trials import ClaimedTrial, Trials, pruned_by
+from results.store import Store
+from sweeps.engine.objective import objective_of_run
+from sweeps.engine.pruning import PruningCallback
+from sweeps.engine.search import Search, recognizer_runs, training_runs
+from sweeps.engine.storage import STORAGE_ERRORS, short_reason, without_password
+from sweeps.engine.trials import ClaimedTrial, Trials
 
 if TYPE_CHECKING:
     from core.training.run_context import RunContext
 
-PATIENCE, AWAY_SECONDS = 300, 5.0  # that a storage may be away, and between looks at it
+STORAGE_TIMEOUT = 300.0  # seconds that a storage may be unavailable
+STORAGE_RETRY_SECONDS = 5.0
+WAIT_SECONDS = 0.5  # between looks at trials of other workers
 
 
 @dataclass
-class Part:
-    """What a worker has done: trials that it brought to an end, and the run it was at when it was stopped."""
+class WorkerProgress:
+    """What a worker has done.
 
-    ended: int = 0
-    at: str = ""
+    finished: number of trials that it finished.
+    current_run: id of the run that it computes, or computed last; "" before the first.
+    """
+
+    finished: int = 0
+    current_run: str = ""
 
 
-def work(
+def run_worker(
     search: Search,
     store: Store,
     url: str | None,
@@ -43,13 +47,23 @@ def work(
     since: float,
     parent: int,
 ) -> None:
-    """A worker process of this machine. Exits with EXIT_STATE_NOT_WRITTEN where the user has to mend something, after saying what."""
+    """The main function of a worker process of this machine.
+
+    search: the sweep.
+    store: the results folder.
+    url: Optuna's storage; None: the journal.
+    options: resolved for this machine.
+    since: failures after this time (seconds since 1970) count.
+    parent: the process number of the command.
+
+    Exits with EXIT_STATE_NOT_WRITTEN after an error that the user can fix, and prints the error.
+    """
     import torch
 
     should_stop = stop_with(parent)
-    provenance.commit()  # of the code as it was imported, whatever is edited while it runs
+    provenance.commit()  # before somebody edits the code that this process has imported
     try:
-        search_on(
+        run_trials(
             Trials(search, store, url),
             options.run_context(torch.device(options.device), should_stop),
             since,
@@ -60,251 +74,202 @@ def work(
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_STATE_NOT_WRITTEN)
     except OSError as error:  # the journal, a lock, or a trial's state cannot be written
-        place = error.filename or store.root / "sweeps" / search.id
-        print(
-            f"error: {place}: {error.strerror}; make room there, or name another place with --results",
-            file=sys.stderr,
-        )
+        path = error.filename or store.root / "sweeps" / search.id
+        advice = "free some space there, or choose another folder with --results"
+        print(f"error: {path}: {error.strerror}; {advice}", file=sys.stderr)
         sys.exit(EXIT_STATE_NOT_WRITTEN)
 
 
-def search_on(
+def run_trials(
     trials: Trials, context: "RunContext", since: float, *, threads: int, wait_for_others: bool
-) -> Part:
-    """Compute trials until the sweep is over, or the machine is to stop. linger: wait for trials that others are at, in case
-    they die. A storage that is away for some minutes is waited for. Raises UserError."""
+) -> WorkerProgress:
+    """Compute trials until the sweep is over or `context.should_stop()`.
+
+    If the storage is unavailable, wait for it up to STORAGE_TIMEOUT.
+
+    trials: the sweep's trials.
+    context: how runs are computed.
+    since: failures after this time (seconds since 1970) count.
+    threads: CPU threads.
+    wait_for_others: wait while other workers compute the last trials, in case they end early.
+
+    Raises UserError.
+    """
     import torch
 
-    part, away = Part(), 0.0
+    progress = WorkerProgress()
+    unavailable_since: float | None = None
     torch.set_num_threads(threads)
     while not context.should_stop():
         try:
-            with trials.take(since) as taken:
-                if taken is not None:
-                    part.ended += Work(trials, taken, context, threads, part).run()
-            away = 0.0
-            if taken is None:
-                if trials.over(trials.read()) or not wait_for_others:
-                    trials.collect()
+            with trials.claim(since) as claimed:
+                if claimed is not None:
+                    worker = TrialWorker(trials, claimed, context, threads, progress)
+                    progress.finished += worker.run()
+            unavailable_since = None
+            if claimed is None:
+                if trials.is_over(trials.fetch()) or not wait_for_others:
+                    trials.delete_pruned_checkpoints()
                     break
-                time.sleep(0.5)
+                time.sleep(WAIT_SECONDS)
         except STORAGE_ERRORS as error:
-            away = away or time.monotonic()
-            if time.monotonic() - away > PATIENCE:
-                reason = f"{reason_of(error)}; nothing is lost, the same command goes on"
-                raise UserError(f"--storage {masked(trials.url)}: {reason}") from error
-            time.sleep(AWAY_SECONDS)
-    return part
+            now = time.monotonic()
+            unavailable_since = unavailable_since or now
+            if now - unavailable_since > STORAGE_TIMEOUT:
+                raise UserError(
+                    f"--storage {without_password(trials.url)}: {short_reason(error)}; "
+                    "nothing is lost, run the same command again to resume"
+                ) from error
+            time.sleep(STORAGE_RETRY_SECONDS)
+    return progress
 
 
-class Work:
-    """One trial in this process's hands."""
+@dataclass(frozen=True)
+class TrialRunResult:
+    """How the computation of one run of a trial ended.
+
+    state: complete, failed, preempted or pruned.
+    message: why the run is not complete.
+    environment_failure: the machine failed (e.g. a full disk), not the run.
+    """
+
+    state: str
+    message: str = ""
+    environment_failure: bool = False
+
+
+class TrialWorker:
+    """Computes one claimed trial."""
 
     def __init__(
-        self, trials: Trials, taken: ClaimedTrial, context: "RunContext", threads: int, part: Part
+        self,
+        trials: Trials,
+        claimed: ClaimedTrial,
+        context: "RunContext",
+        threads: int,
+        progress: WorkerProgress,
     ) -> None:
-        self.trials, self.taken, self.context, self.threads, self.part = (
-            trials,
-            taken,
-            context,
-            threads,
-            part,
-        )
-        self.place, self.store, self.sweep = (
-            trials.place(taken.number),
-            trials.store,
-            trials.search.sweep,
-        )
-        self.compared = set(
-            trials.read()[taken.number].intermediate_values
-        )  # steps at which the trial has been compared
-        self.told = dict(taken.trial.user_attrs)
-        self.spent = self.told.get("seconds", 0.0)
+        self.trials = trials
+        self.claimed = claimed
+        self.context = context
+        self.threads = threads
+        self.progress = progress
+        self.folder = trials.trial_folder(claimed.number)
+        self.store = trials.store
+        self.sweep = trials.search.sweep
+        self.reported_steps = set(trials.fetch()[claimed.number].intermediate_values)
+        self.attributes = dict(claimed.trial.user_attrs)
+        self.seconds = self.attributes.get("seconds", 0.0)
 
     def run(self) -> bool:
-        """Compute what the trial still lacks; whether it has ended. Raises UserError for what the user has to mend."""
-        if verdict := self.told.get(
-            "pruned"
-        ):  # its worker was killed before it could end the trial
-            self._finish(TrialState.PRUNED, reason=verdict)
+        """Compute the trial's runs that are not complete; returns whether the trial is finished.
+
+        Raises UserError for what the user has to fix.
+        """
+        if reason := self.attributes.get("pruned"):  # an earlier worker was killed after pruning
+            self._finish(TrialState.PRUNED, reason=reason)
             return True
-        plan = self.trials.search.plan(f"trial {self.taken.number}", self.taken.values, self.store)
-        runs, seeds = training_runs(plan), {run: seed for seed, run in recognizers(plan).items()}
-        for number, run in enumerate(runs, 1):
-            self.place.set_state("running", message=f"{run.id} ({number} of {len(runs)} runs)")
-            self.part.at = run.id
-            reached = self._compute(run, seeds.get(run.id))
-            if reached.state == "preempted":
-                self._pause(reached.message)
+        number = self.claimed.number
+        plan = self.trials.search.plan(f"trial {number}", self.claimed.values, self.store)
+        runs = training_runs(plan)
+        recognizers = recognizer_runs(plan)
+        seeds = {run: seed for seed, run in recognizers.items()}
+        for position, run in enumerate(runs, 1):
+            message = f"{run.id} ({position} of {len(runs)} runs)"
+            self.folder.set_state("running", message=message)
+            self.progress.current_run = run.id
+            result = self._compute(run, seeds.get(run.id))
+            if result.state == "preempted":
+                self._pause(result.message)
                 return False
-            if reached.state != "complete":
-                self._end(run.id, reached)
+            if result.state != "complete":
+                self._finish_early(run.id, result)
                 return True
-        values = [objective(self.sweep, self.store.run(run)) for run in recognizers(plan).values()]
+        values = [objective_of_run(self.sweep, self.store.run(run)) for run in recognizers.values()]
         self._finish(TrialState.COMPLETE, sum(values) / len(values))
         return True
 
-    def _end(self, run: str, reached: "Reached") -> None:
-        """After a run that was pruned, or failed. Raises UserError where the sweep is to stop: nothing of it has worked yet, or
-        what failed is the place that runs are written to."""
-        if reached.state == "pruned":
-            self._finish(TrialState.PRUNED, reason=reached.message)
+    def _finish_early(self, run: str, result: TrialRunResult) -> None:
+        """Finish the trial after a run that was pruned or failed.
+
+        Raises UserError, and leaves the trial open, if the sweep must stop: its results folder
+        cannot be written, or the user can fix the error and no trial has succeeded yet. The same
+        error after a restart is the trial's own: then the trial fails.
+        """
+        if result.state == "pruned":
+            self._finish(TrialState.PRUNED, reason=result.message)
             return
-        reason = f"{run}: {reached.message}"
-        hopeful = any(trial.state.name in ("COMPLETE", "PRUNED") for trial in self.trials.read())
-        again = self.told.get("failed") == reason  # nobody mended it, so it is the trial's own
-        if self.store.run(run).last_written_state().user_error and (
-            reached.outside or not (hopeful or again)
-        ):
-            self.taken.trial.set_user_attr("failed", reason)
+        reason = f"{run}: {result.message}"
+        some_succeeded = any(
+            trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in self.trials.fetch()
+        )
+        failed_before = self.attributes.get("failed") == reason
+        must_stop = result.environment_failure or not (some_succeeded or failed_before)
+        if must_stop and self.store.run(run).last_written_state().user_error:
+            self.claimed.trial.set_user_attr("failed", reason)
             self._pause(reason)
             raise UserError(reason)
         self._finish(TrialState.FAIL, reason=reason)
 
-    def _pause(self, why: str) -> None:
-        self.taken.trial.set_user_attr("seconds", round(self.spent, 3))
-        self.place.set_state("preempted", message=why)
+    def _pause(self, reason: str) -> None:
+        self.claimed.trial.set_user_attr("seconds", round(self.seconds, 3))
+        self.folder.set_state("preempted", message=reason)
 
     def _finish(self, state: TrialState, value: float | None = None, reason: str = "") -> None:
-        self.taken.trial.set_user_attr("seconds", round(self.spent, 3))
-        self.trials.finish(self.taken, state, value, reason)
+        self.claimed.trial.set_user_attr("seconds", round(self.seconds, 3))
+        self.trials.finish(self.claimed, state, value, reason)
 
-    def _compute(self, run: PlannedRun, seed: int | None) -> "Reached":
-        """A run, computed by this process or another. seed: of a run whose validation counts."""
+    def _compute(self, run: PlannedRun, seed: int | None) -> TrialRunResult:
+        """Compute a run, or wait for the process that computes it.
+
+        run: a run of the trial.
+        seed: the seed of a run whose validation accuracy counts; None for its inputs.
+        """
         from experiments.running.execute import acquire
 
-        judge = (
-            None
-            if seed is None or self.sweep.pruner is None
-            else PruningCallback(self, seed, self.sweep.pruner.at)
-        )
-        with acquire(self.store.run(run.id), self.context.should_stop) as mine:
-            if mine == "preempted":
-                return Reached("preempted", "stopped while it waited for another process")
-            if judge is not None:
-                judge.replay(self.store.run(run.id), decide=mine == "open")
-            if mine == "open":
-                begun = time.time()
-                try:
-                    reached = self._execute(run, judge)
-                finally:
-                    self.spent += time.time() - begun
-                if reached.state != "complete":
-                    return reached
-        if judge is not None and (verdict := judge.at_end(self.store.run(run.id))):
-            return Reached("pruned", verdict)
-        return Reached("complete")
+        folder = self.store.run(run.id)
+        callback = self._pruning_callback(seed)
+        with acquire(folder, self.context.should_stop) as acquired:
+            if acquired == "preempted":
+                return TrialRunResult("preempted", "stopped while it waited for another process")
+            if callback is not None:
+                callback.report_logged(folder, may_prune=acquired == "open")
+            if acquired == "open":
+                result = self._execute(run, callback)
+                if result.state != "complete":
+                    return result
+        if callback is not None and (reason := callback.report_final(folder)):
+            return TrialRunResult("pruned", reason)
+        return TrialRunResult("complete")
 
-    def _execute(self, run: PlannedRun, judge: "PruningCallback | None") -> "Reached":
-        """A run whose lock is held."""
+    def _pruning_callback(self, seed: int | None) -> PruningCallback | None:
+        if seed is None or self.sweep.pruner is None:
+            return None
+        search = self.trials.search
+        return PruningCallback(self.claimed.trial, search, seed, self.reported_steps)
+
+    def _execute(self, run: PlannedRun, callback: PruningCallback | None) -> TrialRunResult:
+        """Compute a run whose lock is acquired, and measure its time."""
+        started = time.time()
+        try:
+            return self._execute_with(run, callback)
+        finally:
+            self.seconds += time.time() - started
+
+    def _execute_with(self, run: PlannedRun, callback: PruningCallback | None) -> TrialRunResult:
         import torch
 
         from experiments.running.execute import execute
 
         context = self.context
-        if judge is not None:
-            if judge.verdict:
-                return Reached("pruned", judge.verdict)
-            context = replace(context, milestones=judge.at, should_prune=judge)
+        if callback is not None:
+            if callback.reason:
+                return TrialRunResult("pruned", callback.reason)
+            context = replace(context, milestones=callback.at, should_prune=callback)
         torch.set_num_threads(self.threads)
         outcome = execute(run, self.store, context)
-        if judge is not None and judge.away is not None:
-            raise judge.away
-        if judge is not None and judge.verdict and outcome.state == "preempted":
-            return Reached("pruned", judge.verdict)
-        return Reached(outcome.state, outcome.message, outcome.environment_failure)
-
-
-@dataclass(frozen=True)
-class Reached:
-    """How far a trial's run came. outside: it failed by where it is computed, not by what it is."""
-
-    state: str
-    message: str = ""
-    outside: bool = False
-
-
-class PruningCallback:
-    """Reports validations in the middle of a trial, each once; calling it says why to stop there, or nothing."""
-
-    def __init__(self, work: Work, seed: int, at: tuple[float, ...]) -> None:
-        self.work, self.seed, self.at = work, seed, at
-        self.verdict = ""
-        self.away: Exception | None = None  # what the storage raised instead of answering
-
-    def __call__(self, share: float, values: Mapping[str, float]) -> str:
-        trial = self.work.taken.trial
-        try:
-            if self._report(share, values) and trial.should_prune():
-                self.verdict = pruned_by(self.work.trials.search)
-                trial.set_user_attr("pruned", self.verdict)
-        except (
-            STORAGE_ERRORS
-        ) as error:  # the run stops with a checkpoint, and goes on once the storage answers
-            self.away = error
-            return "the sweep's storage does not answer"
-        return self.verdict
-
-    def _report(self, share: float, values: Mapping[str, float]) -> bool:
-        """Whether these were not reported before."""
-        sweep = self.work.sweep
-        step = round(100 * (sweep.seeds.index(self.seed) + share) / len(sweep.seeds))
-        if step in self.work.compared:
-            return False
-        self.work.taken.trial.report(measure(sweep, values), step)
-        self.work.compared.add(step)
-        return True
-
-    def replay(self, run: Run, *, decide: bool) -> None:
-        """Report the validations that a run's log has already. decide: the run is not complete, and may be stopped."""
-        for share, values in validations(run, self.at):
-            if decide and not self.verdict:
-                self(share, values)
-            else:
-                self._report(share, values)
-        if self.away is not None:
-            raise self.away
-
-    def at_end(self, run: Run) -> str:
-        """Between two seeds of a trial."""
-        if self.seed == self.work.sweep.seeds[-1]:
-            return ""
-        verdict = self(
-            1.0, read_record(run, StoredValidation).metrics.model_dump(exclude_none=True)
-        )
-        if self.away is not None:
-            raise self.away
-        return verdict
-
-
-def measure(sweep: Sweep, values: Mapping[str, float]) -> float:
-    """The objective of a validation's numbers."""
-    if sweep.objective == "validation_avg" and "validation_avg" in values:
-        return float(values["validation_avg"])
-    return values["validation_correct"] / values["validation_images"]
-
-
-def objective(sweep: Sweep, run: Run) -> float:
-    """The objective of a complete fine-tuning run. Raises UserError for a damaged record, or one too old to tell."""
-    record = read_record(run, StoredValidation)
-    several = len(record.data.get("validation", [])) != 1
-    if sweep.objective == "validation_avg" and record.metrics.validation_avg is None and several:
-        raise UserError(
-            f"{run.folder}: an older version of the code kept no validation Avg; move the folder aside and run again"
-        )
-    return measure(sweep, record.metrics.model_dump(exclude_none=True))
-
-
-def validations(run: Run, shares: tuple[float, ...]) -> list[tuple[float, dict[str, float]]]:
-    """What a fine-tuning run's log says of the milestones that it passed."""
-    from core.runtime.artifacts import METRICS
-
-    try:
-        lines = [
-            json.loads(line)
-            for line in (run.folder / METRICS).read_text().splitlines()
-            if line.endswith("}")
-        ]
-    except (OSError, ValueError):
-        return []
-    return [(line["milestone"], line) for line in lines if line.get("milestone") in shares]
+        if callback is not None:
+            callback.raise_storage_error()
+            if callback.reason and outcome.state == "preempted":
+                return TrialRunResult("pruned", callback.reason)
+        return TrialRunResult(outcome.state, outcome.message, outcome.environment_failure)

@@ -23,7 +23,7 @@ def test_figures_of_a_sweep_are_drawn_without_warnings() -> None:
     ((opened, *_), _) = open_sweeps(None, None, PUBLISHED)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        drawn = [axes for axes in opened.pictures.values() if not isinstance(axes, str)]
+        drawn = [axes for axes in opened.figures.values() if not isinstance(axes, str)]
     labels = [next(iter(axes)).get_xlabel() for axes in drawn]
     assert labels == ["trial", "mask.kind", "mask.kind", "importance (PED-ANOVA)"]
 
