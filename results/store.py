@@ -23,10 +23,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core.config import current_root
 from core.runtime.artifacts import MODEL
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_path, try_lock, write_text
+from core.runtime.former_keys import current_root
 
 StateName = Literal["planned", "queued", "running", "preempted", "failed", "lost", "complete"]
 PREDICTION_COLUMNS = ("subset", "index", "label", "prediction", "confidence", "readable")

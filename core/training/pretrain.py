@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from core.checkpoints.load import load_weights
-from core.config import ContrastivePretrain, Pretrain, PretrainModel, with_current_keys
+from core.config import ContrastivePretrain, Pretrain, PretrainModel
 from core.data.batches import Batch, load_batches, normalize, to_unit
 from core.data.word_images import WordImages
 from core.lmim import LMIM
@@ -17,6 +17,7 @@ from core.model.targets import FrozenFeatures
 from core.runtime import safetensors_io
 from core.runtime.artifacts import MODEL
 from core.runtime.errors import UserError
+from core.runtime.former_keys import with_current_keys
 from core.runtime.seeds import derive_seed, generator
 from core.training.loop import TrainingLoop
 from core.training.parameters import exported_tensors

@@ -9,8 +9,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError
 
-from core.config import FrozenModel, current_root
+from core.config import FrozenModel
 from core.runtime.errors import UserError
+from core.runtime.former_keys import current_root
 from core.runtime.yaml import read_yaml
 from experiments.planning.diagnostics import Layer, explain
 from experiments.planning.schema import HERE

@@ -7,16 +7,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError
 
-from core.config import (
-    ContrastivePretrain,
-    Evaluate,
-    Finetune,
-    FrozenModel,
-    Pretrain,
-    current_key,
-    with_current_keys,
-)
+from core.config import ContrastivePretrain, Evaluate, Finetune, FrozenModel, Pretrain
 from core.runtime.errors import UserError
+from core.runtime.former_keys import current_key, with_current_keys
 from core.runtime.yaml import parse_yaml, read_yaml
 from core.synthetic.config import Synthetic
 from experiments.planning.diagnostics import COMMAND_LINE, Layer, Tree, explain

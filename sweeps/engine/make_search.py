@@ -7,8 +7,9 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from core.config import Finetune, current_key, former_key, with_former_keys
+from core.config import Finetune
 from core.runtime.errors import UserError
+from core.runtime.former_keys import current_key, former_key, with_former_keys
 from experiments.planning.data_roots import Root, resolve_root
 from experiments.planning.diagnostics import Tree
 from experiments.planning.plan import Plan, PlannedRun

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, model_validator
 
-from core.config import FrozenModel, current_key
+from core.config import FrozenModel
+from core.runtime.former_keys import current_key
 
 Scalar = str | int | float | bool | None
 

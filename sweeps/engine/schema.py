@@ -19,8 +19,9 @@ from pydantic import (
     model_validator,
 )
 
-from core.config import FrozenModel, current_key
+from core.config import FrozenModel
 from core.runtime.errors import UserError
+from core.runtime.former_keys import current_key
 from core.runtime.yaml import read_yaml
 from experiments.planning.diagnostics import Layer, Tree, explain
 from experiments.planning.schema import Line, Seeds

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from plans import plan_of
 
-from core.config import FORMER_KEYS, Data, current_key, current_root
+from core.config import Data
+from core.runtime.former_keys import FORMER_KEYS, current_key, current_root
 from core.synthetic.dataset import dataset_fingerprint
 from experiments.planning import schema
 from experiments.planning.diagnostics import Layer

@@ -1,4 +1,4 @@
-"""Commands that compute nothing do not import PyTorch, which takes seconds."""
+"""Commands that compute nothing do not import what is slow to import."""
 
 import sys
 from pathlib import Path
@@ -29,3 +29,9 @@ def test_a_command_that_computes_nothing_imports_no_torch(
 ) -> None:
     results = [] if "--help" in command else ["--results", str(tmp_path)]
     run_command([sys.executable, "-c", CHECK, *command, *results], check=True)
+
+
+def test_the_help_builds_no_configs() -> None:
+    """The models of core/config.py take as long to build as all else that the help imports."""
+    check = CHECK.replace('"torch" not in', '"core.config" not in')
+    run_command([sys.executable, "-c", check, "--help"], check=True)
