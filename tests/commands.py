@@ -1,4 +1,4 @@
-"""Commands that tests start. Each one, with all its child processes, ends with the test that started it."""
+"""Commands that tests start. Each one ends, with all its child processes, when its test ends."""
 
 import os
 import signal
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PATIENCE = 900  # seconds until a wait counts as hung; a slow and busy machine needs minutes for what takes seconds here
+PATIENCE = 900  # seconds until a wait counts as hung; a slow and busy machine needs minutes
 Found = TypeVar("Found")
 
 
 @contextmanager
 def started(arguments: Sequence[object], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Start a command in a process group of its own, and kill the whole group when the block ends, however it ends.
+    """Start a command in a new process group; kill the whole group at the end of the block.
 
     options: those of subprocess.Popen."""
     words = [str(word) for word in arguments]
-    settings = {"cwd": REPOSITORY, "text": True, "stdin": subprocess.DEVNULL} | options
-    process = subprocess.Popen(words, start_new_session=True, **settings)
+    settings: dict[str, Any] = {"cwd": REPOSITORY, "stdin": subprocess.DEVNULL} | options
+    process = subprocess.Popen(words, start_new_session=True, text=True, **settings)
     try:
         yield process
     finally:
@@ -38,7 +38,9 @@ def kill_group(process: subprocess.Popen[str]) -> None:
 def run_command(
     arguments: Sequence[object], check: bool = False, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, with its output. Raises CalledProcessError if `check` is set and it fails."""
+    """Run a command to its end and return its output.
+
+    check: raise CalledProcessError if the command fails."""
     with started(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options) as process:
         out, err = process.communicate(timeout=PATIENCE)
     done = subprocess.CompletedProcess(process.args, process.returncode, out, err)
@@ -50,7 +52,7 @@ def run_command(
 def wait_until(
     reached: Callable[[], Found], process: subprocess.Popen[str] | None = None, pause: float = 0.05
 ) -> Found:
-    """Wait until `reached()` is true, and return its value. Fails at once when `process` ends before that."""
+    """Wait until `reached()` is true, and return its value. Fails if `process` ends before that."""
     deadline = time.monotonic() + PATIENCE
     while not (found := reached()):
         assert process is None or process.poll() is None or reached(), "the command ended too early"

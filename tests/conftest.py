@@ -39,14 +39,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _end_processes() -> Iterator[None]:
-    """Kill the processes that a test leaves behind: workers, readers and kernels that it started in this process."""
+    """Kill the child processes that a test leaves behind: workers and notebook kernels."""
     before = set(_descendants())
     yield
     for process in set(_descendants()) - before:
         with suppress(psutil.NoSuchProcess):
-            if "resource_tracker" not in " ".join(
-                process.cmdline()
-            ):  # serves this process until its end
+            serves_all_tests = "resource_tracker" in " ".join(process.cmdline())
+            if not serves_all_tests:
                 process.kill()
 
 
