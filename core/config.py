@@ -12,10 +12,12 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -332,6 +334,42 @@ Precision = Literal["fp32", "bf16"]
 LabelPolicy = Literal["strict", "released"]  # see core/text/protocols.py
 
 
+class LabelSubset(FrozenModel):
+    """A part of the labeled words: `count` words, or a `share` of them.
+
+    The words are drawn with the run's seed and stratified by the length of their labels. A smaller
+    subset is contained in a larger one of the same seed (core/training/label_subset.py). The label
+    policy is `strict`.
+    """
+
+    count: PositiveInt | None = None
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check_size(self) -> "LabelSubset":
+        if (self.count is None) == (self.share is None):
+            raise ValueError("give count (words) or share (of the words), and not both")
+        return self
+
+    def size(self, images: int) -> int:
+        """The number of words out of `images` labeled ones."""
+        if self.count is not None:
+            return min(self.count, images)
+        assert self.share is not None
+        return max(1, round(self.share * images))
+
+
+def _label_rule(labels: object) -> str:
+    """The tag of a value of `Finetune.labels`: a mapping chooses a subset."""
+    return "subset" if isinstance(labels, dict | LabelSubset) else "policy"
+
+
+Labels = Annotated[
+    Annotated[LabelPolicy, Tag("policy")] | Annotated[LabelSubset, Tag("subset")],
+    Discriminator(_label_rule),
+]
+
+
 class TrainingRun(FrozenModel):
     """Settings of every training stage."""
 
@@ -402,12 +440,41 @@ class ContrastivePretrain(TrainingRun):
 class Finetune(TrainingRun, RecognizerModel):
     """Stage finetune: trains the recognizer."""
 
-    labels: LabelPolicy = "strict"
+    # strict or released: which labels can be trained on. A mapping ({count: 3000}, {share: 0.01})
+    # trains on a part of the words.
+    labels: Labels = "strict"
+    # The encoder's patch embedding, [cls] and first blocks that stay as they are; with all blocks
+    # its final norm too. 0: everything is trained.
+    frozen_blocks: Annotated[int, Field(ge=0)] = 0
+    # Weight of an auxiliary CTC loss on the encoder's columns (joint CTC and attention, as in
+    # arXiv 1609.06773). The head is used in training only. The paper: 0.
+    ctc_weight: NonNegativeFloat = 0
     augmentation: Literal["abinet", "none"] = "abinet"
     # Number of times that kind and strength of the augmentation are drawn in the whole run; the
     # released code draws once in each of its processes. null: for each image.
     augmentation_draws: PositiveInt | None = None
     validation: UnmixedData | None = None
+
+    @property
+    def label_policy(self) -> LabelPolicy:
+        """Which labels can be trained on (core/text/protocols.py)."""
+        return "strict" if isinstance(self.labels, LabelSubset) else self.labels
+
+    @property
+    def label_subset(self) -> LabelSubset | None:
+        """The part of the words to train on; None: all."""
+        return self.labels if isinstance(self.labels, LabelSubset) else None
+
+    @model_validator(mode="after")
+    def _check_frozen_blocks(self) -> "Finetune":
+        if self.frozen_blocks > self.encoder.depth:
+            raise ValueError(
+                f"frozen_blocks {self.frozen_blocks} is more than the encoder's depth "
+                f"{self.encoder.depth}"
+            )
+        if self.label_subset is not None and self.data.mix is not None:
+            raise ValueError("labels: count or share cannot be used with data.mix; leave out one")
+        return self
 
     @model_validator(mode="after")
     def _check_augmentation(self) -> "Finetune":

@@ -11,6 +11,7 @@ RESULTS/jobs/                    submissions to a cluster, with the output of th
 import csv
 import hashlib
 import json
+import math
 import os
 import socket
 import time
@@ -30,6 +31,7 @@ from core.runtime.former_keys import current_root
 
 StateName = Literal["planned", "queued", "running", "preempted", "failed", "lost", "complete"]
 PREDICTION_COLUMNS = ("subset", "index", "label", "prediction", "confidence", "readable")
+NLL_COLUMN = "nll"  # negative log-likelihood of the label in nats; absent before version 0.2
 MOVE_FOLDER = "move the run's folder aside and run again"
 Correct = NDArray[np.int8]  # (images,) 1 where the recognized text is correct
 
@@ -118,13 +120,13 @@ class Run:
         return content
 
     def write_predictions(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Write predictions.csv: one row per test image, with the columns PREDICTION_COLUMNS."""
+        """Write predictions.csv: a row for each test image, PREDICTION_COLUMNS and NLL_COLUMN."""
         with (
             atomic_path(self.folder / "predictions.csv") as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.writer(file)
-            writer.writerow(PREDICTION_COLUMNS)
+            writer.writerow((*PREDICTION_COLUMNS, NLL_COLUMN))
             writer.writerows(rows)
 
     def write_correct(self, correct: Mapping[str, Sequence[bool]]) -> None:
@@ -168,10 +170,22 @@ class Run:
         """The columns of predictions.csv as text, in the order of PREDICTION_COLUMNS.
 
         Raises UserError if the file is absent or damaged."""
+        return self._prediction_columns()[: len(PREDICTION_COLUMNS)]
+
+    def negative_log_likelihoods(self) -> list[float] | None:
+        """NLL of each label in nats, in the order of predictions.csv; NaN where there is none.
+
+        None if the file has no such column. Raises UserError if it is absent or damaged."""
+        columns = self._prediction_columns()
+        if len(columns) == len(PREDICTION_COLUMNS):
+            return None
+        return [float(value) if value else math.nan for value in columns[-1]]
+
+    def _prediction_columns(self) -> list[tuple[str, ...]]:
         try:
             with (self.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
                 head, *rows = csv.reader(file)
-            if tuple(head) != PREDICTION_COLUMNS:
+            if tuple(head) not in (PREDICTION_COLUMNS, (*PREDICTION_COLUMNS, NLL_COLUMN)):
                 raise ValueError(f"its columns are {', '.join(head)}")
             if not rows or {len(row) for row in rows} != {len(head)}:
                 raise ValueError("a row is incomplete, or there are no rows")

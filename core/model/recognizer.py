@@ -136,6 +136,10 @@ class Recognizer(nn.Module):
         A position attends to the tokens before it, except to a word's EOS and what follows it.
 
         images: (B, 3, H, W) in [-1, 1]. tokens: (B, T). lengths: (B,), EOS included."""
+        return self.decode_teacher_forced(self.encoder(images), tokens, lengths)
+
+    def decode_teacher_forced(self, features: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """As `forward`, from the encoder's features (B, M, encoder width)."""
         bos = torch.full_like(tokens[:, :1], self.charset.bos)
         inputs = torch.cat([bos, tokens[:, :-1]], dim=1)
         text = self.dropout(self.embedding(inputs) + self.positions[:, : inputs.shape[1]])
@@ -143,15 +147,22 @@ class Recognizer(nn.Module):
         causal = step <= step[:, None]  # (T, T)
         inside = (step < lengths[:, None])[:, None, None]  # (B, 1, 1, T)
         mask = causal & inside  # (B, 1, T, T)
-        image = self.bridge(self.encoder(images))  # (B, M, D)
+        image = self.bridge(features)  # (B, M, D)
         for layer in self.decoder_layers:
             text = layer(text, layer.cross_attention.keys_values(image), None, mask)
         logits: Tensor = self.classify(self.norm(text))
         return logits
 
-    def encode_image(self, images: Tensor) -> list[KeysValues]:
-        """(B, 3, H, W) -> keys and values of the image features, (B, M, 1, H, K), per layer."""
-        image = self.bridge(self.encoder(images))
+    def negative_log_likelihood(self, features: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Of each word under teacher forcing, EOS included, in nats: (B,).
+
+        features: of the encoder, (B, M, encoder width). tokens: (B, T). lengths: (B,)."""
+        logits = self.decode_teacher_forced(features, tokens, lengths)
+        return token_cross_entropies(logits, tokens, lengths).sum(1)
+
+    def image_sources(self, features: Tensor) -> list[KeysValues]:
+        """Features of the encoder -> keys and values for each layer, (B, M, 1, H, K) each."""
+        image = self.bridge(features)
         sources = []
         for layer in self.decoder_layers:
             keys, values = layer.cross_attention.keys_values(image)
@@ -176,10 +187,16 @@ class Recognizer(nn.Module):
         """(B, 3, H, W) -> the likeliest token of each position (B, T), its probability (B, T).
 
         T is at most max_length; decoding ends early once every word of the batch has its EOS."""
-        sources = self.encode_image(images)
-        caches = [KVCache(keys, len(images), self.config.max_length) for keys, _ in sources]
-        token = torch.full((len(images),), self.charset.bos, device=images.device)
-        ended = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        return self.greedy_decode_features(self.encoder(images))
+
+    @torch.inference_mode()
+    def greedy_decode_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """As `greedy_decode`, from the encoder's features (B, M, encoder width)."""
+        sources = self.image_sources(features)
+        batch = len(features)
+        caches = [KVCache(keys, batch, self.config.max_length) for keys, _ in sources]
+        token = torch.full((batch,), self.charset.bos, device=features.device)
+        ended = torch.zeros(batch, dtype=torch.bool, device=features.device)
         tokens = []
         probabilities = []
         for _ in range(self.config.max_length):
@@ -198,10 +215,15 @@ class Recognizer(nn.Module):
 
         A text's score is the product of its probabilities, EOS included. Each step keeps the
         `beams` best prefixes of an image; a text that has its EOS keeps its score."""
-        batch = len(images)
+        return self.beam_search_features(self.encoder(images), beams)
+
+    @torch.inference_mode()
+    def beam_search_features(self, features: Tensor, beams: int) -> tuple[Tensor, Tensor]:
+        """As `beam_search`, from the encoder's features (B, M, encoder width)."""
+        batch = len(features)
         classes = self.charset.classes
-        device = images.device
-        sources = self.encode_image(images)
+        device = features.device
+        sources = self.image_sources(features)
         caches = [KVCache(keys, batch * beams, self.config.max_length) for keys, _ in sources]
         token = torch.full((batch * beams,), self.charset.bos, device=device)
         score = torch.full((batch, beams), -torch.inf, device=device)  # log-probability
@@ -240,6 +262,13 @@ def sequence_cross_entropy(logits: Tensor, tokens: Tensor, lengths: Tensor) -> T
     """Cross-entropy summed over positions up to and including EOS, per image; a scalar.
 
     logits: (B, T, classes). tokens: (B, T). lengths: (B,), EOS included."""
+    return token_cross_entropies(logits, tokens, lengths).sum() / len(tokens)
+
+
+def token_cross_entropies(logits: Tensor, tokens: Tensor, lengths: Tensor) -> Tensor:
+    """Cross-entropy of each position up to and including EOS, 0 after it: (B, T).
+
+    The arguments are those of `sequence_cross_entropy`."""
     losses = functional.cross_entropy(logits.float().transpose(1, 2), tokens, reduction="none")
     counted = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-    return (losses * counted).sum() / len(tokens)
+    return losses * counted

@@ -139,6 +139,8 @@ class Prediction:
     prediction: str
     confidence: float
     scorable: bool = True  # false: the label cannot be expressed, or the image not decoded
+    # Negative log-likelihood of the label in nats, EOS included; None if it was not computed.
+    nll: float | None = None
 
 
 @dataclass(frozen=True)

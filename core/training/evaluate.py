@@ -38,9 +38,18 @@ def recognize_batch(
     model: Recognizer, images: torch.Tensor, beams: int = 1
 ) -> list[RecognizedText]:
     """(B, 3, H, W) in [-1, 1] -> B texts; greedy decoding, or beam search if `beams` > 1."""
-    tokens, probabilities = (
-        model.greedy_decode(images) if beams == 1 else model.beam_search(images, beams)
-    )
+    with torch.inference_mode():
+        return recognize_features(model, model.encoder(images), beams)
+
+
+def recognize_features(
+    model: Recognizer, features: torch.Tensor, beams: int
+) -> list[RecognizedText]:
+    """As `recognize_batch`, from the encoder's features (B, M, encoder width)."""
+    if beams == 1:
+        tokens, probabilities = model.greedy_decode_features(features)
+    else:
+        tokens, probabilities = model.beam_search_features(features, beams)
     is_eos = tokens == model.charset.eos  # (B, T)
     after_eos = is_eos.cumsum(1) - is_eos.long()  # 0 up to the first EOS, which counts
     confidences = torch.where(after_eos > 0, 1.0, probabilities).prod(1).tolist()
@@ -146,7 +155,7 @@ class _SubsetPredictions:
 
     def add(self, batch: Batch) -> None:
         """Recognize a batch."""
-        for index, label, recognized in self._recognized(batch):
+        for index, label, recognized, likelihood in self._recognized(batch):
             self._count_label(label)
             self.predictions.append(
                 Prediction(
@@ -154,7 +163,8 @@ class _SubsetPredictions:
                     label,
                     recognized.text,
                     round(recognized.confidence, 6),
-                    self.model.charset.can_express(label, self.model.config.max_length),
+                    self._can_express(label),
+                    likelihood,
                 )
             )
         for index in batch.unreadable:
@@ -162,14 +172,35 @@ class _SubsetPredictions:
             label = self.images.label(index) or ""
             self.predictions.append(Prediction(index, label, "", 0.0, scorable=False))
 
-    def _recognized(self, batch: Batch) -> Iterator[tuple[int, str, RecognizedText]]:
-        """(number, label, recognized text) of each image that was decoded."""
+    def _can_express(self, label: str) -> bool:
+        return self.model.charset.can_express(label, self.model.config.max_length)
+
+    def _recognized(self, batch: Batch) -> Iterator[tuple[int, str, RecognizedText, float | None]]:
+        """(number, label, recognized text, NLL of the label) of each image that was decoded."""
         if not batch.indices:
             return iter(())
-        with autocast(self.device, self.precision):
-            images = normalize(to_unit(batch.images, self.device))
-            texts = recognize_batch(self.model, images, self.beams)
-        return zip(batch.indices, batch.labels, texts, strict=True)
+        with autocast(self.device, self.precision), torch.inference_mode():
+            features = self.model.encoder(normalize(to_unit(batch.images, self.device)))
+            texts = recognize_features(self.model, features, self.beams)
+            likelihoods = self._negative_log_likelihoods(features, batch.labels)
+        return zip(batch.indices, batch.labels, texts, likelihoods, strict=True)
+
+    def _negative_log_likelihoods(
+        self, features: torch.Tensor, labels: list[str]
+    ) -> list[float | None]:
+        """NLL of each label in nats, EOS included; None for a label that cannot be expressed."""
+        expressible = [row for row, label in enumerate(labels) if self._can_express(label)]
+        likelihoods: list[float | None] = [None] * len(labels)
+        if not expressible:
+            return likelihoods
+        texts = [labels[row] for row in expressible]
+        tokens, lengths = self.model.charset.encode(texts, max(map(len, texts)) + 1)
+        values = self.model.negative_log_likelihood(
+            features[expressible], tokens.to(self.device), lengths.to(self.device)
+        )
+        for row, value in zip(expressible, values.tolist(), strict=True):
+            likelihoods[row] = round(value, 5)
+        return likelihoods
 
     def _count_label(self, label: str) -> None:
         self.dropped.over_long += len(label) >= self.model.config.max_length

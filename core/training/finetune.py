@@ -6,12 +6,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from core.checkpoints.load import load_weights
 from core.config import Finetune
 from core.data.batches import Batch, load_batches, normalize, to_unit
 from core.data.word_images import Dropped, WordImages
+from core.model.ctc import JointRecognizer, ctc_negative_log_likelihood
 from core.model.recognizer import Recognizer, sequence_cross_entropy
+from core.model.vit import VisionTransformer
 from core.runtime import safetensors_io
 from core.runtime.artifacts import MODEL
 from core.runtime.errors import UserError
@@ -19,8 +22,9 @@ from core.runtime.seeds import derive_seed, generator
 from core.text.charset import make_charset
 from core.text.protocols import PROTOCOLS, is_correct
 from core.training.evaluate import recognize
+from core.training.label_subset import labeled_subset
 from core.training.loop import TrainingLoop
-from core.training.parameters import exported_tensors
+from core.training.parameters import recognizer_tensors
 from core.training.run_context import RunContext, ignore_progress, never
 from core.training.schedule import training_groups
 from core.training.stage_results import FinetuneResult, ValidationScore
@@ -33,38 +37,59 @@ VALIDATION_BATCH = 256
 def make_model(config: Finetune, encoder: Path | None) -> Recognizer:
     """The recognizer at its initial weights. encoder: file of the encoder's; None: from scratch."""
     torch.manual_seed(derive_seed(config.seed, "finetune", "weights"))
-    model = Recognizer(config)
+    model = JointRecognizer(config) if config.ctc_weight else Recognizer(config)
     if encoder is not None:
         safetensors_io.load_into(model.encoder, load_weights(encoder)[0], "encoder.", encoder)
+    freeze_blocks(model.encoder, config.frozen_blocks)
     return model
 
 
+def freeze_blocks(encoder: VisionTransformer, count: int) -> None:
+    """Keep the patch embedding, [cls] and the first `count` blocks unchanged in training.
+
+    With all blocks the final norm is kept too, so that the whole encoder is frozen. 0: nothing."""
+    if count == 0:
+        return
+    frozen: list[nn.Module] = [encoder.patch_embed, *list(encoder.blocks)[:count]]
+    if count == len(encoder.blocks):
+        frozen.append(encoder.norm)
+    encoder.cls_token.requires_grad_(False)
+    for module in frozen:
+        module.requires_grad_(False)
+
+
 def unusable_labels(images: WordImages, config: Finetune) -> tuple[list[int], Dropped]:
-    """Numbers of the images whose label cannot be trained on, and counts of such labels.
+    """Numbers of the images that are not trained on because of their label, and their counts.
 
     Policy `released` leaves no image out: a later sample replaces one whose label is too long.
+    A label subset leaves out the words outside of it.
     Raises UserError if no label can be trained on."""
     charset = make_charset(config.charset)
     limit = length_limit(config)
     dropped = Dropped(filtered=len(images.filtered))
+    filtered = frozenset(images.filtered.tolist())
     unusable: list[int] = []
-    usable = 0
+    lengths: dict[int, int] = {}  # number of a usable word -> length of its label
     for index, label in enumerate(images.labels()):
         if label and len(label) < limit:
             dropped.unknown_characters += bool(charset.unknown_characters(label))
-            usable += 1
+            if index not in filtered:
+                lengths[index] = len(label)
             continue
         dropped.unlabeled += not label
         dropped.over_long += bool(label)
         unusable.append(index)
-    if not usable:
+    if len(unusable) == len(images):
         raise UserError(
             f"{', '.join(images.roots)}: no usable label among {len(images)} images"
             f" ({dropped.counts()})"
         )
-    if config.labels == "released":
+    if config.label_policy == "released":
         dropped.replaced = len(unusable)
         unusable = []
+    if config.label_subset is not None:
+        chosen = labeled_subset(lengths, config.label_subset, config.seed)
+        unusable = sorted({*unusable, *lengths}.difference(chosen))
     return unusable, dropped
 
 
@@ -73,7 +98,7 @@ def length_limit(config: Finetune) -> int:
 
     The decoder has room for `max_length - 1` characters and EOS; the released code uses one
     character less."""
-    return config.max_length - (config.labels == "released")
+    return config.max_length - (config.label_policy == "released")
 
 
 class FinetuneTask:
@@ -117,10 +142,24 @@ class FinetuneTask:
         def losses(rows: slice) -> LossTerms:
             row_tokens = tokens[rows].to(device)
             row_lengths = lengths[rows].to(device)
-            logits = self.network(images[rows], row_tokens, row_lengths)
-            return {"loss": sequence_cross_entropy(logits, row_tokens, row_lengths)}
+            output = self.network(images[rows], row_tokens, row_lengths)
+            if not self.config.ctc_weight:
+                return {"loss": sequence_cross_entropy(output, row_tokens, row_lengths)}
+            return self._joint_losses(output[0], output[1], row_tokens, row_lengths)
 
         return losses
+
+    def _joint_losses(
+        self,
+        logits: torch.Tensor,
+        ctc_logits: torch.Tensor,
+        tokens: torch.Tensor,
+        lengths: torch.Tensor,
+    ) -> LossTerms:
+        """The decoder's loss plus the weighted CTC loss, both summed over a word's characters."""
+        decoder = sequence_cross_entropy(logits, tokens, lengths)
+        ctc = ctc_negative_log_likelihood(ctc_logits, tokens, lengths - 1).mean()  # without EOS
+        return {"loss": decoder + self.config.ctc_weight * ctc, "decoder": decoder, "ctc": ctc}
 
     def validate(self) -> dict[str, float]:
         """Recognize the validation images; keeps and returns their score."""
@@ -175,14 +214,14 @@ def finetune(
         training.order(),
         labeled=True,
         num_workers=context.num_workers,
-        label_limit=length_limit(config) if config.labels == "released" else None,
+        label_limit=length_limit(config) if config.label_policy == "released" else None,
         pin_memory=context.pinned,
     )
     training.run(batches)
     if context.process_group.is_main:
         safetensors_io.save(
             folder / MODEL,
-            exported_tensors(model),
+            recognizer_tensors(model),
             {"stage": "finetune", "config": config.model_dump(mode="json")},
         )
     dropped.unreadable = training.unreadable

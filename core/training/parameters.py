@@ -20,3 +20,13 @@ def exported_tensors(model: nn.Module) -> dict[str, Tensor]:
 
     The table identifies the encoder's kind of positions."""
     return {**trainable(model), "encoder.positions": model.get_buffer("encoder.positions")}
+
+
+def recognizer_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """As `exported_tensors`, for a recognizer: frozen parameters too, without the CTC head."""
+    parameters = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if not name.startswith("ctc.")
+    }
+    return {**parameters, "encoder.positions": model.get_buffer("encoder.positions")}

@@ -82,7 +82,15 @@ def _evaluate(
     if context.process_group.is_main:
         folder = store.run(run.id)
         folder.write_predictions(
-            (subset, row.index, row.label, row.prediction, row.confidence, int(row.scorable))
+            (
+                subset,
+                row.index,
+                row.label,
+                row.prediction,
+                row.confidence,
+                int(row.scorable),
+                "" if row.nll is None else row.nll,
+            )
             for subset, rows in result.predictions.items()
             for row in rows
         )
