@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from core.config import Evaluate, StageConfig, identity_fields, peak_lr, steps
+from core.config import Evaluate, Finetune, StageConfig, identity_fields, peak_lr, steps
 from experiments.planning.data_roots import Root
 from experiments.planning.diagnostics import Tree
 from experiments.planning.registry import expand
@@ -44,6 +44,8 @@ class PlannedRun:
         counts = {role: sum(root.images for root in roots) for role, roots in self.data.items()}
         if isinstance(self.config, Evaluate):
             return sum(counts.values())
+        if isinstance(self.config, Finetune) and self.config.label_subset is not None:
+            counts["train"] = self.config.label_subset.size(counts["train"])
         trained = [counts[role] for role in ("train", "mixed") if role in counts]
         return self.config.data.epoch_size(trained, self.config.optimizer.batch)
 
@@ -81,6 +83,7 @@ class Cell:
     experiment: the name of the experiment's file.
     variant: the number of the row.
     seed: the seed.
+    transfer: the number of the fine-tuning of this seed's encoder, from 0.
     trainings: ids of the training runs.
     evaluate: id of the evaluation.
     teacher: id of the teacher's run, or file:PATH.
@@ -96,6 +99,7 @@ class Cell:
     teacher: str = ""
     teacher_images: int | None = None
     encoder_file: str = ""
+    transfer: int = 0
 
 
 @dataclass(frozen=True)

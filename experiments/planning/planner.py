@@ -28,6 +28,8 @@ from results.store import Store
 SCRATCH = "scratch"  # random weights
 TEACHER = "teacher"  # the teacher's weights
 
+TRANSFER_SEEDS = 100_000  # fine-tuning number t of seed s has seed s + t * TRANSFER_SEEDS
+
 Precision = Callable[[], str]
 SeedChoice = Sequence[int] | Mapping[str, Sequence[int]] | None
 
@@ -39,6 +41,7 @@ class _PlannedRow:
     experiment: the name of the experiment's file.
     number: the number of the row in the file.
     seed: the seed.
+    transfer: the number of the fine-tuning of this seed's encoder, from 0.
     label: the row's name for people.
     recipe: the merged layers.
     below: the layers that all rows of the experiment share.
@@ -48,6 +51,7 @@ class _PlannedRow:
     experiment: str
     number: int
     seed: int
+    transfer: int
     label: str
     recipe: Recipe
     below: list[Layer]
@@ -56,6 +60,10 @@ class _PlannedRow:
     @property
     def layers(self) -> list[Layer]:
         return [*self.below, *self.own]
+
+    def seed_of(self, stage: str) -> int:
+        """The seed of a stage: pre-training has the row's seed, each further transfer another."""
+        return self.seed if stage == "pretrain" else self.seed + TRANSFER_SEEDS * self.transfer
 
 
 class Planner:
@@ -118,20 +126,39 @@ class Planner:
         self.description = shared.description
         self.substitute_synthetic = shared.substitute_synthetic
         typed = changes_layer("", overrides).tree
-        for number, variant in enumerate(experiment.variants):
+        layers: list[list[Layer]] = []
+        for variant in experiment.variants:
             own = row_layers(path, variant, below)
             self.notes += [
                 f"--set {key} has no effect on row {variant.name!r}, which sets it"
                 for key in typed
                 if any(defines(layer, key) for layer in own)
             ]
-            recipe = read_recipe([*below, *own])
-            for seed in seeds:
-                label = f"{variant.name}, seed {seed}" if len(seeds) > 1 else variant.name
-                if self.name_experiments:
-                    label = f"{path.stem}: {label}"
-                row = _PlannedRow(path.stem, number, seed, label, recipe, below, own)
-                self._add_row(row)
+            layers.append(own)
+        recipes = [read_recipe([*below, *own]) for own in layers]
+        # Depth first: all rows of one seed, evaluations included, come before the next seed.
+        for seed in seeds:
+            for number, variant in enumerate(experiment.variants):
+                for transfer in range(recipes[number].transfers):
+                    self._add_row(
+                        _PlannedRow(
+                            experiment=path.stem,
+                            number=number,
+                            seed=seed,
+                            transfer=transfer,
+                            label=self._label(path.stem, variant.name, seed, transfer, len(seeds)),
+                            recipe=recipes[number],
+                            below=below,
+                            own=layers[number],
+                        )
+                    )
+
+    def _label(self, experiment: str, row: str, seed: int, transfer: int, seeds: int) -> str:
+        """A row's name for people. seeds: the number of seeds of the experiment."""
+        prefix = f"{experiment}: " if self.name_experiments else ""
+        of_seed = f", seed {seed}" if seeds > 1 else ""
+        of_transfer = f", transfer {transfer}" if transfer else ""
+        return f"{prefix}{row}{of_seed}{of_transfer}"
 
     def _add_row(self, row: _PlannedRow) -> None:
         """Add the runs of a row and its cell."""
@@ -162,12 +189,13 @@ class Planner:
                 teacher=teacher,
                 teacher_images=row.recipe.teacher.images if images_known else None,
                 encoder_file=encoder_file or "",
+                transfer=row.transfer,
             )
         )
 
     def _config(self, stage: str, row: _PlannedRow) -> StageConfig:
         precision = self._precision(row.recipe)
-        return read_stage(stage, row.recipe, precision, row.seed, row.layers)
+        return read_stage(stage, row.recipe, precision, row.seed_of(stage), row.layers)
 
     def _precision(self, recipe: Recipe) -> str:
         return self.precision() if recipe.precision == "auto" else recipe.precision

@@ -19,6 +19,8 @@ HERE = Path(__file__).resolve().parent.parent  # the folder of the experiment fi
 EXAMPLE = "experiments/ablation_alignment.yaml"
 STAGES = ("pretrain", "finetune", "evaluate")
 
+WHOLE_KEYS = ("subsets", "finetune.labels")  # ends of keys whose section is replaced as a whole
+
 Values = TypeVar("Values")
 
 
@@ -132,6 +134,7 @@ class Recipe(FrozenModel):
     methods: name -> changes to the recipe, dotted key -> value.
     benchmarks: name -> subset -> name of a data set.
     substitute_synthetic: replace named data sets by the synthetic words that `data.yaml` names.
+    transfers: the number of fine-tunings of each pre-trained encoder, each with its own seed.
     """
 
     description: str = ""
@@ -146,6 +149,7 @@ class Recipe(FrozenModel):
     teacher: Teacher = Teacher()
     init: Init = Init()
     substitute_synthetic: bool = False
+    transfers: Annotated[int, Field(ge=1, le=100)] = 1
     synthetic: Synthetic | None = None
     synthetic_chinese: Synthetic | None = None
 
@@ -164,7 +168,7 @@ def changes_layer(source: str, tree: Tree) -> Layer:
     """A layer of dotted keys.
 
     A section in place of a value sets only the values that it names. A section that names its
-    `kind`, and `subsets`, are replaced as a whole.
+    `kind`, and the sections of WHOLE_KEYS, are replaced as a whole.
     """
     changes: Tree = {}
     for key, value in tree.items():
@@ -176,7 +180,7 @@ def changes_layer(source: str, tree: Tree) -> Layer:
 
 
 def _flattened(key: str, value: Any) -> Tree:
-    if not isinstance(value, dict) or not value or "kind" in value or key.endswith("subsets"):
+    if not isinstance(value, dict) or not value or "kind" in value or key.endswith(WHOLE_KEYS):
         return {key: value}
     flat: Tree = {}
     for name, inner in value.items():

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 
 from experiments.planning.plan import PlannedRun
-from experiments.planning.schema import STAGES
 from experiments.running.options import ComputeOptions
 from results import provenance
 from results.store import Store
@@ -86,7 +85,7 @@ class Worker:
         import torch
 
         provenance.commit()  # before somebody edits the code that this process has imported
-        self.runs = sorted(runs, key=lambda run: STAGES.index(run.stage))  # inputs first
+        self.runs = list(runs)  # in the order of the plan: depth first, inputs before their users
         self.store = store
         self.options = options
         self.started = started
