@@ -126,6 +126,8 @@ def bootstrap(
     paired: bool,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    level: float = 0.95,
+    bounds: tuple[float, float] | None = None,
 ) -> list[Estimate]:
     """Weighted means of subset means with intervals by resampling, stratified by subset.
 
@@ -142,6 +144,9 @@ def bootstrap(
     paired: the values are differences between two recognizers, in [-1, 1].
     resamples: the number of draws.
     seed: of the random numbers.
+    level: the probability that the interval shall cover the truth.
+    bounds: the lowest and the highest possible mean. None: those of accuracies, or of their
+        differences if `paired`.
 
     Raises ValueError if a subset is empty, numbers of seeds differ or a value is not finite.
     """
@@ -155,7 +160,8 @@ def bootstrap(
     random = np.random.default_rng(seed)
     drawn = np.array([_draw_means(values, paired, resamples, random) for values in subsets])
     of_images, double = np.array([_variances(values) for values in subsets]).T  # (K,) each
-    lowest = -1.0 if paired else 0.0
+    lowest, highest = bounds or ((-1.0, 1.0) if paired else (0.0, 1.0))
+    tails = ((1 - level) / 2, (1 + level) / 2)
     estimates = []
     for weights in weightings:
         deviations = weights @ drawn  # (resamples,)
@@ -163,16 +169,16 @@ def bootstrap(
         if len(means) > 1:
             image_variance = float(weights**2 @ of_images)
             double_counted = float(weights**2 @ double)
-            centered = _over_seeds(means, deviations, image_variance, double_counted, random)
+            centered = _over_seeds(means, deviations, image_variance, double_counted, random, tails)
         else:
-            low, high = np.quantile(deviations, (0.025, 0.975))
+            low, high = np.quantile(deviations, tails)
             error = float(deviations.std())
             centered = Estimate(float(means[0]), float(low), float(high), error)
         estimates.append(
             replace(
                 centered,
                 low=max(lowest, centered.value + centered.low),
-                high=min(1.0, centered.value + centered.high),
+                high=min(highest, centered.value + centered.high),
             )
         )
     return estimates
@@ -215,6 +221,7 @@ def _over_seeds(
     image_variance: float,
     double_counted: float,
     random: np.random.Generator,
+    tails: tuple[float, float],
 ) -> Estimate:
     """A hierarchical bootstrap over seeds and images; every seed is evaluated on every image.
 
@@ -228,6 +235,7 @@ def _over_seeds(
     deviations: means of resampled images, minus their expectation.
     image_variance: variance due to the choice of images.
     double_counted: the part of it that the variance between seeds contains too.
+    tails: the probabilities of the interval's ends.
 
     Returns an Estimate whose interval is around 0.
     """
@@ -236,8 +244,8 @@ def _over_seeds(
     counted_once = max(0.0, 1 - double_counted / image_variance) if image_variance else 1.0
     seed_effects = random.permutation(student_quantiles(len(deviations), seeds - 1))
     draws = deviations * np.sqrt(counted_once) + seed_effects * np.sqrt(between)
-    of_both = np.quantile(draws, (0.025, 0.975))
-    half_of_images = np.quantile(deviations, (0.025, 0.975)) / 2
+    of_both = np.quantile(draws, tails)
+    half_of_images = np.quantile(deviations, tails) / 2
     variance = max(deviations.var() * counted_once, deviations.var() / 4) + between
     return Estimate(
         value=float(means.mean()),

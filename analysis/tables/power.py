@@ -7,22 +7,26 @@ import numpy as np
 from analysis.tables.intervals import RESAMPLES, Estimate, student_quantiles
 
 
-def minimum_detectable_difference(estimate: Estimate, power: float = 0.8) -> float:
-    """The true difference whose 95 % interval excludes 0 with probability `power`.
+def minimum_detectable_difference(
+    estimate: Estimate, power: float = 0.8, level: float = 0.95
+) -> float:
+    """The true difference whose interval excludes 0 with probability `power`.
 
     It is 2.8 standard errors for one seed. With few seeds it is larger, because their variance is
     itself estimated: up to 5.6 standard errors for three seeds if all variance is between seeds.
     A result above 1 means that no difference of accuracies would be detected.
 
     estimate: of the comparison; only its standard errors and its number of seeds are used.
+    power: the probability.
+    level: of the interval.
     """
     error = estimate.standard_error
     seed_share = min(1.0, estimate.seed_error / error) if error else 0.0
-    return _in_standard_errors(power, estimate.seeds, round(seed_share, 2)) * error
+    return _in_standard_errors(power, estimate.seeds, round(seed_share, 2), level) * error
 
 
 @cache
-def _in_standard_errors(power: float, seeds: int, seed_share: float) -> float:
+def _in_standard_errors(power: float, seeds: int, seed_share: float, level: float) -> float:
     """The detectable difference in units of the standard error.
 
     seed_share: the standard error due to seeds, as a share of the whole standard error. It is
@@ -32,12 +36,14 @@ def _in_standard_errors(power: float, seeds: int, seed_share: float) -> float:
     from scipy import optimize, stats
 
     if seeds == 1:
-        return float(stats.norm.ppf(0.975) + stats.norm.ppf(power))
+        return float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power))
     quantiles = stats.chi2.ppf((np.arange(500) + 0.5) / 500, seeds - 1)
     seed_errors = seed_share * np.sqrt(quantiles / (seeds - 1))
     image_error = np.sqrt(1 - seed_share**2)
     angles = np.arctan2(seed_errors, image_error)
-    half_widths = np.hypot(image_error, seed_errors) * np.interp(angles, *_half_widths(seeds))
+    half_widths = np.hypot(image_error, seed_errors) * np.interp(
+        angles, *_half_widths(seeds, level)
+    )
 
     def missing_power(difference: float) -> float:
         return float(stats.norm.sf(half_widths - difference).mean()) - power
@@ -46,7 +52,7 @@ def _in_standard_errors(power: float, seeds: int, seed_share: float) -> float:
 
 
 @cache
-def _half_widths(seeds: int) -> tuple[np.ndarray, np.ndarray]:
+def _half_widths(seeds: int, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Angles, and half the width of the interval at each of them for a standard error of 1.
 
     The angle is 0 if all variance comes from images, and pi / 2 if all comes from seeds.
@@ -57,4 +63,4 @@ def _half_widths(seeds: int) -> tuple[np.ndarray, np.ndarray]:
     of_images = stats.norm.ppf((np.arange(64) + 0.5) / 64)[:, None]
     of_seeds = student_quantiles(RESAMPLES, seeds - 1)
     draws = (np.cos(angle) * of_images + np.sin(angle) * of_seeds for angle in angles)
-    return angles, np.array([np.quantile(drawn, 0.975) for drawn in draws])
+    return angles, np.array([np.quantile(drawn, (1 + level) / 2) for drawn in draws])
