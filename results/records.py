@@ -78,6 +78,26 @@ class StoredEvaluation(Stored):
         return self
 
 
+class StoredScoring(Stored):
+    """The part of a config that says how predictions are compared with labels."""
+
+    protocol: str = "waics"
+
+    @field_validator("protocol")
+    @classmethod
+    def _known(cls, protocol: str) -> str:
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"unknown protocol {protocol!r}")
+        return protocol
+
+
+class StoredProtocol(Stored):
+    """An evaluation or a probe: how its predictions are scored, and its data."""
+
+    config: StoredScoring
+    data: dict[str, list[StoredRoot]] = {}
+
+
 class StoredRun(Stored):
     """The duration of any run."""
 

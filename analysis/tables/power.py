@@ -1,5 +1,6 @@
 """The smallest difference that a comparison detects with a given power."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -64,3 +65,39 @@ def _half_widths(seeds: int, level: float) -> tuple[np.ndarray, np.ndarray]:
     of_seeds = student_quantiles(RESAMPLES, seeds - 1)
     draws = (np.cos(angle) * of_images + np.sin(angle) * of_seeds for angle in angles)
     return angles, np.array([np.quantile(drawn, (1 + level) / 2) for drawn in draws])
+
+
+MOST_SEEDS = 1000
+
+
+def seeds_needed(
+    estimate: Estimate, difference: float, power: float = 0.8, level: float = 0.95
+) -> int | None:
+    """The number of seeds that detects a true difference; None if no number of seeds does.
+
+    The variance between seeds is taken as measured. More seeds lower its part of the standard
+    error; the part due to test images stays.
+
+    estimate: a comparison with at least two seeds.
+    difference: in the unit of the estimate.
+    power, level: as in `minimum_detectable_difference`.
+    """
+    variance_of_seeds = estimate.seed_error**2 * estimate.seeds
+    variance_of_images = max(0.0, estimate.standard_error**2 - estimate.seed_error**2)
+
+    def detectable(seeds: int) -> float:
+        seed_error = (variance_of_seeds / seeds) ** 0.5
+        error = (variance_of_images + variance_of_seeds / seeds) ** 0.5
+        planned = replace(estimate, seeds=seeds, seed_error=seed_error, standard_error=error)
+        return minimum_detectable_difference(planned, power, level)
+
+    if detectable(MOST_SEEDS) > difference:
+        return None
+    few, many = 1, MOST_SEEDS  # too few, enough
+    while many - few > 1:
+        middle = (few + many) // 2
+        if detectable(middle) > difference:
+            few = middle
+        else:
+            many = middle
+    return many
