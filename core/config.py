@@ -449,6 +449,9 @@ class Finetune(TrainingRun, RecognizerModel):
     # Weight of an auxiliary CTC loss on the encoder's columns (joint CTC and attention, as in
     # arXiv 1609.06773). The head is used in training only. The paper: 0.
     ctc_weight: NonNegativeFloat = 0
+    # Weights that are written in the last steps of training (core/training/last_checkpoints.py).
+    # `evaluate.last` sets it.
+    last_checkpoints: Annotated[int, Field(ge=1, le=50)] = 1
     augmentation: Literal["abinet", "none"] = "abinet"
     # Number of times that kind and strength of the augmentation are drawn in the whole run; the
     # released code draws once in each of its processes. null: for each image.
@@ -496,6 +499,8 @@ class Evaluate(FrozenModel):
     labels: LabelPolicy = "strict"
     batch: PositiveInt = 256
     beams: Annotated[int, Field(ge=1, le=64)] = 1  # 1: greedy decoding
+    # Checkpoints of the end of fine-tuning that are evaluated; endpoints are means over them.
+    last: Annotated[int, Field(ge=1, le=50)] = 1
     precision: Precision
 
     @field_validator("subsets")

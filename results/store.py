@@ -119,10 +119,15 @@ class Run:
             raise UserError(f"{self.folder}: record.json is not a JSON object; {MOVE_FOLDER}")
         return content
 
-    def write_predictions(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Write predictions.csv: a row for each test image, PREDICTION_COLUMNS and NLL_COLUMN."""
+    def _predictions_path(self, earlier: int = 0) -> Path:
+        return self.folder / (f"predictions-{earlier}.csv" if earlier else "predictions.csv")
+
+    def write_predictions(self, rows: Iterable[tuple[Any, ...]], earlier: int = 0) -> None:
+        """Write predictions.csv: a row for each test image, PREDICTION_COLUMNS and NLL_COLUMN.
+
+        earlier: number of an earlier checkpoint (predictions-1.csv, ...); 0: the last one."""
         with (
-            atomic_path(self.folder / "predictions.csv") as temporary,
+            atomic_path(self._predictions_path(earlier)) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.writer(file)
@@ -166,31 +171,41 @@ class Run:
         with (self.folder / "predictions.csv").open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def predictions(self) -> list[tuple[str, ...]]:
+    def predictions(self, earlier: int = 0) -> list[tuple[str, ...]]:
         """The columns of predictions.csv as text, in the order of PREDICTION_COLUMNS.
 
+        earlier: number of an earlier checkpoint; 0: the last one.
         Raises UserError if the file is absent or damaged."""
-        return self._prediction_columns()[: len(PREDICTION_COLUMNS)]
+        return self._prediction_columns(earlier)[: len(PREDICTION_COLUMNS)]
 
-    def negative_log_likelihoods(self) -> list[float] | None:
+    def checkpoints_evaluated(self) -> int:
+        """How many checkpoints have predictions, the last one included."""
+        count = 1
+        while self._predictions_path(count).is_file():
+            count += 1
+        return count
+
+    def negative_log_likelihoods(self, earlier: int = 0) -> list[float] | None:
         """NLL of each label in nats, in the order of predictions.csv; NaN where there is none.
 
+        earlier: number of an earlier checkpoint; 0: the last one.
         None if the file has no such column. Raises UserError if it is absent or damaged."""
-        columns = self._prediction_columns()
+        columns = self._prediction_columns(earlier)
         if len(columns) == len(PREDICTION_COLUMNS):
             return None
         return [float(value) if value else math.nan for value in columns[-1]]
 
-    def _prediction_columns(self) -> list[tuple[str, ...]]:
+    def _prediction_columns(self, earlier: int) -> list[tuple[str, ...]]:
+        path = self._predictions_path(earlier)
         try:
-            with (self.folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 head, *rows = csv.reader(file)
             if tuple(head) not in (PREDICTION_COLUMNS, (*PREDICTION_COLUMNS, NLL_COLUMN)):
                 raise ValueError(f"its columns are {', '.join(head)}")
             if not rows or {len(row) for row in rows} != {len(head)}:
                 raise ValueError("a row is incomplete, or there are no rows")
         except (OSError, ValueError, csv.Error) as error:
-            reason = f"no readable predictions.csv ({error})"
+            reason = f"no readable {path.name} ({error})"
             raise UserError(f"{self.folder}: {reason}; {MOVE_FOLDER}") from error
         return list(zip(*rows, strict=True))
 

@@ -196,6 +196,8 @@ class EndpointRecords:
 def _values(run: Run, endpoint: Endpoint) -> dict[str, np.ndarray]:
     """Subset -> (n,) values of the words of a run, those without a value left out.
 
+    With several evaluated checkpoints (`evaluate.last`), the means over them.
+
     {} if the run is not complete, is damaged (the table of the fine-tuned recognizer says so), or
     has no such measure.
     """
@@ -203,19 +205,26 @@ def _values(run: Run, endpoint: Endpoint) -> dict[str, np.ndarray]:
         if run.state().name != "complete":
             return {}
         protocol = PROTOCOLS[read_record(run, StoredProtocol).config.protocol]
-        return {
-            name: values[~np.isnan(values)]
-            for name, words in _predicted_words(run).items()
-            if len(values := word_values(words, endpoint.measure, protocol.normalize))
-        }
+        checkpoints = [_predicted_words(run, n) for n in range(run.checkpoints_evaluated())]
+        means = {}
+        for name in checkpoints[0]:
+            values = np.mean(
+                [
+                    word_values(words[name], endpoint.measure, protocol.normalize)
+                    for words in checkpoints
+                ],
+                axis=0,
+            )
+            means[name] = values[~np.isnan(values)]
+        return means
     except UserError:
         return {}
 
 
-def _predicted_words(run: Run) -> dict[str, PredictedWords]:
-    """Subset -> its words. Raises UserError for a damaged file."""
-    subsets, _, labels, predictions, _, scorable = map(np.array, run.predictions())
-    likelihoods = run.negative_log_likelihoods()
+def _predicted_words(run: Run, earlier: int) -> dict[str, PredictedWords]:
+    """Subset -> its words. earlier: number of the checkpoint. Raises UserError for a bad file."""
+    subsets, _, labels, predictions, _, scorable = map(np.array, run.predictions(earlier))
+    likelihoods = run.negative_log_likelihoods(earlier)
     nll = None if likelihoods is None else np.array(likelihoods)
     words = {}
     for name in dict.fromkeys(subsets.tolist()):

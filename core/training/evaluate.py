@@ -18,11 +18,11 @@ from core.runtime.distributed import ProcessGroup
 from core.text.protocols import (
     LABEL_POLICIES,
     PROTOCOLS,
-    Counts,
     Prediction,
     apply_released_policy,
     count_correct,
 )
+from core.training.last_checkpoints import earlier_models
 from core.training.run_context import Interrupted, RunContext, RunProgress, autocast
 from core.training.stage_results import EvaluationMetrics, EvaluationResult
 
@@ -223,28 +223,36 @@ def evaluate(
 
     config: of the stage.
     subsets: name -> images with labels.
-    recognizer: file of the recognizer.
+    recognizer: file of the recognizer. With `config.last` above 1 the files of its earlier
+        checkpoints lie beside it.
     context: how the run is computed."""
-    model = load_recognizer(recognizer, context.device)
+    files = [recognizer, *earlier_models(recognizer, config.last - 1)]
+    evaluations = [_evaluate_file(config, subsets, file, context) for file in files]
+    (predictions, dropped), *earlier = evaluations
     protocol = PROTOCOLS[config.protocol]
-    counts: dict[str, Counts] = {}
-    dropped_counts: dict[str, dict[str, int]] = {}
-    predictions: dict[str, list[Prediction]] = {}
-    for name, images in subsets.items():
-        predictions[name], dropped = recognize(
-            model, images, config.batch, config.precision, context, name, config.beams
-        )
-        if config.labels == "released":
-            predictions[name], dropped.replaced = apply_released_policy(
-                predictions[name], model.charset, model.config.max_length
-            )
-        counts[name] = count_correct(predictions[name], protocol)
-        dropped_counts[name] = dropped.counts()
     metrics = EvaluationMetrics(
         protocol=protocol.name,
         labels=config.labels,
         protocol_statement=f"{protocol.statement}; {LABEL_POLICIES[config.labels]}",
-        counts=counts,
-        dropped=dropped_counts,
+        counts={name: count_correct(rows, protocol) for name, rows in predictions.items()},
+        dropped={name: counts.counts() for name, counts in dropped.items()},
     )
-    return EvaluationResult(metrics, predictions)
+    return EvaluationResult(metrics, predictions, [rows for rows, _ in earlier])
+
+
+def _evaluate_file(
+    config: Evaluate, subsets: dict[str, WordImages], recognizer: Path, context: RunContext
+) -> tuple[dict[str, list[Prediction]], dict[str, Dropped]]:
+    """Predictions and dropped images of each subset. The arguments are those of `evaluate`."""
+    model = load_recognizer(recognizer, context.device)
+    predictions: dict[str, list[Prediction]] = {}
+    dropped: dict[str, Dropped] = {}
+    for name, images in subsets.items():
+        predictions[name], dropped[name] = recognize(
+            model, images, config.batch, config.precision, context, name, config.beams
+        )
+        if config.labels == "released":
+            predictions[name], dropped[name].replaced = apply_released_policy(
+                predictions[name], model.charset, model.config.max_length
+            )
+    return predictions, dropped

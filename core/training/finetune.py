@@ -16,13 +16,14 @@ from core.model.ctc import JointRecognizer, ctc_negative_log_likelihood
 from core.model.recognizer import Recognizer, sequence_cross_entropy
 from core.model.vit import VisionTransformer
 from core.runtime import safetensors_io
-from core.runtime.artifacts import MODEL
+from core.runtime.artifacts import EARLIER_MODEL, MODEL
 from core.runtime.errors import UserError
 from core.runtime.seeds import derive_seed, generator
 from core.text.charset import make_charset
 from core.text.protocols import PROTOCOLS, is_correct
 from core.training.evaluate import recognize
 from core.training.label_subset import labeled_subset
+from core.training.last_checkpoints import last_steps
 from core.training.loop import TrainingLoop
 from core.training.parameters import recognizer_tensors
 from core.training.run_context import RunContext, ignore_progress, never
@@ -217,12 +218,19 @@ def finetune(
         label_limit=length_limit(config) if config.label_policy == "released" else None,
         pin_memory=context.pinned,
     )
-    training.run(batches)
-    if context.process_group.is_main:
-        safetensors_io.save(
-            folder / MODEL,
-            recognizer_tensors(model),
-            {"stage": "finetune", "config": config.model_dump(mode="json")},
-        )
+
+    def save(name: str) -> None:
+        if context.process_group.is_main:
+            metadata = {"stage": "finetune", "config": config.model_dump(mode="json")}
+            safetensors_io.save(folder / name, recognizer_tensors(model), metadata)
+
+    earlier = last_steps(config.last_checkpoints, training.schedule.total_steps)
+
+    def save_earlier(steps_done: int) -> None:
+        if steps_done in earlier:
+            save(EARLIER_MODEL.format(earlier[steps_done]))
+
+    training.run(batches, save_earlier)
+    save(MODEL)
     dropped.unreadable = training.unreadable
     return FinetuneResult(training.metrics(dropped.counts(), task.score), task.correct)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -33,6 +33,10 @@ from core.training.stage_results import TrainingMetrics, ValidationScore
 from core.training.task import LossTerms, TrainingTask
 
 LOG_STEPS = 10  # losses are logged at every tenth step
+
+
+def ignore(steps_done: int) -> None:
+    """The default of `after_step`."""
 
 
 class NonFiniteLoss(Exception):
@@ -87,8 +91,10 @@ class TrainingLoop:
         local_slice = self.context.process_group.local_slice(self.config.optimizer.batch)
         return self.schedule.batches(self.step, local_slice)
 
-    def run(self, batches: Iterable[Batch]) -> None:
+    def run(self, batches: Iterable[Batch], after_step: Callable[[int], None] = ignore) -> None:
         """Train on the batches of the remaining steps, which `order` lists.
+
+        after_step: called after each step with the number of steps done.
 
         Raises Interrupted after saving a checkpoint, NonFiniteLoss if training diverges, and
         UserError if no image could be decoded."""
@@ -98,6 +104,7 @@ class TrainingLoop:
         try:
             for batch in batches:
                 self._train_step(batch)
+                after_step(self.step)
                 now = time.monotonic()
                 # No checkpoint after the last step: resuming from it would skip the work that
                 # follows that step.

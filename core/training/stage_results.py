@@ -66,7 +66,11 @@ class EvaluationMetrics:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Metrics, and the predictions for each subset in the order of its images."""
+    """Metrics, and the predictions for each subset in the order of its images.
+
+    earlier: the predictions of the checkpoints before the last one, the latest first.
+    """
 
     metrics: EvaluationMetrics
     predictions: dict[str, list[Prediction]]
+    earlier: list[dict[str, list[Prediction]]]

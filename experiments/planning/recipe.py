@@ -162,6 +162,8 @@ def read_stage(
     content = filled_in(stage, recipe, _typed_keys(layers)) | {"precision": precision}
     if stage != "evaluate":
         content |= {"encoder": recipe.encoder, "seed": seed}
+    if stage == "finetune":
+        content.setdefault("last_checkpoints", recipe.evaluate.get("last", 1))
     model = stage_model(stage, content)
     try:
         config = model.model_validate(content)

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from core.config import ContrastivePretrain, Evaluate, Finetune, Pretrain
@@ -10,7 +11,7 @@ from core.runtime.files import try_lock
 from core.runtime.processes import cores
 from core.synthetic.config import Synthetic
 from core.synthetic.dataset import dataset_fingerprint, write_splits
-from core.text.protocols import PROTOCOLS, is_correct
+from core.text.protocols import PROTOCOLS, Prediction, is_correct
 from core.training.evaluate import evaluate
 from core.training.finetune import finetune
 from core.training.pretrain import pretrain
@@ -81,19 +82,9 @@ def _evaluate(
     result = evaluate(config, subsets, recognizer, context)
     if context.process_group.is_main:
         folder = store.run(run.id)
-        folder.write_predictions(
-            (
-                subset,
-                row.index,
-                row.label,
-                row.prediction,
-                row.confidence,
-                int(row.scorable),
-                "" if row.nll is None else row.nll,
-            )
-            for subset, rows in result.predictions.items()
-            for row in rows
-        )
+        folder.write_predictions(_prediction_rows(result.predictions))
+        for number, predictions in enumerate(result.earlier, 1):
+            folder.write_predictions(_prediction_rows(predictions), number)
         protocol = PROTOCOLS[config.protocol]
         folder.write_correct(
             {
@@ -102,6 +93,21 @@ def _evaluate(
             }
         )
     return result.metrics.to_json()
+
+
+def _prediction_rows(predictions: Mapping[str, list[Prediction]]) -> Iterator[tuple[object, ...]]:
+    """The rows of predictions.csv."""
+    for subset, rows in predictions.items():
+        for row in rows:
+            yield (
+                subset,
+                row.index,
+                row.label,
+                row.prediction,
+                row.confidence,
+                int(row.scorable),
+                "" if row.nll is None else row.nll,
+            )
 
 
 def _input(run: PlannedRun, store: Store, role: str) -> Path | None:

@@ -3,16 +3,16 @@
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from conftest import jpeg, write_lmdb
+from finetune_config import WORDS, config
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from core.config import Finetune, LabelSubset, identity_fields
+from core.config import LabelSubset, identity_fields
 from core.data.word_images import WordImages
 from core.model.ctc import CTCHead, JointRecognizer, ctc_negative_log_likelihood
 from core.runtime.artifacts import MODEL
@@ -22,28 +22,6 @@ from core.training.label_subset import labeled_subset
 from core.training.run_context import Interrupted, RunContext
 
 LENGTHS = {number: 3 + number % 5 for number in range(1000)}
-WORDS = ["one", "three", "seven", "nine"] * 8
-
-
-def config(**changes: Any) -> Finetune:
-    content: dict[str, Any] = {
-        "encoder": {
-            "image": [16, 32],
-            "patch": [8, 8],
-            "width": 16,
-            "depth": 2,
-            "heads": 2,
-            "positions": "grid",
-        },
-        "decoder": {"width": 16, "layers": 1, "heads": 2, "feedforward": 16, "dropout": 0},
-        "max_length": 8,
-        "augmentation": "none",
-        "optimizer": {"base_lr": 0.1, "batch": 8, "epochs": 1, "warmup_epochs": 0},
-        "data": {"roots": ["words"]},
-        "precision": "fp32",
-        "seed": 0,
-    }
-    return Finetune.model_validate(content | changes)
 
 
 @pytest.fixture
