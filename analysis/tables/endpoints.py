@@ -1,6 +1,6 @@
 """Endpoints of an experiment: every measure of every row, with intervals, differences and verdicts.
 
-An endpoint is one measure (`word_values.MEASURES`) of one kind of run: of the evaluation of the
+An endpoint is one measure (`word_values.DESCRIPTIONS`) of one kind of run: of the evaluation of the
 fine-tuned recognizer, or of a probe of the encoder. An experiment declares one of them as primary
 before it is run. The others are exploratory: their intervals are widened for their number
 (Bonferroni), so that all of them together are wrong in at most 5 % of the cases.
@@ -16,18 +16,17 @@ from analysis.tables.intervals import Estimate, average_weights, bootstrap
 from analysis.tables.power import minimum_detectable_difference, seeds_needed
 from analysis.tables.variance import VarianceComponents, variance_components
 from analysis.tables.word_values import (
+    DESCRIPTIONS,
     LOWER_IS_BETTER,
-    MEASURES,
-    Measure,
     PredictedWords,
     word_values,
 )
 from core.runtime.errors import UserError
 from core.text.protocols import PROTOCOLS
+from experiments.planning.endpoints import Measure, split_endpoint
 from results.records import StoredProtocol, read_record
 from results.store import Run, Store
 
-EVALUATION = "fine-tuned"  # the source of endpoints of the recognizer; other sources are probes
 DECISIONS = (1.0, 2.0)  # differences, in the endpoint's unit, whose cost a table states
 
 
@@ -35,8 +34,8 @@ DECISIONS = (1.0, 2.0)  # differences, in the endpoint's unit, whose cost a tabl
 class Endpoint:
     """One measure of one kind of run.
 
-    source: EVALUATION, or the name of a probe in the recipe.
-    measure: one of MEASURES.
+    source: FINE_TUNED (experiments/planning/endpoints.py), or the name of a probe in the recipe.
+    measure: what is measured.
     """
 
     source: str
@@ -256,7 +255,7 @@ def endpoint_table(
     return EndpointTable(
         name=endpoint.name,
         unit=endpoint.unit,
-        description=MEASURES[endpoint.measure],
+        description=DESCRIPTIONS[endpoint.measure],
         lower_is_better=endpoint.lower_is_better,
         primary=primary,
         level=level,
@@ -350,12 +349,5 @@ def _verdict(estimate: Estimate, reported: float | None, endpoint: Endpoint) -> 
 
 
 def parse_endpoint(name: str) -> Endpoint:
-    """The endpoint of a name such as `fine-tuned words`. Raises UserError."""
-    source, _, measure = name.rpartition(" ")
-    for known in MEASURES:
-        if known == measure and source:
-            return Endpoint(source, known)
-    raise UserError(
-        f"{name!r} is no endpoint; write SOURCE MEASURE, with {EVALUATION} or a probe's name and "
-        f"one of {', '.join(MEASURES)}"
-    )
+    """The endpoint of a name such as `fine-tuned words`. Raises ValueError."""
+    return Endpoint(*split_endpoint(name))

@@ -8,15 +8,14 @@ the mean length of the subset's labels, whose mean is that ratio.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from core.runtime.errors import UserError
+from experiments.planning.endpoints import Measure
 
-Measure = Literal["words", "characters", "cer", "nll"]
-MEASURES: dict[Measure, str] = {
+DESCRIPTIONS: dict[Measure, str] = {
     "words": "word accuracy",
     "characters": "character accuracy at the characters' true positions",
     "cer": "character error rate: edits per character of the labels",
@@ -47,7 +46,7 @@ def word_values(
     """(n,) the value of each word. Raises UserError if the predictions lack what it needs.
 
     words: of one subset.
-    measure: one of MEASURES.
+    measure: what to measure.
     normalize: the protocol's normalization, for `words` and `cer`.
     """
     if measure == "words":

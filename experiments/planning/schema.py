@@ -13,6 +13,7 @@ from core.runtime.former_keys import current_key, with_current_keys
 from core.runtime.yaml import parse_yaml, read_yaml
 from core.synthetic.config import Synthetic
 from experiments.planning.diagnostics import COMMAND_LINE, Layer, Tree, explain
+from experiments.planning.endpoints import DEFAULT_ENDPOINT, split_endpoint
 from results.reported import find_row
 
 HERE = Path(__file__).resolve().parent.parent  # the folder of the experiment files
@@ -28,6 +29,11 @@ def _one_line(text: str) -> str:
     if text.splitlines() != [text]:
         raise ValueError("must be one line of text")
     return text
+
+
+def _endpoint_name(name: str) -> str:
+    split_endpoint(name)
+    return name
 
 
 def without_duplicates(values: Values) -> Values:
@@ -71,6 +77,7 @@ class Experiment(FrozenModel):
     base: the recipe, a file of `experiments/base`.
     scale: the scale profile that is used if the command line names none.
     seeds: each row is run once for each seed.
+    primary: the endpoint that decides, declared before the runs; all others are exploratory.
     set: changes to the recipe that all rows share. Settings of the command line replace them.
     variants: the rows.
     """
@@ -80,6 +87,7 @@ class Experiment(FrozenModel):
     base: str = "lmim"
     scale: str = "mini"
     seeds: Seeds = (0,)
+    primary: Annotated[Line, AfterValidator(_endpoint_name)] = DEFAULT_ENDPOINT
     set: Tree = Field(default_factory=dict)
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
 

@@ -17,7 +17,6 @@ from analysis.tables.endpoints import (
 from analysis.tables.intervals import Estimate, bootstrap
 from analysis.tables.power import minimum_detectable_difference, seeds_needed
 from analysis.tables.variance import variance_components
-from core.runtime.errors import UserError
 from results.store import Store
 
 WORDS = 60
@@ -122,7 +121,7 @@ def test_runs_without_likelihoods_have_no_such_endpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["words", "fine-tuned", "fine-tuned accuracy", " words"])
 def test_an_unknown_endpoint_is_refused_with_the_measures(name: str) -> None:
-    with pytest.raises(UserError, match="words, characters, cer, nll"):
+    with pytest.raises(ValueError, match="words, characters, cer, nll"):
         parse_endpoint(name)
 
 

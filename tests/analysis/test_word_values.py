@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.tables.word_values import MEASURES, PredictedWords, word_values
+from analysis.tables.word_values import DESCRIPTIONS, PredictedWords, word_values
 from core.runtime.errors import UserError
 from core.text.protocols import PROTOCOLS
 
@@ -63,4 +63,4 @@ def test_labels_without_characters_are_an_error() -> None:
     empty = PredictedWords(["", "-"], ["a", ""], [True, True])
     with pytest.raises(UserError, match="no characters"):
         word_values(empty, "cer", NORMALIZE)
-    assert set(MEASURES) == {"words", "characters", "cer", "nll"}
+    assert set(DESCRIPTIONS) == {"words", "characters", "cer", "nll"}
