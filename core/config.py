@@ -242,7 +242,8 @@ class RecognizerModel(FrozenModel):
     """The recognizer: encoder, text decoder, characters."""
 
     encoder: Encoder
-    decoder: TextDecoder
+    # null: no decoder; a CTC head on the encoder's columns recognizes (core/model/ctc.py).
+    decoder: TextDecoder | None
     # ascii94, file:PATH (a UTF-8 text; white space is ignored), or the characters. If the set has
     # lower-case letters only, labels are lower-cased.
     charset: str = "ascii94"
@@ -469,12 +470,14 @@ class Finetune(TrainingRun, RecognizerModel):
         return self.labels if isinstance(self.labels, LabelSubset) else None
 
     @model_validator(mode="after")
-    def _check_frozen_blocks(self) -> "Finetune":
+    def _check_parts(self) -> "Finetune":
         if self.frozen_blocks > self.encoder.depth:
             raise ValueError(
                 f"frozen_blocks {self.frozen_blocks} is more than the encoder's depth "
                 f"{self.encoder.depth}"
             )
+        if self.decoder is None and self.ctc_weight:
+            raise ValueError("ctc_weight adds CTC to a decoder; with decoder: null leave it out")
         if self.label_subset is not None and self.data.mix is not None:
             raise ValueError("labels: count or share cannot be used with data.mix; leave out one")
         return self

@@ -109,7 +109,9 @@ def make_plain_step(setup: BenchSetup, stage: StageName, batch: int) -> Step:
         model = lmim = make_lmim(config, None).to(setup.device).train()
         compute_loss = partial(plain_pretraining_loss, lmim, images, config)
     else:
-        model = recognizer = make_recognizer(config, None).to(setup.device).train()
+        recognizer = make_recognizer(config, None).to(setup.device).train()
+        assert isinstance(recognizer, Recognizer)  # the config of the benchmark has a decoder
+        model = recognizer
         compute_loss = partial(plain_recognition_loss, recognizer, images)
     groups = parameter_groups(model, config.optimizer, config.encoder.depth)
     optimizer = torch.optim.AdamW(

@@ -153,6 +153,8 @@ def load_recognizers(
                         f"{run}: has no weights here; run its experiment to compute them"
                     )
                 recognizer = load_recognizer(weights, CPU).eval().requires_grad_(False)
+                if not isinstance(recognizer, Recognizer):
+                    raise UserError(f"{run}: has no decoder (CTC), so no cross-attention")
                 loaded[row.name] = (run, recognizer)
             except UserError as error:
                 unavailable.append(f"{row.name}: {error}")

@@ -8,6 +8,7 @@ from torch import Tensor
 from core.config import Encoder, PretrainModel, RecognizerModel
 from core.model.recognizer import text_positions
 from core.model.vit import position_table, table_columns
+from core.runtime.errors import UserError
 
 ReleasedKind = Literal["LMIM pre-trained", "LMIM fine-tuned", "MAERec pre-trained"]
 NamePairs = tuple[tuple[str, str], ...]  # (released, ours)
@@ -119,6 +120,8 @@ def to_released(
     """The inverse of `from_released` for LMIM's models, with the released tables and aliases."""
     encoder = config.encoder
     is_recognizer = isinstance(config, RecognizerModel)
+    if config.decoder is None:
+        raise UserError("the released code has no recognizer without a decoder (CTC)")
     kind: ReleasedKind = "LMIM fine-tuned" if is_recognizer else "LMIM pre-trained"
     encoder_table = position_table(encoder.width, encoder.patches, table_columns(encoder))
     state: dict[str, Tensor] = {}

@@ -21,6 +21,7 @@ from core.config import (
 from core.text.charset import make_charset
 
 MLP_RATIO = 4  # width of an encoder block's feed-forward network, in encoder widths
+FRAMES_PER_COLUMN = 2  # of the CTC head (core/model/ctc.py)
 TRAINING = 3  # a training step in forward passes: the backward pass costs two
 
 
@@ -131,8 +132,10 @@ def recognizer_cost(config: RecognizerModel) -> Cost:
     """Forward pass of the recognizer over all text positions."""
     parameters, operations = encoder_cost(config.encoder)
     decoder = config.decoder
-    width = decoder.width
     classes = make_charset(config.charset).classes
+    if decoder is None:
+        return _ctc_cost(config.encoder, classes, Cost(parameters, operations))
+    width = decoder.width
     text = config.max_length
     source = 1 + config.encoder.patches
 
@@ -148,6 +151,17 @@ def recognizer_cost(config: RecognizerModel) -> Cost:
     operations += linear_operations(text, width, classes)
     operations += decoder.layers * layer.operations
     return Cost(parameters, operations)
+
+
+def _ctc_cost(encoder: Encoder, classes: int, backbone: Cost) -> Cost:
+    """The encoder and the CTC head on its columns. backbone: cost of the encoder."""
+    rows, columns = encoder.grid
+    inputs = rows * encoder.width
+    outputs = FRAMES_PER_COLUMN * (classes + 1)
+    return Cost(
+        backbone.parameters + linear_parameters(inputs, outputs),
+        backbone.operations + linear_operations(columns, inputs, outputs),
+    )
 
 
 def _text_layer_cost(decoder: TextDecoder, text: int, source: int) -> Cost:

@@ -108,6 +108,8 @@ class Recognizer(nn.Module):
 
     def __init__(self, config: RecognizerModel) -> None:
         super().__init__()
+        if config.decoder is None:
+            raise ValueError("this recognizer needs a decoder; CTCRecognizer has none")
         self.config = config
         self.charset = make_charset(config.charset)
         width = config.decoder.width

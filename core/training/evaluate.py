@@ -12,7 +12,7 @@ from core.checkpoints.load import read_recognizer
 from core.config import Evaluate, Precision
 from core.data.batches import Batch, load_batches, normalize, to_unit
 from core.data.word_images import Dropped, Selection, WordImages
-from core.model.recognizer import Recognizer
+from core.model.ctc import AnyRecognizer, make_recognizer
 from core.runtime import safetensors_io
 from core.runtime.distributed import ProcessGroup
 from core.text.protocols import (
@@ -35,7 +35,7 @@ class RecognizedText(NamedTuple):
 
 
 def recognize_batch(
-    model: Recognizer, images: torch.Tensor, beams: int = 1
+    model: AnyRecognizer, images: torch.Tensor, beams: int = 1
 ) -> list[RecognizedText]:
     """(B, 3, H, W) in [-1, 1] -> B texts; greedy decoding, or beam search if `beams` > 1."""
     with torch.inference_mode():
@@ -43,7 +43,7 @@ def recognize_batch(
 
 
 def recognize_features(
-    model: Recognizer, features: torch.Tensor, beams: int
+    model: AnyRecognizer, features: torch.Tensor, beams: int
 ) -> list[RecognizedText]:
     """As `recognize_batch`, from the encoder's features (B, M, encoder width)."""
     if beams == 1:
@@ -58,7 +58,7 @@ def recognize_features(
 
 
 def recognize(
-    model: Recognizer,
+    model: AnyRecognizer,
     images: WordImages,
     batch: int,
     precision: Precision,
@@ -138,7 +138,7 @@ class _SubsetPredictions:
 
     def __init__(
         self,
-        model: Recognizer,
+        model: AnyRecognizer,
         images: WordImages,
         precision: Precision,
         context: RunContext,
@@ -208,10 +208,10 @@ class _SubsetPredictions:
         self.dropped.unlabeled += not label
 
 
-def load_recognizer(path: Path, device: torch.device) -> Recognizer:
+def load_recognizer(path: Path, device: torch.device) -> AnyRecognizer:
     """The recognizer of a file: a run's `model.safetensors`, or a fine-tuned checkpoint."""
     config, weights = read_recognizer(path)
-    model = Recognizer(config)
+    model = make_recognizer(config)
     safetensors_io.load_into(model, weights, "", path)
     return model.to(device)
 

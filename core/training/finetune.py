@@ -12,8 +12,8 @@ from core.checkpoints.load import load_weights
 from core.config import Finetune
 from core.data.batches import Batch, load_batches, normalize, to_unit
 from core.data.word_images import Dropped, WordImages
-from core.model.ctc import JointRecognizer, ctc_negative_log_likelihood
-from core.model.recognizer import Recognizer, sequence_cross_entropy
+from core.model.ctc import AnyRecognizer, JointRecognizer, ctc_loss, make_recognizer
+from core.model.recognizer import sequence_cross_entropy
 from core.model.vit import VisionTransformer
 from core.runtime import safetensors_io
 from core.runtime.artifacts import EARLIER_MODEL, MODEL
@@ -35,10 +35,10 @@ from core.views.augmentation import augment, sample_augmentation
 VALIDATION_BATCH = 256
 
 
-def make_model(config: Finetune, encoder: Path | None) -> Recognizer:
+def make_model(config: Finetune, encoder: Path | None) -> AnyRecognizer:
     """The recognizer at its initial weights. encoder: file of the encoder's; None: from scratch."""
     torch.manual_seed(derive_seed(config.seed, "finetune", "weights"))
-    model = JointRecognizer(config) if config.ctc_weight else Recognizer(config)
+    model = JointRecognizer(config) if config.ctc_weight else make_recognizer(config)
     if encoder is not None:
         safetensors_io.load_into(model.encoder, load_weights(encoder)[0], "encoder.", encoder)
     freeze_blocks(model.encoder, config.frozen_blocks)
@@ -108,7 +108,7 @@ class FinetuneTask:
     def __init__(
         self,
         config: Finetune,
-        model: Recognizer,
+        model: AnyRecognizer,
         validation: WordImages | None,
         context: RunContext,
     ) -> None:
@@ -144,9 +144,11 @@ class FinetuneTask:
             row_tokens = tokens[rows].to(device)
             row_lengths = lengths[rows].to(device)
             output = self.network(images[rows], row_tokens, row_lengths)
-            if not self.config.ctc_weight:
-                return {"loss": sequence_cross_entropy(output, row_tokens, row_lengths)}
-            return self._joint_losses(output[0], output[1], row_tokens, row_lengths)
+            if self.config.decoder is None:
+                return {"loss": ctc_loss(output, row_tokens, row_lengths)}
+            if self.config.ctc_weight:
+                return self._joint_losses(output[0], output[1], row_tokens, row_lengths)
+            return {"loss": sequence_cross_entropy(output, row_tokens, row_lengths)}
 
         return losses
 
@@ -159,7 +161,7 @@ class FinetuneTask:
     ) -> LossTerms:
         """The decoder's loss plus the weighted CTC loss, both summed over a word's characters."""
         decoder = sequence_cross_entropy(logits, tokens, lengths)
-        ctc = ctc_negative_log_likelihood(ctc_logits, tokens, lengths - 1).mean()  # without EOS
+        ctc = ctc_loss(ctc_logits, tokens, lengths)
         return {"loss": decoder + self.config.ctc_weight * ctc, "decoder": decoder, "ctc": ctc}
 
     def validate(self) -> dict[str, float]:

@@ -9,7 +9,8 @@ from PIL.Image import Image
 
 from core.data.batches import normalize, to_unit
 from core.data.word_images import decode_image, resize_image
-from core.data_tools.annotations import IMAGE_SUFFIXES, image_files
+from core.data_tools.annotations import IMAGE_SUFFIXES
+from core.data_tools.sources import image_files
 from core.runtime.errors import UserError
 from core.training.evaluate import load_recognizer, recognize_batch
 

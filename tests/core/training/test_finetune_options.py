@@ -143,7 +143,8 @@ def test_ctc_likelihood_of_a_certain_alignment_is_one() -> None:
         logits[0, frame, label] = 20.0
     nll = ctc_negative_log_likelihood(logits, torch.tensor([[1, 2]]), torch.tensor([2]))
     assert nll.item() == pytest.approx(0, abs=1e-6)
-    assert CTCHead(8, 5, frames_per_column=2)(torch.zeros(2, 6, 8)).shape == (2, 12, 5)
+    head = CTCHead(config().encoder, 5)
+    assert head(torch.zeros(2, 1 + 8, 16)).shape == (2, 8, 6)  # 2 frames for each of 4 columns
 
 
 def test_evaluation_gives_the_likelihood_of_teacher_forcing(

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as multiprocessing
 from conftest import STAGE, jpeg, write_lmdb
+from torch.multiprocessing.spawn import spawn
 
 from core.config import (
     Alignment,
@@ -99,7 +99,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     samples[20:22] = [(b"broken", "lost"), (None, "gone")]
     root = write_lmdb(folder / "words", samples)
     for size in (1, 2):
-        multiprocessing.spawn(run_stages, (size, root, folder / str(size)), size, join=True)
+        spawn(  # type: ignore[no-untyped-call]
+            run_stages, (size, root, folder / str(size)), size, join=True
+        )
     return [folder / "1", folder / "2"]
 
 
@@ -158,7 +160,9 @@ def test_processes_stop_recognizing_together(folders: list[Path], tmp_path: Path
     root = str(folders[0].parent / "words")
     model = folders[0] / "recognizer" / MODEL
     port = 29000 + os.getpid() % 20000
-    multiprocessing.spawn(stop_while_recognizing, (2, port, root, model, tmp_path), 2, join=True)
+    spawn(  # type: ignore[no-untyped-call]
+        stop_while_recognizing, (2, port, root, model, tmp_path), 2, join=True
+    )
     messages = [path.read_text() for path in sorted(tmp_path.iterdir())]
     assert len(messages) == 2
     assert all("stopped while recognizing mine" in message for message in messages)
