@@ -92,7 +92,7 @@ def test_a_recognizer_without_decoder_learns_is_evaluated_and_predicts(
     evaluation = evaluate(stage, {"words": words}, tmp_path / MODEL, context)
     rows = evaluation.predictions["words"]
     assert evaluation.metrics.counts["words"].correct == 32
-    assert all(row.nll is not None and row.nll < 0.5 for row in rows)
+    assert all(row.nll is not None and row.nll < 1 for row in rows)
     image = tmp_path / "image.jpg"
     image.write_bytes(jpeg(250))
     assert [row.text for row in predict(tmp_path / MODEL, [image], context.device)] == ["ab"]
