@@ -1,21 +1,27 @@
-"""Re-run, check and extend LMIM.
+"""Re-run, check and extend LMIM. The commands, with examples:
 
-python run.py experiments/ablation_alignment.yaml            run an experiment, or go on with it, and print its table
-python run.py plan experiments/ablation_alignment.yaml       what would run, at what cost; nothing is run
-python run.py status experiments/ablation_alignment.yaml     the state of every run
-python run.py watch experiments/ablation_alignment.yaml      the same, live: progress, curves of the loss, time left
-python run.py experiments/ablation_alignment.yaml --launcher slurm   the same on a cluster (experiments/settings/cluster.yaml)
-python run.py sweeps/mask_ratio.yaml --workers 2             search settings (sweep-report tells what was found)
-python run.py compare experiments/ablation_*.yaml            reported beside measured: intervals, differences, verdicts
-python run.py report                                         all notebooks on these results, as one HTML page
-python run.py data check iiit5k svt                          counts, broken images, labels, duplicates of data sets
-python run.py score predictions.csv --protocol waics         score stored predictions, without a model
-python run.py bench                                          how fast it is here, beside the plain way and the hardware's limits
-python run.py COMMAND --help                                 what a command takes
+run (may be left out)  python run.py experiments/ablation_alignment.yaml
+                       python run.py experiments/*.yaml --scale smoke
+                       python run.py experiments/ablation_decoder.yaml --launcher slurm
+                       python run.py sweeps/mask_ratio.yaml --workers 2
+plan                   what would run, and its cost
+status, watch          the state of every run: once, or live
+cancel, logs           end the jobs of a cluster; print what a run or job printed
+compare                tables: reported, measured, intervals, verdicts
+report                 all notebooks on these results, as one HTML page
+grid                   pictures of correct and wrong predictions
+sweep-report           what a sweep found
+predict                recognize words:  python run.py predict photo.jpg --model finetune-1a2b
+score                  score stored predictions:  python run.py score predictions.csv
+import, export         convert checkpoints of the released code to ours, and back
+data                   build, check and compare data sets:  python run.py data check svt
+bench                  how fast this machine computes
+
+python run.py COMMAND --help   what a command takes
 """
 
 import argparse
-import os
+import errno
 import sys
 
 from analysis.bench.commands import add_bench
@@ -25,6 +31,8 @@ from core.runtime.files import USER_FIXABLE_ERRORS
 from experiments.cli.data import add_data_commands
 from experiments.cli.jobs import add_job_commands
 from experiments.cli.models import add_model_commands
+from experiments.cli.options import CommandParser
+from experiments.cli.output import discard_output, prepare_streams
 
 COMMANDS = (
     *("run", "plan", "status", "watch", "compare", "report", "logs", "cancel", "sweep-report"),
@@ -33,13 +41,17 @@ COMMANDS = (
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    """The parser of all commands. Building it takes a tenth of a second."""
+    parser = CommandParser(
         prog="run.py",
+        usage="run.py COMMAND ...",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        required=True, metavar="COMMAND", prog="run.py", help=argparse.SUPPRESS
+    )
     add_analysis_commands(commands)
     add_job_commands(commands)
     add_data_commands(commands)
@@ -49,15 +61,18 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    if argv and argv[0] not in COMMANDS and argv[0] not in ("-h", "--help"):
+    """Run a command; returns its exit code: 2 for a mistake of the user, 130 if interrupted."""
+    prepare_streams()
+    if argv and argv[0] not in (*COMMANDS, "-h", "--help"):
         argv = ["run", *argv]
-    arguments = make_parser().parse_args(argv)
+    arguments = argparse.Namespace()
     try:
-        code = arguments.command(arguments)
+        arguments = make_parser().parse_args(argv)
+        code: int = arguments.command(arguments)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # the reader of a pipe has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of a pipe has ended, as `head` does
+        discard_output()
         return 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -65,14 +80,20 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         if error.errno not in USER_FIXABLE_ERRORS:
             raise
-        place = error.filename or getattr(arguments, "results", "output")
-        print(
-            f"error: {place}: {error.strerror}; make room there, or name another place",
-            file=sys.stderr,
-        )
+        results = getattr(arguments, "results", None)
+        print(f"error: {describe_os_error(error, results)}", file=sys.stderr)
+        if error.filename is None:
+            discard_output()
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def describe_os_error(error: OSError, results: object) -> str:
+    """One sentence: the path, what is wrong, and what to do. results: the results folder."""
+    path = error.filename or f"standard output or {results or 'a file'}"
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"{path}: {error.strerror}; {'free space there' if is_full else 'choose another path'}"
 
 
 if __name__ == "__main__":

@@ -333,6 +333,7 @@ class UnmixedData(FrozenModel):
 
 Precision = Literal["fp32", "bf16"]
 LabelPolicy = Literal["strict", "released"]  # see core/text/protocols.py
+ProtocolName = Literal["waics", "case_sensitive", "alnum_case_sensitive", "chinese", "openocr"]
 
 
 class LabelSubset(FrozenModel):
@@ -496,9 +497,7 @@ class Evaluate(FrozenModel):
     """Stage evaluate: recognizes every image of every subset and counts correct predictions."""
 
     subsets: Annotated[dict[str, Data], Field(min_length=1)]
-    protocol: Literal["waics", "case_sensitive", "alnum_case_sensitive", "chinese", "openocr"] = (
-        "waics"
-    )
+    protocol: ProtocolName = "waics"
     labels: LabelPolicy = "strict"
     batch: PositiveInt = 256
     beams: Annotated[int, Field(ge=1, le=64)] = 1  # 1: greedy decoding
@@ -517,7 +516,93 @@ class Evaluate(FrozenModel):
         return subsets
 
 
-StageConfig = Pretrain | ContrastivePretrain | Finetune | Evaluate
+class CharacterHead(FrozenModel):
+    """Closed-form ridge classifier of characters at their true positions (core/probes/ridge.py)."""
+
+    kind: Literal["characters"]
+    # Strengths of the penalty, as multiples of the features' mean variance. The best on a held-out
+    # tenth of the training words is used.
+    ridges: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
+        1e-4,
+        1e-3,
+        1e-2,
+        1e-1,
+        1.0,
+    )
+    # Columns of patches on each side of a character's own column that it is classified from.
+    neighbors: Annotated[int, Field(ge=0, le=8)] = 1
+
+
+class CTCTraining(FrozenModel):
+    """Training of a CTC head on the columns of a frozen encoder; Adam without weight decay.
+
+    Defaults: the protocol of frozen encoders in handwriting recognition."""
+
+    lr: PositiveFloat = 1e-3
+    batch: PositiveInt = 64
+    epochs: PositiveFloat = 100
+    clip: PositiveFloat | None = 1.0  # maximal gradient norm
+    # Frames for each column of patches: a character and a blank need two.
+    outputs_per_column: Annotated[int, Field(ge=1, le=8)] = 2
+
+
+class LinearCTCHead(CTCTraining):
+    """A linear layer on each column."""
+
+    kind: Literal["ctc_linear"]
+
+
+class BiLSTMCTCHead(CTCTraining):
+    """A bidirectional LSTM over the columns, then a linear layer."""
+
+    kind: Literal["ctc_bilstm"]
+    hidden: PositiveInt = 256  # units in each direction
+
+
+class DecoderHead(FrozenModel):
+    """The recognizer's decoder on a frozen encoder; Adam, one-cycle learning rate.
+
+    Defaults: the decoder evaluation of RCLSTR."""
+
+    kind: Literal["decoder"]
+    decoder: TextDecoder = TextDecoder()
+    lr: PositiveFloat = 5e-4  # the peak
+    batch: PositiveInt = 256
+    steps: PositiveInt = 200_000
+    clip: PositiveFloat | None = 5.0  # maximal gradient norm
+
+
+Head = Annotated[
+    CharacterHead | LinearCTCHead | BiLSTMCTCHead | DecoderHead, Field(discriminator="kind")
+]
+
+
+class Probe(FrozenModel):
+    """Stage probe: trains a head on the features of a frozen encoder, and tests it."""
+
+    encoder: Encoder
+    head: Head
+    # Patch features as they are; each with mean 0 and variance 1; or also uncorrelated. Mean and
+    # covariance are those of all patches of the training words.
+    features: Literal["plain", "standardized", "whitened"] = "standardized"
+    data: Data  # words to train the head on
+    images: PositiveInt | None = None  # only the first words of `data`; null: all
+    subsets: Annotated[dict[str, Data], Field(min_length=1)]  # words to test on
+    charset: Annotated[str, AfterValidator(resolve_charset)] = "ascii94"  # as of the recognizer
+    max_length: Annotated[int, Field(ge=2, le=200)] = 25  # as of the recognizer
+    protocol: ProtocolName = "waics"
+    precision: Precision = "fp32"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _refuse_mixed_data(self) -> "Probe":
+        for name, data in {"data": self.data, **self.subsets}.items():
+            if data.mix is not None:
+                raise ValueError(f"{name}.mix: words of a probe are not mixed; name more roots")
+        return self
+
+
+StageConfig = Pretrain | ContrastivePretrain | Finetune | Evaluate | Probe
 
 
 # Derived values

@@ -26,7 +26,13 @@ from numpy.typing import NDArray
 
 from core.runtime.artifacts import MODEL
 from core.runtime.errors import UserError
-from core.runtime.files import atomic_path, try_lock, write_text
+from core.runtime.files import (
+    FULL_DISK_ERRORS,
+    atomic_path,
+    overwrite_text,
+    try_lock,
+    write_text,
+)
 from core.runtime.former_keys import current_root
 
 StateName = Literal["planned", "queued", "running", "preempted", "failed", "lost", "complete"]
@@ -52,6 +58,7 @@ class State:
     unit: str = ""
     images_per_second: float = 0.0
     seconds_left: float = 0.0
+    device: str = ""  # that computes it, e.g. cuda:2; "" if it is unknown
 
 
 @dataclass(frozen=True)
@@ -100,10 +107,17 @@ class Run:
             ) from error
 
     def set_state(self, name: StateName, **values: Any) -> None:
-        """Write state.json atomically, with the time and this process."""
+        """Write state.json with the time and this process: atomically, except on a full disk."""
         process = f"{socket.gethostname()}:{os.getpid()}"
         state = State(name=name, process=process, updated=time.time(), **values)
-        write_text(self.folder / "state.json", json.dumps(asdict(state)))
+        path = self.folder / "state.json"
+        text = json.dumps(asdict(state))
+        try:
+            write_text(path, text)
+        except OSError as error:
+            if error.errno not in FULL_DISK_ERRORS or not path.exists():
+                raise
+            overwrite_text(path, text)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write `name` in the run's folder, atomically."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PATIENCE = 900  # seconds until a wait counts as hung; a slow and busy machine needs minutes
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 
 @contextmanager
@@ -50,12 +50,12 @@ def run_command(
 
 
 def wait_until(
-    reached: Callable[[], Found], process: subprocess.Popen[str] | None = None, pause: float = 0.05
-) -> Found:
+    reached: Callable[[], Value], process: subprocess.Popen[str] | None = None, pause: float = 0.05
+) -> Value:
     """Wait until `reached()` is true, and return its value. Fails if `process` ends before that."""
     deadline = time.monotonic() + PATIENCE
-    while not (found := reached()):
+    while not (value := reached()):
         assert process is None or process.poll() is None or reached(), "the command ended too early"
         assert time.monotonic() < deadline, f"did not happen within {PATIENCE} seconds"
         time.sleep(pause)
-    return found
+    return value

@@ -16,11 +16,14 @@ from PIL import Image
 
 import run
 from core.config import Data, Optimizer
-from core.data.lmdb_folder import COUNT_KEY, IMAGE_KEY, LABEL_KEY
+from core.data.key_layout import COUNT_KEY
+from core.data.lmdb_folder import IMAGE_KEY, LABEL_KEY
 from core.synthetic.config import Synthetic
 from core.training.run_context import RunContext
 
 torch.set_num_threads(1)
+pytest_plugins = ["whole_runs", "slurm_runs", "probe_runs"]
+SLURM = Path(__file__).parent / "slurm"
 
 STAGE: dict[str, Any] = {
     "optimizer": Optimizer(base_lr=1e-3),
@@ -34,7 +37,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest files first, so that two processes end at about the same time.
 
     The tests on a SLURM wait most of their time, so the other process has the cores meanwhile."""
-    items.sort(key=lambda item: ("slurm" not in item.path.parts, "slow" not in item.keywords))
+    items.sort(key=lambda item: (not item.path.is_relative_to(SLURM), "slow" not in item.keywords))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give all tests that use SLURM to one process: they start, fill and stop the same SLURM."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "tests/slurm" if file.startswith("tests/slurm/") else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +68,8 @@ def _end_processes() -> Iterator[None]:
 
 
 def _descendants() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    children: list[psutil.Process] = psutil.Process().children(recursive=True)
+    return children
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +89,7 @@ def context() -> RunContext:
 
 
 @pytest.fixture
-def rendered() -> Synthetic:
+def synthetic_words() -> Synthetic:
     return Synthetic(train=48, validation=8, test=6, vocabulary=300)
 
 

@@ -13,9 +13,9 @@ from golden_weights import golden_image, golden_state, load_golden, normal
 from torch import Tensor
 
 from core.checkpoints.load import read_recognizer
-from core.config import PretrainModel
+from core.config import PretrainModel, visible_count
 from core.lmim import LMIM
-from core.model.masking import visible_count, visible_from_noise
+from core.model.masking import visible_from_noise
 from core.model.recognizer import Recognizer, sequence_cross_entropy
 from core.model.vit import position_table
 from core.runtime import safetensors_io

@@ -42,7 +42,7 @@ def write_evaluation(
     run = store.run(run_id)
     predictions = {0: "x", 1: "AB"}
     run.write_predictions(
-        (name, i, "ab", predictions[right], 0.5, 1)
+        (name, i, "ab", predictions[right], 0.5, 1, "")  # no negative log-likelihood
         for name, values in correct.items()
         if len(values) < 10_000  # more would take long; correct.json has all
         for i, right in enumerate(values)

@@ -1,4 +1,4 @@
-"""README and guides: their commands are accepted, their links lead somewhere, the README is short."""
+"""README and guides: the parser accepts their commands, their links exist, the README is short."""
 
 import re
 import shlex
@@ -8,6 +8,7 @@ import pytest
 from commands import REPOSITORY
 
 import run
+from core.runtime.errors import UserError
 
 GUIDES = sorted(
     path
@@ -19,7 +20,7 @@ GUIDES = sorted(
             for path in (REPOSITORY / folder).rglob("*.md")
         ),
     ]
-    if "tables" not in path.parts and path.name != "report.md"  # written by the suite itself
+    if "tables" not in path.parts and path.name != "report.md"  # the suite writes these
 )
 NAMES = [str(path.relative_to(REPOSITORY)) for path in GUIDES]
 COMMAND = re.compile(r"(?:python|bin/python) run\.py ([^`#|\n]*(?:\\\n[^`#|\n]*)*)")
@@ -28,18 +29,18 @@ HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
 def commands_of(path: Path) -> list[list[str]]:
-    """Arguments of each `python run.py ...` in a guide; what follows && or a pipe is another command."""
-    found = []
+    """The arguments of each `python run.py ...` in a guide, up to `&&`, a pipe or a redirection."""
+    commands = []
     for text in COMMAND.findall(path.read_text(encoding="utf-8")):
         words = shlex.split(re.split(r"&&|\|| > ", text.replace("\\\n", " "))[0], comments=True)
         if words and words != ["..."]:
-            found.append(words)
-    return found
+            commands.append(words)
+    return commands
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_commands_of_a_guide_are_accepted(name: str) -> None:
-    """The parser takes every option, and every experiment or sweep that is named exists."""
+    """The parser accepts every option, and the experiments and sweeps exist."""
     for words in commands_of(REPOSITORY / name):
         if words[0] not in (*run.COMMANDS, "-h", "--help"):
             words = ["run", *words]
@@ -47,7 +48,7 @@ def test_commands_of_a_guide_are_accepted(name: str) -> None:
             continue
         try:
             run.make_parser().parse_args(words)
-        except SystemExit:
+        except UserError:
             pytest.fail(f"{name}: the parser refuses: python run.py {shlex.join(words)}")
         for word in words:
             if re.match(r"(experiments|sweeps)/\S*\.yaml$", word):
@@ -55,7 +56,7 @@ def test_commands_of_a_guide_are_accepted(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_relative_links_of_a_guide_lead_somewhere(name: str) -> None:
+def test_relative_links_of_a_guide_exist(name: str) -> None:
     path = REPOSITORY / name
     for inline, reference in LINK.findall(path.read_text(encoding="utf-8")):
         target, _, anchor = (inline or reference).partition("#")
@@ -64,7 +65,9 @@ def test_relative_links_of_a_guide_lead_somewhere(name: str) -> None:
         file = path if not target else path.parent / target
         assert file.exists(), f"{name}: {target}"
         if anchor and file.suffix == ".md":
-            assert anchor in {anchor_of(one) for one in HEADING.findall(file.read_text())}, anchor
+            assert anchor in {
+                anchor_of(heading) for heading in HEADING.findall(file.read_text())
+            }, anchor
 
 
 def anchor_of(heading: str) -> str:

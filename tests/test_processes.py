@@ -1,4 +1,4 @@
-"""Processes share the cores: how idle threads wait, and that what a test starts ends with it."""
+"""Idle threads wait passively, and processes that a test starts end with it."""
 
 import ast
 import os
@@ -17,7 +17,7 @@ MODULES = (
     "sweeps.engine.worker",
     "analysis.figures.models",
 )
-# Imports each module in a process of its own, and ends it where PyTorch would be loaded.
+# Imports each module in a new process, and ends the process where PyTorch would be loaded.
 IMPORT_EACH = """
 import importlib, os, sys
 
@@ -36,11 +36,13 @@ for module in sys.argv[1:]:
 """
 
 
-@pytest.mark.parametrize(("users", "expected"), [(None, "passive"), ("active", "active")])
-def test_threads_wait_passively_before_torch_is_loaded(users: str | None, expected: str) -> None:
+@pytest.mark.parametrize(("set_by_user", "expected"), [(None, "passive"), ("active", "active")])
+def test_threads_wait_passively_before_torch_is_loaded(
+    set_by_user: str | None, expected: str
+) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    if users is not None:
-        environment["OMP_WAIT_POLICY"] = users
+    if set_by_user is not None:
+        environment["OMP_WAIT_POLICY"] = set_by_user
     done = run_command([sys.executable, "-c", IMPORT_EACH, *MODULES], check=True, env=environment)
     policies = dict(line.split() for line in done.stdout.splitlines())
     assert policies == dict.fromkeys(MODULES, expected)
@@ -58,21 +60,25 @@ def test_no_notebook_and_no_entry_point_loads_torch_by_itself() -> None:
         assert imported == "core"
 
 
-def fail_beside_a_command(told: Path, found: list[psutil.Process]) -> None:
-    """As a test that fails while its command and a child of that run."""
-    with started(["sh", "-c", f"sleep 1000 & echo $! > {told}; wait"]) as process:
-        child = wait_until(lambda: told.exists() and told.read_text().strip(), process)
-        found += [psutil.Process(process.pid), psutil.Process(int(child))]
+def fail_during_a_command(pid_file: Path, processes: list[psutil.Process]) -> None:
+    """Start a command with a child process, as a test does, and raise an error.
+
+    pid_file: where the child's number is written.
+    processes: receives the command and its child."""
+    with started(["sh", "-c", f"sleep 1000 & echo $! > {pid_file}; wait"]) as process:
+        child = wait_until(lambda: pid_file.exists() and pid_file.read_text().strip(), process)
+        processes += [psutil.Process(process.pid), psutil.Process(int(child))]
         raise ZeroDivisionError
 
 
-def test_a_command_ends_with_the_test_that_started_it_and_takes_its_children_along(
-    tmp_path: Path,
-) -> None:
-    found: list[psutil.Process] = []
+def has_ended(process: psutil.Process) -> bool:
+    """Whether a process has ended; its parent may not have waited for it yet."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_command_and_its_children_end_with_the_test_that_started_it(tmp_path: Path) -> None:
+    processes: list[psutil.Process] = []
     with pytest.raises(ZeroDivisionError):
-        fail_beside_a_command(tmp_path / "pid", found)
-    assert len(found) == 2
-    wait_until(
-        lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in found)
-    )
+        fail_during_a_command(tmp_path / "pid", processes)
+    assert len(processes) == 2
+    wait_until(lambda: all(map(has_ended, processes)))

@@ -1,14 +1,20 @@
 """The command `run.py bench`: parser and order of measurements."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.runtime.errors import UserError
-from experiments.cli.options import add_command
+from experiments.cli import argument_types
+from experiments.cli.options import (
+    add_command,
+    add_device_option,
+    add_json_option,
+    add_results_option,
+)
+from experiments.cli.output import print_json
 
 if TYPE_CHECKING:
     from analysis.bench.measure import Timing
@@ -34,8 +40,9 @@ MEASUREMENTS = {  # name -> minutes on two cores
 def add_bench(commands: Any) -> None:
     """Add the parser of `bench`."""
     text = (
-        "Measures how fast this suite is on this machine. Times each optimized path against a"
-        " plain baseline in alternation, so that ratios are reliable on a busy machine."
+        "Measure how fast this suite is on this machine.\n"
+        "Each optimized path is timed against a plain baseline in alternation, so that ratios are\n"
+        "reliable on a busy machine."
     )
     parser = add_command(commands, "bench", bench_command, text)
     minutes = sum(MEASUREMENTS.values())
@@ -52,19 +59,14 @@ def add_bench(commands: Any) -> None:
         help="tiny models and few repetitions: checks that everything works",
     )
     parser.add_argument(
-        "--data", metavar="ROOT", help="an LMDB of word images (default: 512 rendered words)"
+        "--data",
+        type=argument_types.path_or_name,
+        metavar="ROOT",
+        help="an LMDB of word images (default: 512 rendered words)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
-    parser.add_argument(
-        "--results",
-        type=Path,
-        default=Path("results"),
-        metavar="DIR",
-        help="folder of the picture (DIR/bench/views.png)",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON with the seconds of each repetition"
-    )
+    add_device_option(parser)
+    add_results_option(parser, "views draws DIR/bench/views.png (default: results)")
+    add_json_option(parser, "print JSON with the seconds of each repetition")
 
 
 def bench_command(arguments: argparse.Namespace) -> int:
@@ -92,7 +94,7 @@ def bench_command(arguments: argparse.Namespace) -> int:
         describe_machine(setup.device), setup.name, excluded_precisions(setup.device), timings
     )
     if arguments.json:
-        print(json.dumps(report.to_json(), indent=1, ensure_ascii=False))
+        print_json(report.to_json())
     else:
         print(report.to_markdown())
     return code
@@ -101,7 +103,7 @@ def bench_command(arguments: argparse.Namespace) -> int:
 def make_setup(data: str | None, device: str, *, quick: bool) -> "BenchSetup":
     """The setup on a device that works here, with rendered words unless data are named."""
     from analysis.bench.setup import BenchSetup, rendered_words
-    from experiments.cli.data import present_roots
+    from experiments.cli.named_roots import present_roots
     from experiments.planning.device import find_device
 
     usable_device = find_device(device)

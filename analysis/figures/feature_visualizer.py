@@ -107,7 +107,7 @@ def explained_variance(
 ) -> float:
     """R squared of the pixels that are read out of the true targets.
 
-    It tells how much the images of a target can show.
+    It limits what the images of a target can show.
     It is 1 for pixel targets."""
     pixels = words.images.permute(0, 2, 3, 1).numpy() / 255
     shown = visualizer.pixels(reconstruction.target, words.images)

@@ -112,7 +112,7 @@ def _draw_word(
     if variant:
         face_number += 1 + int(random.integers(len(table) - 1))
     face = font(*table[face_number % len(table)], int(random.integers(19, 24)))
-    canvas = place_on_canvas(crop_to_ink(draw_text(text, face)), size, random)
+    canvas = place_on_canvas(crop_to_ink(draw_text(text, face)), size, random).mask
     left, _, right, _ = canvas.getbbox() or (0, 0, *canvas.size)
     advances = np.array([face.getlength(text[:count]) for count in range(len(text) + 1)])
     ink_begin, _, ink_end, _ = face.getbbox(text)

@@ -23,6 +23,7 @@ from analysis.report.open_results import OpenedResults, open_results
 from analysis.style import figure_of, styled
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_path
+from experiments.cli import argument_types
 
 EXPERIMENT = "experiments/ablation_alignment.yaml"
 ROW = "guidance + alignment (LMIM)"
@@ -76,9 +77,21 @@ def _save(figure: Figure, path: Path, dpi: int) -> None:
 def main(arguments: list[str]) -> int:
     """Write the pictures and print their paths."""
     parser = argparse.ArgumentParser(prog="python -m analysis.report.readme_pictures")
-    parser.add_argument("--results", type=Path, default=Path("results/published/mini"))
-    parser.add_argument("--out", type=Path, default=FOLDER, help="default: analysis/figures/readme")
-    parser.add_argument("--dpi", type=int, default=DPI, help="resolution of the strip")
+    parser.add_argument(
+        "--results", type=argument_types.folder, default=Path("results/published/mini")
+    )
+    parser.add_argument(
+        "--out",
+        type=argument_types.folder,
+        default=FOLDER,
+        help="default: analysis/figures/readme",
+    )
+    parser.add_argument(
+        "--dpi",
+        type=argument_types.whole_number(10, 1200),
+        default=DPI,
+        help="resolution of the strip",
+    )
     parsed = parser.parse_args(arguments)
     try:
         paths = write_pictures(parsed.results.resolve(), parsed.out.resolve(), parsed.dpi)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any
 
+from analysis.tables.endpoint_content import EndpointTable
 from analysis.tables.intervals import Estimate
 
 AVERAGES = ("Avg", "W-Avg")
@@ -33,6 +34,8 @@ def as_json(value: object) -> Any:
 
 
 def _is_default(item: Field[Any], value: object) -> bool:
+    if item.default_factory is not MISSING:
+        return bool(value == item.default_factory())
     return item.default is not MISSING and value == item.default
 
 
@@ -73,11 +76,15 @@ class RowRuns:
     evaluate: the id of the evaluation.
     trainings: the ids of the training runs, in the order of their stages.
     teacher: the id of the teacher's run, `file:PATH`, or empty.
+    transfers: the ids of the evaluations of further fine-tunings of the same encoder.
+    probes: name -> the id of the probe of the row's encoder.
     """
 
     evaluate: str
     trainings: tuple[str, ...]
     teacher: str
+    transfers: tuple[str, ...] = ()
+    probes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -216,6 +223,7 @@ class TableContent:
     columns: test subsets.
     rules: the rules of the verdicts, a text each.
     notes: facts that a reader needs besides the numbers, a text each.
+    endpoints: the measures beside accuracy, if any run has them, the primary one first.
     known_runs: row -> seed -> runs, of all complete runs; only in a stored table.
     """
 
@@ -230,6 +238,7 @@ class TableContent:
     comparisons: tuple[Comparison, ...]
     rules: tuple[str, ...]
     notes: tuple[str, ...]
+    endpoints: tuple[EndpointTable, ...] = ()
     known_runs: Mapping[str, Mapping[int, RowRuns]] | None = None
 
     @property

@@ -7,14 +7,16 @@ before it is run. The others are exploratory: their intervals are widened for th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
+from analysis.tables.endpoint_content import EndpointDifference, EndpointRow, EndpointTable
 from analysis.tables.intervals import Estimate, average_weights, bootstrap
+from analysis.tables.measurements import Row
 from analysis.tables.power import minimum_detectable_difference, seeds_needed
-from analysis.tables.variance import VarianceComponents, variance_components
+from analysis.tables.variance import variance_components
 from analysis.tables.word_values import (
     DESCRIPTIONS,
     LOWER_IS_BETTER,
@@ -23,7 +25,7 @@ from analysis.tables.word_values import (
 )
 from core.runtime.errors import UserError
 from core.text.protocols import PROTOCOLS
-from experiments.planning.endpoints import Measure, split_endpoint
+from experiments.planning.endpoints import FINE_TUNED, Measure, split_endpoint
 from results.records import StoredProtocol, read_record
 from results.store import Run, Store
 
@@ -67,73 +69,17 @@ class Endpoint:
         return self.measure in LOWER_IS_BETTER
 
 
+ENDPOINT_RULE = (
+    "Endpoints: the primary one was declared before the runs; its intervals have a level of 95 %. "
+    "Those of the exploratory ones are widened for their number (Bonferroni). Verdicts need at "
+    "least two seeds: `holds` if the interval excludes 0 and the better row is the one that the "
+    "paper reports as better, `reversed` if it is the other one, `undecided` if the interval "
+    "contains 0; `better` or `worse` if the paper reports no difference. `seeds for 1 / 2`: the "
+    "seeds with which differences of 1 and 2 points would be detected in 80 of 100 cases."
+)
+
 # Row -> seed -> ids of the runs that measure the endpoint: one for each transfer of that seed.
 EndpointRuns = Mapping[str, Mapping[int, Sequence[str]]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EndpointRow:
-    """A row's value, the mean over subsets, transfers and seeds, in the endpoint's unit.
-
-    low, high: its interval.
-    covers: the variance that the interval covers.
-    by_seed: seed -> the value of that seed.
-    variance: its components as standard deviations; None with one seed.
-    """
-
-    value: float
-    low: float
-    high: float
-    covers: str
-    by_seed: Mapping[int, float]
-    variance: VarianceComponents | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class EndpointDifference:
-    """`row` minus `other` on the seeds that both have, in the endpoint's unit.
-
-    reported: the difference of the paper's Avg, in points; None if the paper has none.
-    verdict: see `analysis/README.md`.
-    detectable: the true difference that such a comparison detects with a power of 80 %; None if
-        it is larger than any possible difference.
-    seeds_needed: difference -> seeds that detect it with a power of 80 %; None if the test words
-        are too few for any number of seeds.
-    """
-
-    row: str
-    other: str
-    reported: float | None
-    verdict: str
-    seeds: tuple[int, ...]
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    covers: str = ""
-    detectable: float | None = None
-    seeds_needed: Mapping[str, int | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EndpointTable:
-    """An endpoint of an experiment: its rows and their differences.
-
-    name, unit: of the endpoint.
-    description: what it measures.
-    lower_is_better: a smaller value is the better one.
-    primary: the experiment declared it as primary. Otherwise its intervals are corrected.
-    level: the level of the differences' intervals.
-    rows: name -> value.
-    """
-
-    name: str
-    unit: str
-    description: str
-    lower_is_better: bool
-    primary: bool
-    level: float
-    rows: Mapping[str, EndpointRow]
-    differences: tuple[EndpointDifference, ...]
 
 
 @dataclass(frozen=True)
@@ -235,6 +181,55 @@ def _predicted_words(run: Run, earlier: int) -> dict[str, PredictedWords]:
             nll=None if nll is None else nll[rows].tolist(),
         )
     return words
+
+
+def endpoint_tables(
+    endpoints: Sequence[Endpoint],
+    primary: str,
+    rows: Sequence[Row],
+    compared: Sequence[ComparedRows],
+    store: Store,
+) -> tuple[EndpointTable, ...]:
+    """The tables of all endpoints that some run has, the primary one first.
+
+    Without likelihoods and probes there is nothing that the table of accuracies does not have; the
+    result is then empty.
+
+    endpoints: that the runs can have.
+    primary: the name of the primary one.
+    rows: with their runs.
+    compared: the differences that the experiment declares.
+    store: the results folder.
+    """
+    records = [EndpointRecords(endpoint, _runs(rows, endpoint), store) for endpoint in endpoints]
+    measured = [one for one in records if any(one.seeds(row) for row in one.runs)]
+    if not any(one.endpoint.measure == "nll" for one in measured):
+        return ()
+    exploratory = sum(one.endpoint.name != primary for one in measured)
+    tables = (
+        endpoint_table(one, compared, primary=one.endpoint.name == primary, exploratory=exploratory)
+        for one in sorted(measured, key=lambda one: one.endpoint.name != primary)
+    )
+    return tuple(table for table in tables if table is not None)
+
+
+def _runs(rows: Sequence[Row], endpoint: Endpoint) -> dict[str, dict[int, tuple[str, ...]]]:
+    """Row -> seed -> ids of the runs that measure an endpoint."""
+    if endpoint.source == FINE_TUNED:
+        return {
+            row.name: {
+                seed: (run, *row.transfers.get(seed, ())) for seed, run in row.evaluations.items()
+            }
+            for row in rows
+        }
+    return {
+        row.name: {
+            seed: (probes[endpoint.source],)
+            for seed, probes in row.probes.items()
+            if endpoint.source in probes
+        }
+        for row in rows
+    }
 
 
 def endpoint_table(

@@ -1,7 +1,6 @@
 """A table's content as grids of text: accuracies, differences between rows, training costs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from analysis.tables.comparisons import SIGNIFICANCE_LEVEL
 from analysis.tables.content import (
@@ -17,21 +16,9 @@ from analysis.tables.content import (
     TrainingCost,
     UnrecordedTraining,
 )
+from analysis.tables.endpoint_grids import difference_grid, value_grid
 from analysis.tables.intervals import IMAGES_AND_SEEDS
-
-ABSENT = "–"
-
-
-@dataclass(frozen=True)
-class TextGrid:
-    """Cells of text.
-
-    head: the names of the columns.
-    lines: the cells of each line. A line whose first cell is empty belongs to the line above.
-    """
-
-    head: list[str]
-    lines: list[list[str]]
+from analysis.tables.text_grid import ABSENT, TextGrid
 
 
 def accuracy_grid(content: TableContent) -> TextGrid:
@@ -182,6 +169,8 @@ def _cost_line(row: TableRow) -> list[str]:
 
 GRIDS: tuple[tuple[str, Callable[[TableContent], TextGrid]], ...] = (
     ("", accuracy_grid),
+    ("Endpoints", lambda content: value_grid(content.endpoints)),
+    ("Differences of endpoints", lambda content: difference_grid(content.endpoints)),
     ("Differences between rows", comparison_grid),
     (COST_TITLE, cost_grid),
 )

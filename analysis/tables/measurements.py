@@ -27,6 +27,8 @@ class Row:
     evaluations: seed -> the id of the evaluation.
     trainings: seed -> the ids of the training runs.
     teachers: seed -> the id of the teacher's run, `file:PATH`, or empty.
+    transfers: seed -> the ids of the evaluations of further fine-tunings of the same encoder.
+    probes: seed -> name -> the id of the probe of the row's encoder.
     teacher_images: images seen by a teacher that is a file, if known.
     encoder_file: a checkpoint that was fine-tuned, or empty.
     from_records: its runs have the planned recipe, but other ids than the planned runs.
@@ -43,10 +45,18 @@ class Row:
     encoder_file: str = ""
     from_records: bool = False
     deviations: tuple[str, ...] = ()
+    transfers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    probes: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
 
     def runs(self, seed: int) -> RowRuns:
         """The runs at one seed."""
-        return RowRuns(self.evaluations[seed], self.trainings[seed], self.teachers.get(seed, ""))
+        return RowRuns(
+            self.evaluations[seed],
+            self.trainings[seed],
+            self.teachers.get(seed, ""),
+            self.transfers.get(seed, ()),
+            self.probes.get(seed, {}),
+        )
 
 
 @dataclass(frozen=True)
@@ -291,5 +301,10 @@ def recorded_runs(store: Store, table: str) -> dict[str, dict[int, RowRuns]]:
 
 def _row_runs(runs: Mapping[str, Any]) -> RowRuns:
     """The runs of a row at one seed, from a table's JSON."""
-    trainings = tuple(map(str, runs["trainings"]))
-    return RowRuns(str(runs["evaluate"]), trainings, str(runs["teacher"]))
+    return RowRuns(
+        str(runs["evaluate"]),
+        tuple(map(str, runs["trainings"])),
+        str(runs["teacher"]),
+        tuple(map(str, runs.get("transfers", ()))),
+        {str(name): str(run) for name, run in runs.get("probes", {}).items()},
+    )

@@ -7,17 +7,22 @@ from typing import Any
 from pydantic import ValidationError
 
 from analysis.tables.content import RowRuns
+from analysis.tables.endpoints import Endpoint
 from analysis.tables.measurements import Row, recorded_runs
 from analysis.tables.table import Table, table_name
-from core.config import Finetune, StageConfig, identity_fields
+from core.config import Finetune, Probe, StageConfig, identity_fields
 from core.runtime.errors import UserError
 from core.text.charset import make_charset
 from experiments.planning.data_roots import size_deviation
+from experiments.planning.endpoints import DEFAULT_ENDPOINT, FINE_TUNED, Measure
 from experiments.planning.plan import FILE, Cell, Plan, PlannedRun
 from experiments.planning.registry import registry
 from results.records import StoredTraining, read_record
 from results.reported import find_row
 from results.store import Run, Store
+
+RECOGNIZER_MEASURES: tuple[Measure, ...] = ("words", "cer", "nll")
+CHARACTER_MEASURES: tuple[Measure, ...] = ("characters", "nll")
 
 RecordedRuns = Mapping[int, RowRuns]  # seed -> runs
 
@@ -49,9 +54,24 @@ def tables_of(plan: Plan, store: Store, *, recorded: bool) -> list[Table]:
                 store=store,
                 overrides=plan.overrides,
                 substitute_synthetic=plan.substitute_synthetic,
+                endpoints=_endpoints(plan, name),
+                primary=plan.primary.get(name, DEFAULT_ENDPOINT),
             )
         )
     return sorted(tables, key=lambda table: (table.paper_table is None, table.paper_table or ""))
+
+
+def _endpoints(plan: Plan, experiment: str) -> tuple[Endpoint, ...]:
+    """The endpoints of an experiment: those of fine-tuning, then those of its probes."""
+    endpoints = [Endpoint(FINE_TUNED, measure) for measure in RECOGNIZER_MEASURES]
+    cells = [cell for cell in plan.cells if cell.experiment == experiment]
+    for name, run in {n: r for cell in cells for n, r in cell.probes.items()}.items():
+        config = plan.runs[run].config
+        assert isinstance(config, Probe)
+        by_position = config.head.kind == "characters"
+        measures = CHARACTER_MEASURES if by_position else RECOGNIZER_MEASURES
+        endpoints += [Endpoint(name, measure) for measure in measures]
+    return tuple(endpoints)
 
 
 def _table_name(plan: Plan, experiment: str) -> str:
@@ -113,7 +133,12 @@ def _row(plan: Plan, experiment: str, number: int, stored: RecordedRuns, store: 
     runs: dict[int, RowRuns] = {}
     deviations: list[str] = []
     for cell in cells:
-        planned = RowRuns(cell.evaluate, cell.trainings, cell.teacher)
+        if cell.transfer:
+            continue
+        transfers = tuple(
+            other.evaluate for other in cells if other.seed == cell.seed and other.transfer
+        )
+        planned = RowRuns(cell.evaluate, cell.trainings, cell.teacher, transfers, dict(cell.probes))
         runs[cell.seed] = _choose_runs(plan, planned, stored.get(cell.seed), store)
         if runs[cell.seed].evaluate == cell.evaluate:
             deviations += _data_deviations_of_plan(plan, cell)
@@ -129,9 +154,13 @@ def _row(plan: Plan, experiment: str, number: int, stored: RecordedRuns, store: 
         evaluations={seed: chosen.evaluate for seed, chosen in runs.items()},
         trainings={seed: chosen.trainings for seed, chosen in runs.items()},
         teachers={seed: chosen.teacher for seed, chosen in runs.items()},
+        transfers={seed: chosen.transfers for seed, chosen in runs.items()},
+        probes={seed: chosen.probes for seed, chosen in runs.items()},
         teacher_images=cells[0].teacher_images,
         encoder_file=cells[0].encoder_file,
-        from_records=any(runs[cell.seed].evaluate != cell.evaluate for cell in cells),
+        from_records=any(
+            runs[cell.seed].evaluate != cell.evaluate for cell in cells if not cell.transfer
+        ),
         deviations=tuple(dict.fromkeys(deviations)),
     )
 
@@ -223,7 +252,7 @@ def _same_recipe(plan: Plan, planned: RowRuns, stored: RowRuns, store: Store) ->
 
 def _run_ids(runs: RowRuns) -> list[str]:
     teacher = [runs.teacher] if runs.teacher and not runs.teacher.startswith(FILE) else []
-    return [runs.evaluate, *runs.trainings, *teacher]
+    return [runs.evaluate, *runs.trainings, *teacher, *runs.transfers, *runs.probes.values()]
 
 
 def _same_config(planned: PlannedRun, stored: Run) -> bool:
@@ -232,7 +261,7 @@ def _same_config(planned: PlannedRun, stored: Run) -> bool:
         ignored |= {"charset": True}
     try:
         record = stored.record()
-        if planned.stage != "evaluate":
+        if planned.stage in ("pretrain", "finetune"):
             read_record(stored, StoredTraining)
         config = type(planned.config).model_validate(record["config"])
         files = _files(record["inputs"])

@@ -4,10 +4,11 @@ import json
 from collections.abc import Callable, Sequence
 
 from analysis.tables.content import TableContent, as_json
-from analysis.tables.grids import TextGrid, titled_grids
+from analysis.tables.grids import titled_grids
 from analysis.tables.render_csv import csv
 from analysis.tables.render_html import html
 from analysis.tables.render_latex import latex
+from analysis.tables.text_grid import TextGrid
 
 
 def markdown(contents: Sequence[TableContent]) -> str:

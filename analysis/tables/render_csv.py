@@ -13,6 +13,7 @@ from analysis.tables.content import (
     TableRow,
     as_json,
 )
+from analysis.tables.endpoint_content import EndpointTable
 from analysis.tables.intervals import IMAGES
 
 COLUMNS = (
@@ -56,7 +57,8 @@ def csv(contents: Sequence[TableContent]) -> str:
 def frame(contents: Sequence[TableContent]) -> pd.DataFrame:
     """Tables as a data frame with COLUMNS.
 
-    `source` is `reported`, `measured`, `training cost`, `paired difference` or `McNemar`.
+    `source` is `reported`, `measured`, `training cost`, `paired difference`, `McNemar` or
+    `endpoint`.
     """
     lines = pd.DataFrame([line for content in contents for line in _lines(content)])
     for name in COUNTS:
@@ -76,6 +78,9 @@ def _lines(content: TableContent) -> Iterator[Line]:
     for pair in content.comparisons:
         for line in _comparison_lines(pair):
             yield table | {"row": pair.row, "against": pair.other} | line
+    for endpoint in content.endpoints:
+        for line in _endpoint_lines(endpoint):
+            yield table | {"source": "endpoint", "column": endpoint.name} | line
 
 
 def _row_lines(row: TableRow) -> Iterator[Line]:
@@ -102,6 +107,32 @@ def _row_lines(row: TableRow) -> Iterator[Line]:
         )
     for name, value in as_json(row.training_cost).items():
         yield {"source": "training cost", "column": name, "value": value}
+
+
+def _endpoint_lines(endpoint: EndpointTable) -> Iterator[Line]:
+    """Values of rows and differences in the endpoint's unit, in the column `value`."""
+    for name, row in endpoint.rows.items():
+        yield {
+            "row": name,
+            "value": row.value,
+            "low": row.low,
+            "high": row.high,
+            "covers": row.covers,
+            "seeds": _spaced(tuple(row.by_seed)),
+        }
+    for difference in endpoint.differences:
+        yield {
+            "row": difference.row,
+            "against": difference.other,
+            "value": difference.value,
+            "low": difference.low,
+            "high": difference.high,
+            "covers": difference.covers,
+            "reported": difference.reported,
+            "detectable": difference.detectable,
+            "verdict": difference.verdict,
+            "seeds": _spaced(difference.seeds),
+        }
 
 
 def _comparison_lines(pair: Comparison) -> Iterator[Line]:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from html import escape
 
 from analysis.tables.content import TableContent
-from analysis.tables.grids import TextGrid, titled_grids
+from analysis.tables.grids import titled_grids
+from analysis.tables.text_grid import TextGrid
 
 COLORED_VERDICTS = ("reproduced", "holds", "differs", "reversed")
 STYLE = (

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.tables.content import TableContent
-from analysis.tables.grids import TextGrid, titled_grids
+from analysis.tables.grids import titled_grids
 from analysis.tables.render_html import numeric_columns
+from analysis.tables.text_grid import TextGrid
 
 PREAMBLE = (
     "% needs \\usepackage{booktabs, graphicx}; for Chinese names xelatex with \\usepackage{xeCJK}\n"

@@ -25,12 +25,15 @@ from analysis.tables.content import (
     TableContent,
     TableRow,
 )
+from analysis.tables.endpoint_content import EndpointTable
+from analysis.tables.endpoints import ENDPOINT_RULE, ComparedRows, Endpoint, endpoint_tables
 from analysis.tables.footnotes import notes
 from analysis.tables.intervals import Estimate, average_weights, bootstrap, mean_accuracy, wilson
 from analysis.tables.measurements import MeasuredEvaluation, Row, TableRecords, recorded_runs
 from analysis.tables.render import FORMATS
 from analysis.tables.training_cost import training_cost
 from core.runtime.files import write_text
+from experiments.planning.endpoints import DEFAULT_ENDPOINT
 from results.reported import reported, reported_table, reported_values
 from results.store import Store
 
@@ -53,6 +56,8 @@ class Table:
     store: the results folder.
     overrides: settings of the command line. Such a table has its own file and no verdicts on rows.
     substitute_synthetic: synthetic words replace the paper's data.
+    endpoints: that its runs can have.
+    primary: the name of the primary one.
     """
 
     name: str
@@ -64,6 +69,8 @@ class Table:
     store: Store
     overrides: Mapping[str, object] = field(default_factory=dict)
     substitute_synthetic: bool = False
+    endpoints: Sequence[Endpoint] = ()
+    primary: str = DEFAULT_ENDPOINT
 
     @cached_property
     def records(self) -> TableRecords:
@@ -90,6 +97,8 @@ class Table:
         """The whole content of the table."""
         rules = [ROW_RULE] if self.paper_table else []
         rules += [DIFFERENCE_RULE] if compared_pairs(self.records) else []
+        endpoints = self._endpoint_tables()
+        rules += [ENDPOINT_RULE] if endpoints else []
         return TableContent(
             experiment=self.name,
             title=self.title,
@@ -102,7 +111,19 @@ class Table:
             comparisons=tuple(self._comparisons()),
             rules=tuple(rules),
             notes=notes(self),
+            endpoints=endpoints,
         )
+
+    def _endpoint_tables(self) -> tuple[EndpointTable, ...]:
+        compared = [
+            ComparedRows(
+                self.rows[number].name,
+                self.rows[other].name,
+                self._reported_difference(number, other),
+            )
+            for number, other in compared_pairs(self.records)
+        ]
+        return endpoint_tables(self.endpoints, self.primary, self.rows, compared, self.store)
 
     # Rows
 

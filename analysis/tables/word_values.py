@@ -100,7 +100,8 @@ def _likelihoods(words: PredictedWords) -> np.ndarray:
     if not known.any():
         raise UserError("no label of these predictions has a likelihood")
     lengths = np.array([len(label) + 1 for label in words.labels], float)
-    return values / lengths[known].mean()
+    per_character: np.ndarray = values / lengths[known].mean()
+    return per_character
 
 
 def _per_character(counts: Sequence[int], lengths: Sequence[int]) -> np.ndarray:

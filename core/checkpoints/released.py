@@ -29,7 +29,6 @@ from core.model.recognizer import Recognizer
 from core.model.vit import VisionTransformer, is_table_of, position_kind
 from core.runtime import safetensors_io
 from core.runtime.errors import UserError
-from core.runtime.files import atomic_path
 
 
 @dataclass(frozen=True)
@@ -245,7 +244,7 @@ class ExportSummary(NamedTuple):
 def export_released(path: Path, out: Path) -> ExportSummary:
     """Write the weights of a run's safetensors file under the released names.
 
-    Raises UserError if the file holds no complete LMIM or recognizer."""
+    Raises UserError if the file holds no complete LMIM or recognizer, or if the disk is full."""
     weights, metadata = safetensors_io.load(path)
     config = _complete_model(metadata)
     if config is None:
@@ -255,8 +254,7 @@ def export_released(path: Path, out: Path) -> ExportSummary:
         )
     state = to_released(weights, config)
     arguments = argparse.Namespace(**metadata.get("imported", {}).get("args", {}))
-    with atomic_path(out) as temporary, temporary.open("wb") as file:
-        torch.save({"model": state, "args": arguments}, file)
+    safetensors_io.save_pickle(out, {"model": state, "args": arguments})
     has_teacher = any(name.startswith("model_maeenc_momentum.") for name in state)
     complete = has_teacher or isinstance(config, RecognizerModel)
     return ExportSummary(

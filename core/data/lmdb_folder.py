@@ -1,6 +1,7 @@
 """LMDB folders ("roots") in the standard layout: opening, finding, counting, fingerprints, writing.
 
 Keys: `image-%09d` and, if the images are labeled, `label-%09d`, numbered from 1; `num-samples`.
+Roots that count from 0 or do not pad their numbers are read as well (`core.data.key_layout`).
 """
 
 import hashlib
@@ -12,11 +13,24 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-from core.runtime.errors import UserError
+from core.data.key_layout import (
+    COUNT_KEY,
+    HARMLESS_KEYS,
+    IMAGE,
+    LABEL,
+    KeyLayout,
+    count_problem,
+    detect_layout,
+    is_absurd,
+    parse_count,
+    samples_to_last_image,
+    shown_count,
+)
+from core.runtime.errors import DiskError, UserError
+from core.runtime.foreign_files import LENGTH, foreign_content
 
-IMAGE_KEY = "image-{:09d}"
+IMAGE_KEY = "image-{:09d}"  # as written here; `KeyLayout.key` is for reading
 LABEL_KEY = "label-{:09d}"
-COUNT_KEY = b"num-samples"
 PROGRESS_KEY = b"build-progress"  # present while a root is being built
 
 Sample = tuple[bytes, str | None]  # an image file, and its label if it has one
@@ -50,16 +64,15 @@ os.register_at_fork(before=_close_all)
 
 def _open(root: str) -> lmdb.Environment:
     file = Path(root) / "data.mdb"
-    if not file.is_file():
-        raise UserError(
-            f"{root}: no LMDB here (data.mdb is missing); name a folder in the standard layout"
-        )
+    _check_file(file)
     try:
         environment = lmdb.open(
             root, readonly=True, lock=False, readahead=False, meminit=False, max_spare_txns=32
         )
     except lmdb.Error as error:
-        raise UserError(f"{root}: not a readable LMDB ({error})") from error
+        raise UserError(
+            f"{root}: not a readable LMDB ({error}); copy or download it again"
+        ) from error
     size = file.stat().st_size
     needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     if size < needed:  # reading beyond the end of a mapped file kills the process
@@ -68,6 +81,43 @@ def _open(root: str) -> lmdb.Environment:
             f"{file}: cut short ({size:,} of {needed:,} bytes); copy or download it again"
         )
     return environment
+
+
+def _check_file(file: Path) -> None:
+    """Raise UserError if `data.mdb` is missing, cannot be read, or is no LMDB at first sight."""
+    try:
+        if not file.is_file():
+            raise UserError(
+                f"{file.parent}: no LMDB here ({_missing_reason(file)}); "
+                "name a folder in the standard layout"
+            )
+        with file.open("rb") as stream:
+            start = stream.read(LENGTH)
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot be read ({error.strerror}); give access to it, or copy it again"
+        ) from error
+    if not start:
+        raise UserError(f"{file}: empty (0 bytes); copy or download it again")
+    if content := foreign_content(start):
+        raise UserError(f"{file}: {content}")
+
+
+def _missing_reason(file: Path) -> str:
+    if file.parent.is_file():
+        return "it is a file, not a folder"
+    if (file.parent / "lock.mdb").exists():
+        return "lock.mdb is here, but data.mdb is missing; copy it too"
+    return "data.mdb is missing"
+
+
+def key_layout(root: str) -> KeyLayout:
+    """How a root's samples are numbered. Raises UserError as `open_lmdb` does."""
+    try:
+        with open_lmdb(root).begin() as transaction:
+            return detect_layout(transaction)
+    except lmdb.Error as error:
+        raise UserError(f"{root}: damaged ({error}); copy or download it again") from error
 
 
 def find_roots(path: str) -> list[str]:
@@ -102,12 +152,16 @@ def find_roots(path: str) -> list[str]:
 
 def _no_root_reason(path: str) -> str:
     if os.path.isdir(path):
-        return "no LMDB at or below this folder (data.mdb is missing)"
+        reason = _missing_reason(Path(path) / "data.mdb")
+        return f"no LMDB at or below this folder ({reason})"
     return "a file, not a folder" if os.path.isfile(path) else "no such folder"
 
 
 def count_samples(environment: lmdb.Environment, root: str) -> int:
-    """`num-samples` of an open root; if that is not a positive number, the last image's number.
+    """The number of samples of an open root.
+
+    It is `num-samples`, or the number of the last image if `num-samples` is no positive number or
+    absurdly large.
 
     Raises UserError if there is no image, the root is damaged, or its build is unfinished.
     """
@@ -115,60 +169,51 @@ def count_samples(environment: lmdb.Environment, root: str) -> int:
         with environment.begin() as transaction:
             raw = transaction.get(COUNT_KEY)
             progress = transaction.get(PROGRESS_KEY)
-        count = int(raw) if raw is not None and raw.isdigit() else 0
-        count = count or last_image(environment)
+            last = samples_to_last_image(transaction, detect_layout(transaction))
     except lmdb.Error as error:
         raise UserError(f"{root}: damaged ({error}); copy or download it again") from error
     if progress is not None:
         raise UserError(
             f"{root}: the build is unfinished; run the same `run.py data build` again to finish it"
         )
-    if count < 1:
-        declared = (raw or b"missing").decode(errors="replace")
-        raise UserError(f"{root}: the data set is empty (num-samples is {declared})")
-    return count
-
-
-def last_image(environment: lmdb.Environment) -> int:
-    """The highest number of an image key; 0 if there is none."""
-    with environment.begin() as transaction, transaction.cursor() as cursor:
-        # In byte order ":" follows "9", so the key before "image-:" is the last image.
-        exists = cursor.prev() if cursor.set_range(b"image-:") else cursor.last()
-        key = bytes(cursor.key()) if exists else b""
-    return int(key[6:]) if key.startswith(b"image-") and key[6:].isdigit() else 0
+    if not last:
+        raise UserError(
+            f"{root}: the data set is empty (num-samples is {shown_count(raw)}, and no key is like "
+            "image-000000001)"
+        )
+    count = parse_count(raw)
+    return last if not count or is_absurd(count, last) else count
 
 
 def root_irregularity(root: str) -> str:
-    """One sentence if a root's count does not agree with its keys, else "".
+    """One sentence if a root's keys are numbered unusually or do not agree with its count.
 
-    It reads the database's statistics only, so it is quick at any size.
+    "" if there is nothing unusual. It reads the database's statistics and few keys, so it is quick
+    at any size.
     """
     environment = open_lmdb(root)
     count = count_samples(environment, root)
     try:
         with environment.begin() as transaction:
             raw = transaction.get(COUNT_KEY)
-        last = last_image(environment)
+            layout = detect_layout(transaction)
+            last = samples_to_last_image(transaction, layout)
+            harmless = [
+                kind for kind in HARMLESS_KEYS if transaction.get(layout.key(kind, 0).encode())
+            ]
     except lmdb.Error as error:
         return f"{root}: damaged ({error}); unreadable images are counted as missing"
-    if raw is None or not raw.isdigit() or not int(raw):
-        return (
-            f"{root}: num-samples is missing or invalid; the last image's number, {last}, is used"
-        )
-    if count != last:
-        consequence = (
-            "missing images count as unreadable"
-            if count > last
-            else "the images beyond are not used"
-        )
-        return f"{root}: num-samples is {count}, but the last image is number {last}; {consequence}"
-    keys = environment.stat()["entries"] - 1
-    if keys not in (count, 2 * count):
-        return (
-            f"{root}: {keys} keys besides num-samples, neither {count} nor {2 * count}; "
+    parts = [layout.description] if layout.description else []
+    keys = environment.stat()["entries"] - (raw is not None)
+    expected = [count * kinds for kinds in range(1, 3 + len(harmless))]
+    if problem := count_problem(raw, last):
+        parts.append(problem)
+    elif keys not in expected:
+        parts.append(
+            f"{keys} keys besides num-samples, neither {count} nor {2 * count}; "
             "`run.py data check` lists them"
         )
-    return ""
+    return f"{root}: {'; '.join(parts)}" if parts else ""
 
 
 def fingerprint(root: str, images: int = 64, labels: int = 100_000) -> tuple[str, int]:
@@ -184,12 +229,13 @@ def fingerprint(root: str, images: int = 64, labels: int = 100_000) -> tuple[str
     """
     environment = open_lmdb(root)
     count = count_samples(environment, root)
+    layout = key_layout(root)
     digest = hashlib.sha256(str(count).encode())
     with environment.begin() as transaction:
-        for pattern, maximum in ((IMAGE_KEY, images), (LABEL_KEY, labels)):
+        for kind, maximum in ((IMAGE, images), (LABEL, labels)):
             for number in np.unique(np.linspace(1, count, min(count, maximum), dtype=int)):
                 try:
-                    value = transaction.get(pattern.format(number).encode())
+                    value = transaction.get(layout.key(kind, int(number) - 1).encode())
                 except lmdb.Error:  # a damaged page; the image is counted when it is read
                     value = None
                 digest.update(
@@ -203,12 +249,12 @@ def fingerprint(root: str, images: int = 64, labels: int = 100_000) -> tuple[str
 
 @contextmanager
 def new_lmdb(folder: Path) -> Iterator[lmdb.Environment]:
-    """An LMDB opened for writing. Raises UserError if the disk is or becomes full."""
+    """An LMDB opened for writing. Raises DiskError if the disk is or becomes full."""
     try:
         with lmdb.open(str(folder), map_size=1 << 40, lock=False) as environment:
             yield environment
     except lmdb.Error as error:
-        raise UserError(
+        raise DiskError(
             f"{folder}: cannot be written ({error}); free disk space or name another folder"
         ) from error
 

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from core.data.lmdb_folder import IMAGE_KEY, LABEL_KEY, count_samples, fingerprint, open_lmdb
+from core.data.character_boxes import BOXES, CharacterBoxes, decode_boxes
+from core.data.image_display import LYING, as_displayed, exif_orientation
+from core.data.key_layout import IMAGE, LABEL, KeyLayout
+from core.data.lmdb_folder import count_samples, fingerprint, key_layout, open_lmdb
 from core.runtime.errors import UserError
 
 # Formats that are decoded. EPS is not among them: Pillow would run Ghostscript for it.
@@ -53,12 +56,26 @@ def read_filters(paths: Iterable[str]) -> dict[str, Numbers]:
 
 
 def decode_image(raw: bytes) -> Image.Image | None:
-    """An image file's pixels as RGB, or None if they cannot be decoded."""
+    """An image file's pixels as RGB, or None if they cannot be decoded.
+
+    They are upright as EXIF data say, and transparent pixels are composed on white.
+    """
     try:
         with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
-            return image.convert("RGB")
+            return as_displayed(image).convert("RGB")
     except Exception:  # decoders raise anything for a broken file; it must not end a long run
         return None
+
+
+def image_size(raw: bytes) -> tuple[int, int] | None:
+    """(width, height) of an image file, upright; None if it cannot be read. It reads the header."""
+    try:
+        with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+            width, height = image.size
+            is_lying = exif_orientation(image) in LYING
+    except Exception:  # decoders raise anything for a broken file
+        return None
+    return (height, width) if is_lying else (width, height)
 
 
 def resize_image(picture: Image.Image, size: tuple[int, int]) -> Tensor:
@@ -110,6 +127,7 @@ class WordImages:
     ) -> None:
         self.roots = [*roots, *mixed]
         self.ends = np.cumsum([count_samples(open_lmdb(root), root) for root in self.roots])
+        self.layouts = [key_layout(root) for root in self.roots]
         self.mixed_start = int(self.ends[len(roots) - 1])
         self.filtered: Numbers = np.empty(0, dtype=np.int64)
         if filters:
@@ -151,40 +169,47 @@ class WordImages:
         omitted = np.concatenate([self.filtered, np.asarray(excluded, dtype=np.int64)])
         return Selection(start, len(self) if stop is None else stop, omitted)
 
-    def _get(self, index: int, pattern: str) -> bytes | None:
+    def _get(self, index: int, kind: str) -> bytes | None:
         root = int(np.searchsorted(self.ends, index, side="right"))
         start = int(self.ends[root - 1]) if root else 0
+        key = self.layouts[root].key(kind, index - start)
         try:
             with open_lmdb(self.roots[root]).begin() as transaction:
-                value: bytes | None = transaction.get(pattern.format(index - start + 1).encode())
+                value: bytes | None = transaction.get(key.encode())
                 return value
         except lmdb.Error:  # a damaged page
             return None
 
     def label(self, index: int) -> str | None:
         """The label, or None if there is none or it is not UTF-8."""
-        return _decode_text(self._get(index, LABEL_KEY))
+        return _decode_text(self._get(index, LABEL))
 
     def has_label(self, index: int) -> bool:
         """Whether there is a label, UTF-8 or not."""
-        return self._get(index, LABEL_KEY) is not None
+        return self._get(index, LABEL) is not None
 
     def labels(self) -> Iterator[str | None]:
         """The labels of all images in order. Quick, and in constant memory."""
         starts = self._starts()
         counts = np.diff([*starts, len(self)]).tolist()
-        for root, start, count in zip(self.roots, starts, counts, strict=True):
+        for root, layout, start, count in zip(
+            self.roots, self.layouts, starts, counts, strict=True
+        ):
             scanned = 0
             try:
-                for label in _scan_labels(open_lmdb(root), count):
+                for label in _scan_labels(open_lmdb(root), layout, count):
                     scanned += 1
                     yield label
             except lmdb.Error:  # a damaged page ends the scan: read the rest by key
                 yield from map(self.label, range(start + scanned, start + count))
 
+    def boxes(self, index: int) -> CharacterBoxes | None:
+        """The boxes of the label's characters, in pixels of the stored image; None if unknown."""
+        return decode_boxes(self._get(index, BOXES))
+
     def raw(self, index: int) -> bytes | None:
         """The image file, or None if it is missing."""
-        return self._get(index, IMAGE_KEY)
+        return self._get(index, IMAGE)
 
     def image(self, index: int, size: tuple[int, int]) -> Tensor | None:
         """(3, H, W) uint8 of `size` (height, width); None if missing or undecodable."""
@@ -193,17 +218,23 @@ class WordImages:
         return None if picture is None else resize_image(picture, size)
 
 
-def _scan_labels(environment: lmdb.Environment, count: int) -> Iterator[str | None]:
+def _scan_labels(
+    environment: lmdb.Environment, layout: KeyLayout, count: int
+) -> Iterator[str | None]:
     """The labels of one root in one pass over its keys."""
     with environment.begin(buffers=True) as transaction, transaction.cursor() as cursor:
-        has_key = cursor.set_range(LABEL_KEY.format(1).encode())
-        for number in range(1, count + 1):
-            if has_key and cursor.key() == LABEL_KEY.format(number).encode():
+        has_key = cursor.set_range(layout.key(LABEL, 0).encode())
+        for index in range(count):
+            key = layout.key(LABEL, index).encode()
+            if layout.digits == 1:  # keys are not in the order of the numbers
+                has_key = cursor.set_key(key)
+            elif has_key and bytes(cursor.key()) < key:
+                has_key = cursor.set_range(key)
+            if has_key and cursor.key() == key:
                 yield _decode_text(bytes(cursor.value()))
                 has_key = cursor.next()
             else:
                 yield None
-                has_key = has_key and cursor.set_range(LABEL_KEY.format(number + 1).encode())
 
 
 def _decode_text(raw: bytes | None) -> str | None:

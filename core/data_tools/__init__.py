@@ -1,1 +1,1 @@
-"""Tools for data sets: build, check, overlap. The commands are in `experiments/cli/data.py`."""
+"""Tools for data sets: build, check, overlap. `run.py data` has the commands."""

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TextIO
 
 import lmdb
@@ -47,16 +47,40 @@ def read_sample(annotation: Annotation, folder: str) -> Sample | str:
     label = annotation.label
     if label is not None and not label.strip():
         return "empty label"
+    if label is not None and "\0" in label:
+        return "label has a NUL character"
     try:
-        raw = Path(folder, annotation.image).read_bytes()
+        raw = _read_image(folder, annotation.image)
         (label or "").encode()
     except OSError as error:
+        if PureWindowsPath(annotation.image).drive:
+            return "image cannot be read (a Windows path with a drive; give it relative to DIR)"
         return f"image cannot be read ({error.strerror})"
     except UnicodeEncodeError:
         return "label is not valid text"
     except ValueError:
         return "image name is not a valid file name"
     return "image cannot be decoded" if decode_image(raw) is None else (raw, label)
+
+
+def _read_image(folder: str, name: str) -> bytes:
+    """The content of an image file. Raises OSError if it cannot be read.
+
+    If there is no file of this name, backslashes separate folders as on Windows, and the suffix may
+    be in the other case (`word.PNG` for `word.png`).
+    """
+    path = Path(folder, name)
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        if "\\" in name:
+            path = Path(folder, PureWindowsPath(name).as_posix())
+        suffixes = (path.suffix, path.suffix.upper(), path.suffix.lower())
+        candidates = (path.with_suffix(suffix) for suffix in suffixes if path.suffix)
+        existing = next((candidate for candidate in candidates if candidate.exists()), None)
+        if existing is None:
+            raise
+        return existing.read_bytes()
 
 
 def _read_chunk(annotations: list[Annotation], folder: str) -> list[Sample | str]:
@@ -233,7 +257,8 @@ def _store(
     first = progress.items + 1
     for number, (annotation, sample) in enumerate(zip(chunk, samples, strict=True), first):
         if isinstance(sample, str):
-            skipped.write(f"{number}\t{annotation.image}\t{sample}\n")
+            image = " ".join(annotation.image.split())  # one line, without tabs
+            skipped.write(f"{number}\t{image}\t{sample}\n")
             reasons[sample] += 1
     skipped.flush()
     usable = [sample for sample in samples if not isinstance(sample, str)]

@@ -9,15 +9,15 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from core.data.lmdb_folder import (
+from core.data.key_layout import (
     COUNT_KEY,
-    IMAGE_KEY,
-    LABEL_KEY,
-    count_samples,
-    fingerprint,
-    last_image,
-    open_lmdb,
+    HARMLESS_KEYS,
+    IMAGE,
+    LABEL,
+    KeyLayout,
+    samples_to_last_image,
 )
+from core.data.lmdb_folder import count_samples, fingerprint, key_layout, open_lmdb
 from core.data.word_images import WordImages, decode_image
 from core.data_tools.check_report import (
     Duplicates,
@@ -84,9 +84,11 @@ def check_root(
     environment = open_lmdb(root)
     try:
         count = count_samples(environment, root)
+        layout = key_layout(root)
         with environment.begin() as transaction:
             declared = transaction.get(COUNT_KEY)
-        keys = _scan_keys(root, count)
+            last_image = samples_to_last_image(transaction, layout)
+        keys = _scan_keys(root, layout, count)
     except lmdb.Error as error:
         raise UserError(
             f"{root}: damaged, its keys cannot be listed ({error}); copy or download it again"
@@ -97,6 +99,7 @@ def check_root(
         on_progress(done, count)
     sizes = np.concatenate([scan.sizes for scan in scans])
     hashes = np.concatenate([scan.hashes for scan in scans])
+    undecodable = [number for scan in scans for number in scan.undecodable]
     labeled = bool(keys.has_label.any())
     missing_labels = np.flatnonzero(~keys.has_label & labeled)
     return RootReport(
@@ -105,23 +108,25 @@ def check_root(
         num_samples=None if declared is None else declared.decode(errors="replace"),
         fingerprint=fingerprint(root)[0],
         labeled=labeled,
-        missing_images=_key_list(np.flatnonzero(~keys.has_image), IMAGE_KEY),
-        missing_labels=_key_list(missing_labels, LABEL_KEY),
+        missing_images=_key_list(np.flatnonzero(~keys.has_image), layout, IMAGE),
+        missing_labels=_key_list(missing_labels, layout, LABEL),
         beyond_count=KeyList(len(keys.beyond), keys.beyond[:LISTED_KEYS]),
         other_keys=KeyList(len(keys.other), keys.other[:LISTED_KEYS]),
-        last_image=last_image(environment),
-        undecodable=_key_list([n for scan in scans for n in scan.undecodable], IMAGE_KEY),
+        last_image=last_image,
+        undecodable=_key_list(undecodable, layout, IMAGE),
         sizes=_size_histograms(sizes[sizes[:, 0] > 0]),
         labels=_check_labels(root, charset, max_length),
-        duplicates=_duplicates(hashes),
-        undecodable_labels=_key_list(_undecodable_labels(root) if labeled else [], LABEL_KEY),
+        duplicates=_duplicates(hashes, layout),
+        undecodable_labels=_key_list(_undecodable_labels(root) if labeled else [], layout, LABEL),
+        layout=layout.description,
+        harmless_keys=dict(keys.harmless),
     )
 
 
-def _key_list(numbers: Sequence[int] | NDArray[Any], pattern: str) -> KeyList:
-    """The keys of images or labels, whose numbers count from 0."""
-    first = [pattern.format(int(number) + 1) for number in numbers[:LISTED_KEYS]]
-    return KeyList(len(numbers), first)
+def _key_list(indices: Sequence[int] | NDArray[Any], layout: KeyLayout, kind: str) -> KeyList:
+    """The keys of images or labels, whose indices count from 0."""
+    first = [layout.key(kind, int(index)) for index in indices[:LISTED_KEYS]]
+    return KeyList(len(indices), first)
 
 
 @dataclass(frozen=True)
@@ -130,22 +135,27 @@ class _Keys:
     has_label: NDArray[np.bool_]  # (images,)
     beyond: list[str]  # keys of images and labels beyond the count
     other: list[str]  # unknown keys
+    harmless: Counter[str]  # kind in HARMLESS_KEYS -> number of keys
 
 
-def _scan_keys(root: str, count: int) -> _Keys:
-    keys = _Keys(np.zeros(count, bool), np.zeros(count, bool), [], [])
-    arrays = {b"image": keys.has_image, b"label": keys.has_label}
+def _scan_keys(root: str, layout: KeyLayout, count: int) -> _Keys:
+    keys = _Keys(np.zeros(count, bool), np.zeros(count, bool), [], [], Counter())
+    arrays = {IMAGE: keys.has_image, LABEL: keys.has_label}
     with open_lmdb(root).begin() as transaction, transaction.cursor() as cursor:
         for key in cursor.iternext(keys=True, values=False):
-            kind, _, digits = key.partition(b"-")
-            is_numbered = kind in arrays and len(digits) == 9 and digits.isdigit()
-            number = int(digits) if is_numbered else 0
-            if 1 <= number <= count:
-                arrays[kind][number - 1] = True
-            elif number > count:
-                keys.beyond.append(key.decode())
-            elif key != COUNT_KEY:
-                keys.other.append(key.decode(errors="replace"))
+            name = key.decode(errors="replace")
+            kind = name.partition("-")[0]
+            index = layout.index(key.partition(b"-")[2])
+            if key == COUNT_KEY:
+                continue
+            if index is not None and kind in HARMLESS_KEYS:
+                keys.harmless[kind] += 1
+            elif index is None or kind not in arrays:
+                keys.other.append(name)
+            elif index < count:
+                arrays[kind][index] = True
+            else:
+                keys.beyond.append(name)
     return keys
 
 
@@ -214,7 +224,7 @@ def _check_labels(root: str, charset: Charset, max_length: int) -> LabelReport:
     )
 
 
-def _duplicates(hashes: NDArray[np.uint64]) -> Duplicates:
+def _duplicates(hashes: NDArray[np.uint64], layout: KeyLayout) -> Duplicates:
     """Groups of images with equal file hashes."""
     readable = np.flatnonzero(hashes)
     order = readable[np.argsort(hashes[readable], kind="stable")]
@@ -225,6 +235,6 @@ def _duplicates(hashes: NDArray[np.uint64]) -> Duplicates:
         if size > 1
     ]
     first = [
-        [IMAGE_KEY.format(index + 1) for index in group] for group in sorted(groups)[:LISTED_KEYS]
+        [layout.key(IMAGE, index) for index in group] for group in sorted(groups)[:LISTED_KEYS]
     ]
     return Duplicates(len(groups), sum(map(len, groups)), first)

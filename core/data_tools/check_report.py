@@ -1,8 +1,10 @@
 """The report on a checked LMDB root, and the sentences that follow from its counts."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from core.data.key_layout import HARMLESS_KEYS, count_problem, parse_count
 
 SHOWN_KEYS = 20  # in a sentence; the report has more
 
@@ -73,6 +75,8 @@ class RootReport:
     labels: LabelReport
     duplicates: Duplicates
     undecodable_labels: KeyList
+    layout: str = ""  # how the keys are numbered, if not in the standard way
+    harmless_keys: dict[str, int] = field(default_factory=dict)  # kind of keys -> number of keys
 
     @property
     def problems(self) -> list[str]:
@@ -90,14 +94,13 @@ class RootReport:
 
 def _problems(report: RootReport) -> Iterator[str]:
     declared = report.num_samples
-    if declared is None or not declared.isdigit() or not int(declared):
-        yield (
-            f"num-samples is {declared or 'missing'}; "
-            f"the last image's number, {report.images}, is used"
-        )
-    elif report.images > report.last_image:
-        yield f"num-samples is {declared}, but the last image is number {report.last_image}"
-    for keys, problem in (
+    raw = None if declared is None else declared.encode()
+    beyond = report.beyond_count
+    is_used = parse_count(raw) == report.images
+    problem = count_problem(raw, report.last_image)
+    if problem and not (is_used and beyond.count):
+        yield problem
+    for keys, kind in (
         (report.missing_images, "images missing"),
         (report.missing_labels, "labels missing"),
         (report.undecodable, "images cannot be decoded"),
@@ -105,16 +108,18 @@ def _problems(report: RootReport) -> Iterator[str]:
         (report.other_keys, "unknown keys"),
     ):
         if keys.count:
-            yield f"{keys.count} {problem}: {_key_text(keys)}"
-    beyond = report.beyond_count
+            yield f"{keys.count} {kind}: {_key_text(keys)}"
     if beyond.count:
-        yield (
-            f"num-samples is {declared}, but {beyond.count} keys are beyond it: {_key_text(beyond)}"
-        )
+        limit = f"num-samples is {report.images:,}" if is_used else f"{report.images:,} samples"
+        yield f"{limit}, but {beyond.count} keys are beyond it: {_key_text(beyond)}"
 
 
 def _notes(report: RootReport) -> Iterator[str]:
     labels = report.labels
+    if report.layout:
+        yield f"{report.layout}; the standard layout counts from 1 with 9 digits"
+    for kind, number in report.harmless_keys.items():
+        yield f"{number:,} keys {kind}-...: {HARMLESS_KEYS[kind]}"
     if report.labeled:
         for count, note in (
             (labels.unlabeled, "images have no label, or an empty one"),

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from core.data.image_display import LYING, as_displayed, exif_orientation
 from core.data.lmdb_folder import fingerprint
 from core.data.word_images import FILTER_COLUMNS, FORMATS, WordImages
 from core.data_tools.scan import file_hash, scan_chunks
@@ -62,8 +63,9 @@ def decode_gray(raw: bytes) -> Gray | None:
     """(32, 64), or None if the image cannot be decoded."""
     try:
         with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
-            image.draft("L", (COLUMNS, ROWS))
-            small = image.convert("L").resize((COLUMNS, ROWS), Image.Resampling.BOX)
+            is_lying = exif_orientation(image) in LYING
+            image.draft("L", (ROWS, COLUMNS) if is_lying else (COLUMNS, ROWS))
+            small = as_displayed(image).convert("L").resize((COLUMNS, ROWS), Image.Resampling.BOX)
             return np.asarray(small, np.float32)
     except Exception:  # as in core.data.word_images.decode_image
         return None

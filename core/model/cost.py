@@ -12,6 +12,7 @@ from core.config import (
     ContrastivePretrain,
     Encoder,
     Pretrain,
+    Probe,
     RecognizerModel,
     ReconstructionDecoder,
     StageConfig,
@@ -203,7 +204,10 @@ def pretrain_cost(config: Pretrain | ContrastivePretrain) -> Cost:
 def cost(config: StageConfig, recognizer: RecognizerModel | None = None) -> Cost:
     """Cost of a stage: of a training image, or of recognizing an image.
 
-    recognizer: needed for an evaluation, whose cost is 0 without it."""
+    recognizer: needed for an evaluation, whose cost is 0 without it. A probe costs the features of
+    its encoder; its head is small beside them."""
+    if isinstance(config, Probe):
+        return Cost(0, encoder_cost(config.encoder).operations)
     if isinstance(config, Pretrain | ContrastivePretrain):
         return pretrain_cost(config)
     if isinstance(config, RecognizerModel):

@@ -21,7 +21,8 @@ from core.text.charset import Charset, make_charset
 def column_features(features: Tensor, encoder: Encoder) -> Tensor:
     """(B, 1 + R * C, D) of [cls] and all patches -> (B, C, R * D): the patches of each column."""
     rows, columns = encoder.grid
-    patches = features[:, 1:].unflatten(1, (rows, columns))  # (B, R, C, D)
+    batch, _, width = features.shape
+    patches = features[:, 1:].reshape(batch, rows, columns, width)
     return patches.transpose(1, 2).flatten(2)
 
 

@@ -1,4 +1,4 @@
-"""The error class for mistakes that a user can correct."""
+"""The errors that a user can correct."""
 
 
 class UserError(Exception):
@@ -11,3 +11,7 @@ class UserError(Exception):
     def _render_traceback_(self) -> list[str]:
         """In a notebook: the sentence without a traceback."""
         return [f"{type(self).__name__}: {self}"]
+
+
+class DiskError(UserError):
+    """A disk is full or cannot be written. What was computed so far is sound."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 # Errors of paths and disks that the user can correct.
 USER_FIXABLE_ERRORS = (
     errno.ENOSPC,
@@ -43,6 +44,17 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically (UTF-8)."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def overwrite_text(path: Path, text: str) -> None:
+    """Write a short `text` into the blocks that the file `path` occupies (UTF-8).
+
+    For a full disk, where `write_text` fails: most file systems need no free space for it. It is
+    not atomic. Raises OSError if the file does not exist or the disk refuses it.
+    """
+    with path.open("r+b") as file:
+        file.write(text.encode())
+        file.truncate()
 
 
 @contextmanager

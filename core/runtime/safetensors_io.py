@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from core.runtime.errors import UserError
-from core.runtime.files import atomic_path
+from core.runtime.errors import DiskError, UserError
+from core.runtime.files import FULL_DISK_ERRORS, atomic_path
 
 METADATA_KEY = "lmim"  # safetensors stores texts only; ours is one JSON text under this key
 
@@ -22,15 +22,31 @@ METADATA_KEY = "lmim"  # safetensors stores texts only; ours is one JSON text un
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write tensors and JSON metadata as one safetensors file, atomically.
 
-    Raises UserError if the disk is full or fails.
+    Raises DiskError if the disk is full or fails.
     """
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         try:
             save_file(on_cpu, temporary, {METADATA_KEY: json.dumps(dict(metadata))})
         except SafetensorError as error:  # safetensors raises it for a full or failing disk
-            raise UserError(
+            raise DiskError(
                 f"{path}: cannot be written ({error}); "
+                "free disk space and run the same command again"
+            ) from error
+
+
+def save_pickle(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a dictionary by `torch.save`, atomically. Raises DiskError if the disk is full."""
+    with atomic_path(path) as temporary:
+        try:
+            with temporary.open("wb") as file:
+                torch.save(dict(content), file)
+        except (OSError, RuntimeError) as error:  # PyTorch raises the latter after the former
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError) or cause.errno not in FULL_DISK_ERRORS:
+                raise
+            raise DiskError(
+                f"{path}: cannot be written ({cause.strerror}); "
                 "free disk space and run the same command again"
             ) from error
 

@@ -36,6 +36,9 @@ class Synthetic(FrozenModel):
     unseen: Share = 0.1  # share of the vocabulary that is kept out of training
     special: Probability = 0.4  # share of training words in the style of a special test subset
     look: Literal["page", "coloured", "scene"] = "page"
+    # Whether the boxes of the characters are stored beside the labels (core/data/character_boxes).
+    # Images and labels do not depend on it.
+    boxes: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> "Synthetic":

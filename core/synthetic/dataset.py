@@ -14,13 +14,14 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from core.config import identity_fields
+from core.data.character_boxes import CharacterBoxes, boxes_key, encode_boxes
 from core.data.lmdb_folder import Sample, new_lmdb, put_count, put_samples
 from core.runtime.processes import worker_pool
 from core.synthetic.cjk_fonts import cjk_contents
 from core.synthetic.config import Synthetic, split_sizes
 from core.synthetic.fonts import package_version, packages
 from core.synthetic.vocabulary import vocabulary_characters
-from core.synthetic.words import render_word
+from core.synthetic.words import render_with_boxes
 
 RENDERER = 1  # increase when a change of the code alters any image
 LIBRARIES = ("pillow", "numpy", "wordfreq", "matplotlib")
@@ -88,23 +89,32 @@ def _write_split(
     chunks = [range(start, min(start + CHUNK, size)) for start in range(0, size, CHUNK)]
     with new_lmdb(folder) as environment:
         rendered = pool.map(_render_chunk, [config] * len(chunks), [split] * len(chunks), chunks)
-        for chunk, samples in zip(chunks, rendered, strict=True):
+        for chunk, (samples, boxes) in zip(chunks, rendered, strict=True):
             with environment.begin(write=True) as transaction:
                 put_samples(transaction, chunk.start + 1, samples)
+                for number, of_word in enumerate(boxes, chunk.start + 1):
+                    transaction.put(boxes_key(number), encode_boxes(of_word))
             yield len(chunk)
         with environment.begin(write=True) as transaction:
             put_count(transaction, size)
 
 
-def _render_chunk(config: Synthetic, split: str, numbers: range) -> list[Sample]:
-    """The images with the given numbers as JPEG files, and their labels."""
+def _render_chunk(
+    config: Synthetic, split: str, numbers: range
+) -> tuple[list[Sample], list[CharacterBoxes]]:
+    """The images with the given numbers as JPEG files with their labels; the characters' boxes.
+
+    There are no boxes unless `config.boxes`."""
     samples: list[Sample] = []
+    boxes: list[CharacterBoxes] = []
     for index in numbers:
-        image, text = render_word(config, split, index)
+        word = render_with_boxes(config, split, index)
         stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=_jpeg_quality(config, index))
-        samples.append((stream.getvalue(), text))
-    return samples
+        word.image.save(stream, "JPEG", quality=_jpeg_quality(config, index))
+        samples.append((stream.getvalue(), word.text))
+        if config.boxes:
+            boxes.append(word.boxes)
+    return samples, boxes
 
 
 def _jpeg_quality(config: Synthetic, index: int) -> int:

@@ -1,35 +1,72 @@
-"""Words as masks, and masks as images: used for English and Chinese words.
+"""Words as masks of ink, and masks as images: used for English and Chinese words.
 
 A mask is a gray image (mode L) of the word's ink, 255 where ink covers a pixel fully.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+
+from core.synthetic.ink import WordInk
 
 Random = np.random.Generator
 Effect = Literal["none", "outline", "shadow"]
 MARGIN = 4  # pixels around the word
+OUTLINE = 2  # pixels
 GRAY = (0.299, 0.587, 0.114)  # gray of (red, green, blue)
 MIN_CONTRAST = 60  # gray levels between ink and background
 FREE = (6, 4)  # pixels of width and height that a word leaves free on its image
 
 
-def draw_text(text: str, face: ImageFont.FreeTypeFont, effect: Effect = "none") -> Image.Image:
-    """The word as a mask with a margin."""
+def draw_text(
+    text: str, face: ImageFont.FreeTypeFont, effect: Effect = "none", by_character: bool = False
+) -> WordInk:
+    """The word's ink with a margin.
+
+    text: of the word.
+    face: the font.
+    effect: the masks of the characters include the outline, but not the shadow.
+    by_character: whether the characters get masks, too."""
     left, top, right, bottom = face.getbbox(text)
     mask = Image.new("L", (int(right - left) + 2 * MARGIN, int(bottom - top) + 2 * MARGIN))
     x = MARGIN - left
     y = MARGIN - top
+    characters: tuple[Image.Image, ...] = ()
+    if by_character:
+        characters = tuple(_character_masks(text, face, (x, y), mask.size))
     draw = ImageDraw.Draw(mask)
     if effect == "outline":
-        draw.text((x, y), text, fill=90, font=face, stroke_width=2, stroke_fill=255)
-        return mask
+        draw.text((x, y), text, fill=90, font=face, stroke_width=OUTLINE, stroke_fill=255)
+        grown = ImageFilter.MaxFilter(2 * OUTLINE + 1)
+        return WordInk(mask, tuple(character.filter(grown) for character in characters))
     if effect == "shadow":
         draw.text((x + 2, y + 2), text, fill=110, font=face)
     draw.text((x, y), text, fill=255, font=face)
-    return mask
+    return WordInk(mask, characters)
+
+
+def _character_masks(
+    text: str, face: ImageFont.FreeTypeFont, position: tuple[float, float], size: tuple[int, int]
+) -> Iterator[Image.Image]:
+    """The mask of each character: what it adds to the text before it.
+
+    text: of the word.
+    face: the font.
+    position: at which the whole text is drawn.
+    size: (width, height) of the masks."""
+    previous = Image.new("L", size)
+    for count in range(1, len(text) + 1):
+        mask = Image.new("L", size)
+        ImageDraw.Draw(mask).text(position, text[:count], fill=255, font=face)
+        yield ImageChops.difference(mask, previous)
+        previous = mask
+
+
+def rotate(mask: Image.Image, angle: float) -> Image.Image:
+    """Rotate the word by `angle` degrees counterclockwise; the mask grows to fit."""
+    return mask.rotate(angle, Image.Resampling.BILINEAR, expand=True)
 
 
 def slant(mask: Image.Image, share: float) -> Image.Image:
@@ -38,9 +75,10 @@ def slant(mask: Image.Image, share: float) -> Image.Image:
     return mask.transform(mask.size, Image.Transform.AFFINE, shear)
 
 
-def crop_to_ink(mask: Image.Image) -> Image.Image:
-    """The mask without empty edges; one empty pixel if there is no ink."""
-    return mask.crop(mask.getbbox() or (0, 0, 1, 1))
+def crop_to_ink(ink: WordInk) -> WordInk:
+    """The ink without empty edges; one empty pixel if there is no ink."""
+    box = ink.mask.getbbox() or (0, 0, 1, 1)
+    return ink.transform(lambda mask: mask.crop(box))
 
 
 def bend(mask: Image.Image, sag: float) -> Image.Image:
@@ -57,21 +95,26 @@ def bend(mask: Image.Image, sag: float) -> Image.Image:
     return Image.fromarray(bent)
 
 
-def place_on_canvas(mask: Image.Image, size: tuple[int, int], random: Random) -> Image.Image:
-    """The word on a mask of (height, width) `size`: at the left, shifted slightly at random.
+def place_on_canvas(ink: WordInk, size: tuple[int, int], random: Random) -> WordInk:
+    """The word on masks of (height, width) `size`: at the left, shifted slightly at random.
 
     A word that does not fit is downscaled."""
     height, width = size
-    scale = min(1.0, (width - FREE[0]) / mask.width, (height - FREE[1]) / mask.height)
+    word = ink.mask.size
+    scale = min(1.0, (width - FREE[0]) / word[0], (height - FREE[1]) / word[1])
     if scale < 1.0:
-        scaled = (max(1, round(mask.width * scale)), max(1, round(mask.height * scale)))
-        mask = mask.resize(scaled, Image.Resampling.BILINEAR)
-    canvas = Image.new("L", (width, height))
-    free = height - mask.height
+        scaled = (max(1, round(word[0] * scale)), max(1, round(word[1] * scale)))
+        ink = ink.transform(lambda mask: mask.resize(scaled, Image.Resampling.BILINEAR))
+    free = height - ink.mask.height
     y = min(max(round(free / 2 + random.normal(0, 1.2)), 0), free)
-    x = min(2 + int(random.integers(0, 3)), width - mask.width)
-    canvas.paste(mask, (x, y))
-    return canvas
+    x = min(2 + int(random.integers(0, 3)), width - ink.mask.width)
+
+    def on_canvas(mask: Image.Image) -> Image.Image:
+        canvas = Image.new("L", (width, height))
+        canvas.paste(mask, (x, y))
+        return canvas
+
+    return ink.transform(on_canvas)
 
 
 def paint(mask: Image.Image, colored: bool, random: Random) -> Image.Image:

@@ -5,10 +5,13 @@ edges. It is cropped tightly, as annotators crop it. Then it loses detail: blur,
 JPEG. Each image keeps its own size, like crops of photographs.
 """
 
+from functools import partial
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from core.synthetic.fonts import faces, font
+from core.synthetic.ink import WordInk
 
 Random = np.random.Generator
 GRAY = np.array((0.299, 0.587, 0.114))  # gray of (red, green, blue)
@@ -18,10 +21,15 @@ ENDINGS = ("'s", ".", ",", "!", ":", "-")
 CODE_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
-def render_scene(text: str, random: Random) -> Image.Image:
-    """One word as a crop of a photograph."""
-    mask = _annotated_crop(_transform(_draw_word(text, random), random), random)
-    return _degrade(_paint(mask, random), random)
+def render_scene(text: str, random: Random, boxes: bool = False) -> tuple[Image.Image, WordInk]:
+    """One word as a crop of a photograph, and its ink on it.
+
+    text: of the word.
+    random: source of all draws.
+    boxes: whether the ink has masks of the characters. They have neither outline nor shadow."""
+    ink = _annotated_crop(_transform(_draw_word(text, random, boxes), random), random)
+    image = _degrade(_paint(ink.mask, random), random)
+    return image, ink.transform(lambda mask: mask.resize(image.size, Image.Resampling.BOX))
 
 
 def scene_label(word: str, random: Random) -> str:
@@ -54,8 +62,8 @@ def _number(random: Random) -> str:
     return f"{digits[:-1]}{random.choice(list(SEPARATORS))}{digits[-1]}"
 
 
-def _draw_word(text: str, random: Random) -> Image.Image:
-    """The word as a mask (mode L) with a margin."""
+def _draw_word(text: str, random: Random, boxes: bool) -> WordInk:
+    """The word's ink with a margin. The arguments are those of `render_scene`."""
     table = faces("scene")
     size = int(random.integers(22, 34))
     face = font(*table[random.integers(len(table))], size)
@@ -70,24 +78,30 @@ def _draw_word(text: str, random: Random) -> Image.Image:
         sag = random.uniform(-0.8, 0.8) * size
     middle = width / 2
     half_span = width / 2 - 2 * size + 1
+    characters: list[Image.Image] = []
     x = 2.0 * size
     for letter in text:
         advance = face.getlength(letter)
         offset = sag * (((x + advance / 2 - middle) / half_span) ** 2 - 0.5)
         position = (round(x), round(size * 0.8 + offset))
         draw.text(position, letter, fill=255, font=face, stroke_width=stroke)
+        if boxes:
+            character = Image.new("L", mask.size)
+            pen = ImageDraw.Draw(character)
+            pen.text(position, letter, fill=255, font=face, stroke_width=stroke)
+            characters.append(character)
         x += advance + spacing
-    return mask
+    return WordInk(mask, tuple(characters))
 
 
-def _transform(mask: Image.Image, random: Random) -> Image.Image:
+def _transform(ink: WordInk, random: Random) -> WordInk:
     """Slant, rotate, stretch and tilt by one projective map; the canvas grows to fit."""
     slant = random.normal(0, 0.15) if random.random() < 0.4 else 0.0
     rotated = random.random() < 0.15
     angle = np.deg2rad(random.normal(0, 12) if rotated else random.normal(0, 2.5))
     stretch = np.exp(random.normal(0, 0.25))
     tilt = random.normal(0, 0.12, 2) * (random.random() < 0.4)
-    width, height = mask.size
+    width, height = ink.mask.size
     cos = np.cos(angle)
     sin = np.sin(angle)
     center = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]])
@@ -104,23 +118,29 @@ def _transform(mask: Image.Image, random: Random) -> Image.Image:
     inverse = np.linalg.inv(forward)
     coefficients = tuple((inverse / inverse[2, 2]).flatten()[:8])
     size = (int(high[0] - low[0]) + 1, int(high[1] - low[1]) + 1)
+    return ink.transform(partial(_project, size=size, coefficients=coefficients))
+
+
+def _project(
+    mask: Image.Image, size: tuple[int, int], coefficients: tuple[float, ...]
+) -> Image.Image:
+    """The mask by a projective map. size: (width, height). coefficients: Pillow's eight."""
     method = Image.Transform.PERSPECTIVE
     return mask.transform(size, method, coefficients, Image.Resampling.BILINEAR)
 
 
-def _annotated_crop(mask: Image.Image, random: Random) -> Image.Image:
+def _annotated_crop(ink: WordInk, random: Random) -> WordInk:
     """The box of an annotator: the ink with a small margin, sometimes slightly too small."""
-    left, top, right, bottom = mask.getbbox() or (0, 0, mask.width, mask.height)
+    left, top, right, bottom = ink.mask.getbbox() or (0, 0, *ink.mask.size)
     height = bottom - top
     margins = height * random.uniform(-0.03, 0.22, 4) * (random.random(4) < 0.85)
-    return mask.crop(
-        (
-            round(left - margins[0]),
-            round(top - margins[1]),
-            round(right + margins[2]),
-            round(bottom + margins[3]),
-        )
+    box = (
+        round(left - margins[0]),
+        round(top - margins[1]),
+        round(right + margins[2]),
+        round(bottom + margins[3]),
     )
+    return ink.transform(lambda mask: mask.crop(box))
 
 
 def _paint(mask: Image.Image, random: Random) -> np.ndarray:

@@ -4,9 +4,14 @@ The test subsets have the styles that their names say. `core/synthetic/scene.py`
 of photographs, `core/synthetic/chinese.py` Chinese words.
 """
 
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
 import numpy as np
 from PIL import Image, ImageDraw
 
+from core.data.character_boxes import CharacterBoxes
 from core.synthetic.chinese import render_chinese
 from core.synthetic.cjk_fonts import cjk_faces
 from core.synthetic.config import CHINESE_SUBSETS, ENGLISH_SUBSETS, Synthetic, split_sizes
@@ -18,9 +23,11 @@ from core.synthetic.drawing import (
     draw_text,
     paint,
     place_on_canvas,
+    rotate,
     slant,
 )
 from core.synthetic.fonts import faces, font
+from core.synthetic.ink import WordInk
 from core.synthetic.scene import render_scene, scene_label
 from core.synthetic.vocabulary import sample_word, vocabulary_characters
 
@@ -28,23 +35,45 @@ LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
 SPECIAL_STYLES = ENGLISH_SUBSETS[:-1]  # all but general
 
 
+class RenderedWord(NamedTuple):
+    """An image and its label. boxes: of the characters; () if the config wants none."""
+
+    image: Image.Image
+    text: str
+    boxes: CharacterBoxes
+
+
 def render_word(config: Synthetic, split: str, index: int) -> tuple[Image.Image, str]:
     """Image number `index` of a split, and its label.
 
     Training and validation mix the styles of all subsets."""
+    return render_with_boxes(config, split, index)[:2]
+
+
+def render_with_boxes(config: Synthetic, split: str, index: int) -> RenderedWord:
+    """As `render_word`, with the boxes of the characters if `config.boxes`."""
+    image, text, ink = _render(config, split, index)
+    return RenderedWord(image, text, ink.boxes())
+
+
+def _render(config: Synthetic, split: str, index: int) -> tuple[Image.Image, str, WordInk]:
+    """Image, label, and the ink on the image."""
     number = 1 + list(split_sizes(config)).index(split)
     random = np.random.default_rng([config.seed, number, index])
     if config.look == "scene":
         text = scene_label(sample_word(config, split, random), random)
-        return render_scene(text, random), text
+        image, ink = render_scene(text, random, config.boxes)
+        return image, text, ink
     if config.language == "zh":
         text = sample_word(config, split, random)
         style = split if split in CHINESE_SUBSETS else str(random.choice(CHINESE_SUBSETS))
         fonts = cjk_faces(vocabulary_characters(config))
-        return render_chinese(text, style, config.image, fonts, random), text
+        image, ink = render_chinese(text, style, config.image, fonts, random, config.boxes)
+        return image, text, ink
     style = split if split in ENGLISH_SUBSETS else _sample_style(config, random)
     text = _sample_label(config, split, style, random)
-    return _render_english(config, text, style, random), text
+    image, ink = _render_english(config, text, style, random)
+    return image, text, ink
 
 
 def _sample_style(config: Synthetic, random: Random) -> str:
@@ -67,37 +96,45 @@ def _sample_label(config: Synthetic, split: str, style: str, random: Random) -> 
     return sample_word(config, split, random)
 
 
-def _render_english(config: Synthetic, text: str, style: str, random: Random) -> Image.Image:
-    """The text in one of the English styles."""
-    mask = _draw_word(text, style, int(random.integers(19, 24)), random)
+def _render_english(
+    config: Synthetic, text: str, style: str, random: Random
+) -> tuple[Image.Image, WordInk]:
+    """The text in one of the English styles, and its ink on the image."""
+    ink = _draw_word(text, style, int(random.integers(19, 24)), random, config.boxes)
     if style == "curve":
-        mask = bend(mask, random.choice((-1, 1)) * random.uniform(4, 10))
+        sag = random.choice((-1, 1)) * random.uniform(4, 10)
+        ink = ink.transform(partial(bend, sag=sag))
     elif style == "multi_oriented":
         angle = random.choice((-1, 1)) * random.uniform(8, 30)
-        mask = mask.rotate(angle, Image.Resampling.BILINEAR, expand=True)
-        mask = mask.crop(mask.getbbox())
+        ink = crop_to_ink(ink.transform(partial(rotate, angle=angle)))
     else:
-        mask = mask.rotate(random.normal(0, 1.0), Image.Resampling.BILINEAR, expand=True)
-    canvas = place_on_canvas(mask, config.image, random)
+        ink = ink.transform(partial(rotate, angle=random.normal(0, 1.0)))
+    ink = place_on_canvas(ink, config.image, random)
     if style == "salient":
-        canvas = _add_distractor(canvas, config, random)
-    return paint(canvas, config.look == "coloured", random)
+        ink = replace(ink, mask=_add_distractor(ink.mask, config, random))
+    return paint(ink.mask, config.look == "coloured", random), ink
 
 
-def _draw_word(text: str, style: str, size: int, random: Random) -> Image.Image:
-    """The word as a mask without empty edges.
+def _draw_word(text: str, style: str, size: int, random: Random, boxes: bool) -> WordInk:
+    """The word's ink without empty edges.
 
-    The artistic style has an outline, a shadow, a slant or none of these, equally likely."""
+    The artistic style has an outline, a shadow, a slant or none of these, equally likely.
+
+    text: of the word.
+    style: one of the English styles.
+    size: of the font in pixels.
+    random: source of all draws.
+    boxes: whether the ink has masks of the characters."""
     table = faces("artistic" if style == "artistic" else "plain")
     face = font(*table[random.integers(len(table))], size)
     if style != "artistic":
-        return crop_to_ink(draw_text(text, face))
+        return crop_to_ink(draw_text(text, face, by_character=boxes))
     choice = int(random.integers(4))
     effects: dict[int, Effect] = {0: "outline", 1: "shadow"}
-    mask = draw_text(text, face, effects.get(choice, "none"))
+    ink = draw_text(text, face, effects.get(choice, "none"), boxes)
     if choice == 2:
-        mask = slant(mask, random.uniform(-0.3, 0.3))
-    return crop_to_ink(mask)
+        ink = ink.transform(partial(slant, share=random.uniform(-0.3, 0.3)))
+    return crop_to_ink(ink)
 
 
 def _add_distractor(canvas: Image.Image, config: Synthetic, random: Random) -> Image.Image:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from core.data_tools.check_report import LabelReport, RootReport
 
-HISTOGRAM_ROWS = 16
-BAR_WIDTH = 40  # of the largest count
-SHOWN_CHARACTERS = 20
+HISTOGRAM_ROWS = 16  # lines of a histogram
+BAR_WIDTH = 40  # columns of the largest count
+SHOWN_CHARACTERS = 20  # outside of the charset
 
 
 def check_text(report: RootReport, problems: list[str], known_name: str | None) -> str:
@@ -39,8 +39,8 @@ def _label_lines(labels: LabelReport, labeled: bool) -> Iterator[str]:
     if labeled:
         for name, effect in labels.protocols.items():
             yield (
-                f"  protocol {name:21} alters {effect.altered:,} labels "
-                f"and leaves nothing of {effect.empty:,}"
+                f"  protocol {name:21} changes {effect.altered:,} labels, "
+                f"{effect.empty:,} of them to empty ones"
             )
 
 

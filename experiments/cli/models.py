@@ -1,121 +1,137 @@
-"""Commands on stored predictions and checkpoints. Heavy imports stay inside the functions, so that `--help` is quick."""
+"""The commands `import`, `export` and `predict`, which work on files of weights.
+
+Heavy imports are inside the functions, so that `--help` is quick.
+"""
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.runtime.errors import UserError
 from core.text.protocols import PROTOCOLS
-from experiments.cli.options import add_command
+from experiments.cli import argument_types
+from experiments.cli.options import (
+    add_command,
+    add_device_option,
+    add_json_option,
+    add_results_option,
+)
+from experiments.cli.output import print_json
+
+if TYPE_CHECKING:
+    from core.checkpoints.released import ImportedCheckpoint
 
 PROTOCOL_NAMES = tuple(PROTOCOLS)
+SHOWN_NAMES = 3  # of the weights that an import ignores
 
 
 def add_model_commands(commands: Any) -> None:
-    """Add the parsers of these commands."""
+    """Add the parsers of these commands to argparse's subparsers."""
     _add_import(commands)
     _add_export(commands)
     _add_predict(commands)
 
 
-# import, export
+# import
 
 
 def _add_import(commands: Any) -> None:
-    text = "A checkpoint of LMIM or MAERec (.pth) -> our safetensors; nothing in it is executed."
+    text = (
+        "Convert a checkpoint of LMIM or MAERec (.pth) to safetensors.\n"
+        "No code in the checkpoint is executed."
+    )
     parser = add_command(commands, "import", import_command, text)
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    parser.add_argument("out", type=Path, metavar="OUT.safetensors")
-    said = "what the file does not say or says wrongly: encoder.heads=6, charset=file:PATH, ..."
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=said)
-    parser.add_argument("--json", action="store_true")
-
-
-def _add_export(commands: Any) -> None:
-    parser = add_command(
-        commands,
-        "export",
-        export_command,
-        "Our safetensors -> a checkpoint under the released code's names.",
-    )
-    parser.add_argument("model", metavar="RUN_OR_FILE", help="a run's id, or a .safetensors file")
-    parser.add_argument("out", type=Path, metavar="OUT.pth")
-    add_results(parser)
-
-
-def add_results(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=argument_types.path, metavar="CHECKPOINT")
+    parser.add_argument("out", type=argument_types.output_file, metavar="OUT.safetensors")
     parser.add_argument(
-        "--results",
-        type=Path,
-        default=Path("results"),
-        metavar="DIR",
-        help="where runs lie (default: results)",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="what the file does not state, or states wrongly: encoder.heads=6, "
+        "charset=file:PATH, ...",
     )
+    add_json_option(parser)
 
 
 def import_command(arguments: argparse.Namespace) -> int:
+    """Run `import`; returns the exit code."""
     from core.checkpoints.released import read_released
     from core.runtime import safetensors_io
     from experiments.planning.schema import parse_overrides
 
-    if arguments.out.suffix != ".safetensors":
-        raise UserError(
-            f"{arguments.out}: the imported file must end in .safetensors, for that is how it is told from a .pth"
-        )
+    out: Path = arguments.out
+    if out.suffix != ".safetensors":
+        raise UserError(f"{out}: the name of the imported file must end in .safetensors")
     imported = read_released(arguments.checkpoint, parse_overrides(arguments.set))
     metadata = imported.metadata()
-    safetensors_io.save(arguments.out, imported.weights, metadata)
+    safetensors_io.save(out, imported.weights, metadata)
+    config: dict[str, Any] = metadata["config"]
     if arguments.json:
-        report = {
-            "kind": imported.kind,
-            "matched": len(imported.matched),
-            "missing": imported.missing,
-            "ignored": imported.ignored,
-        }
-        print(
-            json.dumps(
-                report
-                | {
-                    "assumed": imported.assumed,
-                    "config": metadata["config"],
-                    "out": str(arguments.out),
-                },
-                indent=1,
-            )
+        print_json(
+            {
+                "kind": imported.kind,
+                "matched": len(imported.matched),
+                "missing": imported.missing,
+                "ignored": imported.ignored,
+                "assumed": imported.assumed,
+                "config": config,
+                "out": str(out),
+            }
         )
-        return 0
-    print(f"{arguments.checkpoint}: {imported.kind}, epoch {imported.source.epoch}")
-    print(
-        f"matched  {len(imported.matched)} of {len(imported.matched) + len(imported.ignored)} weights"
-    )
-    for reason in dict.fromkeys(imported.ignored.values()):
-        names = [name for name, why in imported.ignored.items() if why == reason]
-        print(
-            f"ignored  {len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}): {reason}"
-        )
-    print(f"missing  {', '.join(imported.missing) or 'nothing'}")
-    for name, value in metadata["config"].items():
-        print(f"sizes    {name}: {json.dumps(value)}")
-    for key, value in imported.assumed.items():
-        print(
-            f"assumed  {key}={json.dumps(value)} (no checkpoint says it; --set {key}=... if it was another)"
-        )
-    print(f"written  {arguments.out}")
+    else:
+        print(f"{arguments.checkpoint}: {imported.kind}, epoch {imported.source.epoch}")
+        print(*_import_lines(imported, config), sep="\n")
+        print(f"written  {out}")
     return 0
 
 
+def _import_lines(imported: "ImportedCheckpoint", config: dict[str, Any]) -> list[str]:
+    """What was done with each weight, and the sizes of the model. config: of the model."""
+    total = len(imported.matched) + len(imported.ignored)
+    lines = [f"matched  {len(imported.matched)} of {total} weights"]
+    for reason in dict.fromkeys(imported.ignored.values()):
+        names = [name for name, why in imported.ignored.items() if why == reason]
+        more = ", ..." if len(names) > SHOWN_NAMES else ""
+        lines.append(f"ignored  {len(names)} ({', '.join(names[:SHOWN_NAMES])}{more}): {reason}")
+    lines.append(f"missing  {', '.join(imported.missing) or 'nothing'}")
+    lines += [f"sizes    {name}: {json.dumps(value)}" for name, value in config.items()]
+    lines += [
+        f"assumed  {key}={json.dumps(value)} (the file does not state it; "
+        f"if it is wrong, use --set {key}=...)"
+        for key, value in imported.assumed.items()
+    ]
+    return lines
+
+
+# export
+
+
+def _add_export(commands: Any) -> None:
+    text = "Convert our safetensors to a checkpoint with the names of the released code."
+    parser = add_command(commands, "export", export_command, text)
+    parser.add_argument(
+        "model",
+        type=argument_types.path_or_name,
+        metavar="RUN_OR_FILE",
+        help="a run's id, or a .safetensors file",
+    )
+    parser.add_argument("out", type=argument_types.output_file, metavar="OUT.pth")
+    add_results_option(parser)
+
+
 def export_command(arguments: argparse.Namespace) -> int:
+    """Run `export`; returns the exit code."""
     from core.checkpoints.released import export_released
     from experiments.running.find_model import find_model
 
-    path = find_model(arguments.model, arguments.results)
-    names, absent = export_released(path, arguments.out)
-    print(
-        f"{arguments.out}: {names} weights of {path} under the released names"
-        + (f"; without {absent}" if absent else "")
-    )
+    weights = find_model(arguments.model, arguments.results)
+    count, absent = export_released(weights, arguments.out)
+    without = f"; without {absent}" if absent else ""
+    print(f"{arguments.out}: {count} weights of {weights} under the released names{without}")
     return 0
 
 
@@ -123,45 +139,46 @@ def export_command(arguments: argparse.Namespace) -> int:
 
 
 def _add_predict(commands: Any) -> None:
-    parser = add_command(
-        commands,
-        "predict",
-        predict_command,
-        "Read the words on images: text and confidence for each.",
-    )
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER")
+    text = "Recognize the words on images; print the text and the confidence of each."
+    parser = add_command(commands, "predict", predict_command, text)
+    parser.add_argument("images", nargs="+", type=argument_types.path, metavar="IMAGE_OR_FOLDER")
     parser.add_argument(
         "--model",
         required=True,
+        type=argument_types.path_or_name,
         metavar="RUN_OR_FILE",
-        help="a finetune or evaluate run's id, or a recognizer's file",
+        help="id of a finetune or evaluate run, or a recognizer's file",
     )
-    add_results(parser)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--json", action="store_true")
+    add_results_option(parser)
+    add_device_option(parser)
+    add_json_option(parser)
 
 
 def predict_command(arguments: argparse.Namespace) -> int:
+    """Run `predict`; returns the exit code: 1 if there is an image without a prediction."""
     import torch
 
     from core.training.predict import find_images, predict
     from experiments.planning.device import find_device
     from experiments.running.find_model import find_model
 
-    path = find_model(arguments.model, arguments.results)
+    weights = find_model(arguments.model, arguments.results)
     images = find_images(arguments.images)
     device = torch.device(find_device(arguments.device))
-    failed = 0
+    failed = False
     results: list[dict[str, Any]] = []
-    for image, text, confidence in predict(path, images, device):
-        failed += text is None
+    for image, text, confidence in predict(weights, images, device):
         if text is None:
-            results.append({"image": str(image), "error": "cannot be read or decoded"})
-            print(f"{image}: cannot be read or decoded", file=sys.stderr)
+            problem = "cannot be read or decoded"
+            results.append({"image": str(image), "error": problem})
         else:
+            problem = "" if math.isfinite(confidence) else f"{weights} gives no finite numbers"
             results.append({"image": str(image), "text": text, "confidence": round(confidence, 6)})
             if not arguments.json:
                 print(f"{image}\t{text}\t{confidence:.3f}")
+        if problem:
+            failed = True
+            print(f"{image}: {problem}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps(results, indent=1, ensure_ascii=False))
+        print_json(results)
     return 1 if failed else 0

@@ -1,174 +1,52 @@
-"""What several commands share: argument types, the charset asked for, a progress bar."""
+"""Groups of options that several commands share."""
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
 from core.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from core.text.charset import Charset
-    from experiments.running.options import ComputeOptions
+from experiments.cli import argument_types
 
 Command = Callable[[argparse.Namespace], int]
 
-
-def positive(text: str) -> int:
-    """Argument type: a whole number from 1 on."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
-
-
-def not_negative(text: str) -> int:
-    """Argument type: a whole number from 0 on."""
-    if (number := int(text)) < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return number
+MAX_PROCESSES = 1024  # of one machine or one command; more is a slip of the pen
+MAX_RUN_PROCESSES = 64
+MAX_NUM_WORKERS = 256
+MAX_MICRO_BATCH = 65_536
+MAX_CHECKPOINT_MINUTES = 1440.0
+DEFAULT_CHARSET = "ascii94"
+DEFAULT_LENGTH = 25  # with the end mark
+MAX_LENGTH = 200  # the limit of a recognizer's max_length
+DEVICE_HELP = "auto (default), cpu, cuda, or one GPU such as cuda:1"
 
 
-def whole_numbers(text: str) -> list[int]:
-    """Argument type: different seeds, separated by commas."""
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of whole numbers like 0,1,2"
-        ) from error
-    if min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise argparse.ArgumentTypeError("seeds must be different and not negative")
-    return numbers
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose errors are UserErrors that name the command."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `{self.prog} --help` lists what it takes")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, except that unknown options are errors of the command itself."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
 
 
-def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """`--set` and `--precision` as settings by dotted key. Raises UserError."""
-    from experiments.planning.schema import parse_overrides
+def add_command(commands: Any, name: str, command: Command, text: str) -> CommandParser:
+    """Add a command to argparse's subparsers.
 
-    return parse_overrides(arguments.set) | (
-        {"precision": arguments.precision} if arguments.precision else {}
-    )
-
-
-def compute_options(arguments: argparse.Namespace) -> "ComputeOptions":
-    """The options that say how runs are computed; checkpoints are rarer in jobs of a cluster."""
-    from experiments.running.options import ComputeOptions
-
-    minutes = arguments.checkpoint_minutes
-    if minutes is None:
-        minutes = 10 if arguments.launcher == "slurm" else 1
-    return ComputeOptions(
-        device=arguments.device,
-        launcher=arguments.launcher,
-        jobs=arguments.jobs,
-        num_workers=arguments.num_workers,
-        micro_batch=arguments.micro_batch,
-        checkpoint_seconds=60 * minutes,
-        compile=arguments.compile,
-        cluster=arguments.cluster,
-        dry_run=arguments.dry_run,
-        wait=not arguments.no_wait,
-    )
-
-
-def add_file_options(parser: argparse.ArgumentParser) -> None:
-    """Options of the commands that take experiment files or a sweep."""
-    parser.add_argument(
-        "files",
-        nargs="+",
-        type=Path,
-        metavar="FILE",
-        help="experiment files (experiments/*.yaml), or a sweep",
-    )
-    what = parser.add_argument_group("what is computed")
-    what.add_argument(
-        "--scale",
-        help="profile in experiments/scales: smoke, mini (mostly the default), small, paper, ...",
-    )
-    what.add_argument(
-        "--seeds",
-        type=whole_numbers,
-        metavar="0,1,2",
-        help="instead of the files' own (compare adds those recorded)",
-    )
-    what.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="e.g. pretrain.mask.ratio=0.7",
-    )
-    what.add_argument(
-        "--precision",
-        choices=("fp32", "bf16"),
-        help="instead of the profile's; part of what is computed",
-    )
-    how = parser.add_argument_group("how")
-    how.add_argument(
-        "--results",
-        type=Path,
-        default=Path("results"),
-        metavar="DIR",
-        help="all that is written goes below",
-    )
-    how.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    how.add_argument(
-        "--jobs", type=positive, help="runs at a time (default: on CPU one for each core, else 1)"
-    )
-    how.add_argument(
-        "--workers",
-        type=positive,
-        metavar="N",
-        help="of a sweep: trials at a time (as --jobs; slurm: 4)",
-    )
-    how.add_argument(
-        "--storage",
-        metavar="URL",
-        help="of a sweep: Optuna's storage (default: a journal in the results folder)",
-    )
-    how.add_argument(
-        "--num-workers",
-        "--readers",  # the name of version 0.1
-        type=not_negative,
-        help="processes that read images, per run (default: 0 on CPU, 8 on GPU)",
-    )
-    how.add_argument(
-        "--micro-batch",
-        type=positive,
-        help="images at a time; gradients accumulate to the config's batch",
-    )
-    how.add_argument(
-        "--compile",
-        action="store_true",
-        help="compile encoder blocks with torch.compile on CUDA (not yet tried on a GPU)",
-    )
-    how.add_argument(
-        "--checkpoint-minutes",
-        type=float,
-        metavar="M",
-        help="between checkpoints (default: 1 here, 10 in jobs)",
-    )
-    how.add_argument(
-        "--launcher",
-        choices=("local", "slurm"),
-        default="local",
-        help="this machine (default), or jobs of SLURM",
-    )
-    how.add_argument(
-        "--cluster",
-        type=Path,
-        metavar="FILE",
-        help="what jobs ask for (default experiments/settings/cluster.yaml)",
-    )
-    how.add_argument("--json", action="store_true", help="plan and status: JSON on standard output")
-
-
-def add_command(commands: Any, name: str, command: Command, text: str) -> argparse.ArgumentParser:
-    """A parser of its own for one command."""
-    parser = commands.add_parser(
+    name: the command's word.
+    command: runs it, and returns the exit code.
+    text: one or more sentences for `--help`.
+    """
+    first_sentence = re.split(r"(?<=\.)\s", text)[0]
+    parser: CommandParser = commands.add_parser(
         name,
-        help=text,
+        help=" ".join(first_sentence.split()),
         description=text,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -177,56 +55,182 @@ def add_command(commands: Any, name: str, command: Command, text: str) -> argpar
     return parser
 
 
-def add_reading(parser: argparse.ArgumentParser) -> None:
-    """Options for what a recognizer can read."""
+# Options: what is planned
+
+
+def add_plan_options(
+    parser: argparse.ArgumentParser, *, storage: bool = True, device: bool = True
+) -> None:
+    """Files, and the options that say what is computed and where the results are.
+
+    storage: with `--storage`, for commands that also take sweeps.
+    device: with `--device`, for commands that compute nothing.
+    """
+    parser.usage = f"{parser.prog} FILE [FILE ...] [options]"
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=argument_types.path,
+        metavar="FILE",
+        help="experiment files, or one sweep" if storage else "experiment files",
+    )
+    group = parser.add_argument_group("what is computed")
+    group.add_argument(
+        "--scale",
+        type=argument_types.not_empty,
+        metavar="NAME",
+        help="a file in experiments/scales: smoke, mini (often the default), small, paper, ...",
+    )
+    group.add_argument(
+        "--seeds",
+        type=argument_types.seeds,
+        metavar="0,1,2",
+        help="instead of the files' seeds (compare: only these)",
+    )
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one value, e.g. pretrain.mask.ratio=0.7",
+    )
+    group.add_argument(
+        "--precision", choices=("fp32", "bf16"), help="instead of the scale's precision"
+    )
+    if device:
+        group.add_argument(
+            "--device",
+            type=argument_types.device_name,
+            default="auto",
+            help="as given to run: it decides the precision of a scale with precision: auto",
+        )
+    group = parser.add_argument_group("results")
+    add_results_option(group)
+    if storage:
+        group.add_argument(
+            "--storage",
+            type=argument_types.not_empty,
+            metavar="URL",
+            help="sweep: Optuna's storage (default: a journal in the results folder)",
+        )
+
+
+def add_results_option(parser: Any, text: str = "folder of the results (default: results)") -> None:
+    """`--results`. parser: a parser or a group of options. text: its help."""
+    parser.add_argument(
+        "--results",
+        type=argument_types.folder,
+        default=Path("results"),
+        metavar="DIR",
+        help=text,
+    )
+
+
+def add_device_option(parser: Any) -> None:
+    """`--device` of a command that computes. parser: a parser or a group of options."""
+    parser.add_argument(
+        "--device", type=argument_types.device_name, default="auto", help=DEVICE_HELP
+    )
+
+
+def add_launcher_option(parser: Any, text: str) -> None:
+    """`--launcher`. parser: a parser or a group of options. text: its help."""
+    parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help=text)
+
+
+def add_json_option(parser: Any, text: str = "print JSON on standard output") -> None:
+    """`--json`. parser: a parser or a group of options. text: its help."""
+    parser.add_argument("--json", action="store_true", help=text)
+
+
+# Options: how it is computed
+
+
+def add_compute_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `run` that say how runs are computed."""
+    group = parser.add_argument_group("how it is computed")
+    add_device_option(group)
+    group.add_argument(
+        "--num-workers",
+        "--readers",  # the name of version 0.1
+        type=argument_types.whole_number(0, MAX_NUM_WORKERS),
+        metavar="N",
+        help="processes that decode images, per run (default: 0 on CPU, 8 on GPU)",
+    )
+    group.add_argument(
+        "--micro-batch",
+        type=argument_types.whole_number(1, MAX_MICRO_BATCH),
+        metavar="N",
+        help="images per forward pass; gradients accumulate to the config's batch",
+    )
+    group.add_argument(
+        "--checkpoint-minutes",
+        type=argument_types.real_number(0, MAX_CHECKPOINT_MINUTES),
+        metavar="M",
+        help="time between checkpoints (default: 1 on this machine, 10 in jobs)",
+    )
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="CUDA: compile encoder blocks with torch.compile (not yet tried on a GPU)",
+    )
+    _add_local_options(parser)
+    group = parser.add_argument_group("with --launcher slurm")
+    group.add_argument(
+        "--cluster",
+        type=argument_types.path,
+        metavar="FILE",
+        help="what jobs request (default: experiments/settings/cluster.yaml)",
+    )
+    group.add_argument(
+        "--no-wait", action="store_true", help="return as soon as the jobs are submitted"
+    )
+
+
+def _add_local_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("experiments on this machine")
+    group.add_argument(
+        "--jobs",
+        type=argument_types.whole_number(1, MAX_PROCESSES),
+        metavar="N",
+        help="runs at a time (default: one per core on CPU, else one per GPU)",
+    )
+    group.add_argument(
+        "--gpus",
+        type=argument_types.gpus,
+        metavar="0,1,2,3",
+        help="each run gets one of these GPUs; all: every GPU of this machine",
+    )
+    group.add_argument(
+        "--processes",
+        type=argument_types.whole_number(1, MAX_RUN_PROCESSES),
+        metavar="N",
+        help="divide each run over N processes (default 1)",
+    )
+    group = parser.add_argument_group("sweeps")
+    group.add_argument(
+        "--workers",
+        type=argument_types.whole_number(1, MAX_PROCESSES),
+        metavar="N",
+        help="trials at a time (default: one per core on CPU, one on GPU, 4 jobs with slurm)",
+    )
+
+
+# Options: what a recognizer can express
+
+
+def add_recognizer_options(parser: argparse.ArgumentParser) -> None:
+    """`--charset` and `--max-length`: which labels a recognizer can express."""
     parser.add_argument(
         "--charset",
-        default="ascii94",
-        help="ascii94 (default) or file:PATH, the characters a recognizer knows",
+        type=argument_types.charset_source,
+        default=DEFAULT_CHARSET,
+        help="characters that a recognizer knows: ascii94 (default) or file:PATH",
     )
     parser.add_argument(
         "--max-length",
-        type=positive,
-        default=25,
-        help="end mark included (default 25; the Chinese benchmark 40)",
+        type=argument_types.whole_number(2, MAX_LENGTH),
+        default=DEFAULT_LENGTH,
+        metavar="N",
+        help="characters of a word, with the end mark (default 25; Chinese benchmark: 40)",
     )
-
-
-def charset_of(arguments: argparse.Namespace) -> "Charset":
-    """The charset that `--charset` names. Raises UserError."""
-    from core.text.charset import make_charset, resolve_charset
-
-    try:
-        return make_charset(resolve_charset(arguments.charset))
-    except ValueError as error:
-        raise UserError(f"--charset {arguments.charset}: {error}") from error
-
-
-def processes_of(arguments: argparse.Namespace) -> int:
-    """`--processes`, or one for each core."""
-    from core.runtime.processes import cores
-
-    return arguments.processes or cores()
-
-
-@contextmanager
-def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """A progress bar on standard error, gone at the end; yields a function of (done, total), or of (done) if total is given."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda done, total=total: progress.update(task, completed=done, total=total)

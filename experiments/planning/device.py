@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from core.runtime.errors import UserError
 
@@ -19,19 +20,39 @@ def find_device(wanted: str) -> str:
 
     wanted: `auto`, or the name of a device of PyTorch.
     """
-    if wanted == "auto" and not any(map(os.path.exists, DRIVERS)):
+    if wanted == "cpu" or (wanted == "auto" and not any(map(os.path.exists, DRIVERS))):
         return "cpu"  # without an import of torch, which takes seconds
     import torch
 
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(1, device=wanted)
+        torch.zeros(1, device=wanted).item()  # `meta` has no values
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"--device {wanted}: not usable here ({reason}); use cpu, or auto"
         ) from error
+    return wanted
+
+
+def find_gpus(wanted: tuple[int, ...] | Literal["all"]) -> tuple[int, ...]:
+    """The ids of GPUs of this machine. Raises UserError if there is none, or not these.
+
+    wanted: ids, or `all`.
+    """
+    count = 0
+    if any(map(os.path.exists, DRIVERS)):
+        import torch
+
+        count = torch.cuda.device_count()
+    if not count:
+        raise UserError("--gpus: PyTorch finds no GPU on this machine; leave the option out")
+    if wanted == "all":
+        return tuple(range(count))
+    for gpu in wanted:
+        if gpu >= count:
+            raise UserError(f"--gpus: no GPU {gpu} on this machine, only 0 to {count - 1}")
     return wanted
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from core.config import Evaluate, Finetune, StageConfig, identity_fields, peak_lr, steps
+from core.config import Evaluate, Finetune, Probe, StageConfig, identity_fields, peak_lr, steps
 from experiments.planning.data_roots import Root
 from experiments.planning.diagnostics import Tree
 from experiments.planning.registry import expand
@@ -16,6 +16,7 @@ from experiments.planning.schema import Experiment
 from results.store import State, Store
 
 FILE = "file:"  # prefix of inputs that are files
+TRAIN = "train"  # the role of training words
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class PlannedRun:
     """A stage with its inputs.
 
     id: STAGE-HASH.
-    stage: `pretrain`, `finetune` or `evaluate`.
+    stage: `pretrain`, `finetune`, `evaluate` or `probe`.
     config: the config of the stage.
     inputs: role -> id of a run, or file:PATH.
     data: role (train, mixed, validation, or a subset's name) -> roots.
@@ -40,13 +41,17 @@ class PlannedRun:
     rows: tuple[str, ...] = ()
 
     def images(self) -> int:
-        """The images of one epoch, or of all test subsets. Absent data count as expected."""
+        """The images of one epoch, or of all test subsets; of a probe those of training and tests.
+
+        Absent data count as expected."""
         counts = {role: sum(root.images for root in roots) for role, roots in self.data.items()}
-        if isinstance(self.config, Evaluate):
+        if isinstance(self.config, Probe) and self.config.images is not None:
+            counts[TRAIN] = min(self.config.images, counts[TRAIN])
+        if isinstance(self.config, Evaluate | Probe):
             return sum(counts.values())
         if isinstance(self.config, Finetune) and self.config.label_subset is not None:
-            counts["train"] = self.config.label_subset.size(counts["train"])
-        trained = [counts[role] for role in ("train", "mixed") if role in counts]
+            counts[TRAIN] = self.config.label_subset.size(counts[TRAIN])
+        trained = [counts[role] for role in (TRAIN, "mixed") if role in counts]
         return self.config.data.epoch_size(trained, self.config.optimizer.batch)
 
     def unmet_requirements(self) -> list[str]:
@@ -89,6 +94,7 @@ class Cell:
     teacher: id of the teacher's run, or file:PATH.
     teacher_images: the number of images that a teacher's file was trained on.
     encoder_file: a checkpoint that is fine-tuned.
+    probes: name -> id of the probe of the row's encoder.
     """
 
     experiment: str
@@ -100,6 +106,7 @@ class Cell:
     teacher_images: int | None = None
     encoder_file: str = ""
     transfer: int = 0
+    probes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,7 @@ class Plan:
     scale: the scale profile.
     experiments: name -> experiment.
     overrides: settings of the command line, as they were typed.
+    primary: name of an experiment -> its primary endpoint.
     description: the scale profile's description of itself.
     runs: id -> run.
     cells: the cells of all experiments.
@@ -119,6 +127,7 @@ class Plan:
     scale: str
     experiments: Mapping[str, Experiment]
     overrides: Tree = field(default_factory=dict)
+    primary: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
     runs: Mapping[str, PlannedRun] = field(default_factory=dict)
     cells: tuple[Cell, ...] = ()
@@ -156,7 +165,8 @@ class Plan:
         )
 
     def _runs_of(self, cell: Cell) -> list[str]:
-        return [run for run in (cell.teacher, *cell.trainings, cell.evaluate) if run in self.runs]
+        runs = (cell.teacher, *cell.trainings, cell.evaluate, *cell.probes.values())
+        return [run for run in runs if run in self.runs]
 
 
 # The fields of a config that name data. They enter an id by the data's fingerprints instead.
@@ -193,7 +203,9 @@ def run_id(
 
 def filters_of(config: StageConfig) -> dict[str, tuple[str, ...]]:
     """Role -> paths of filter lists, for the roles that have some."""
-    sections = config.subsets if isinstance(config, Evaluate) else {"train": config.data}
+    sections = dict(config.subsets) if isinstance(config, Evaluate | Probe) else {}
+    if not isinstance(config, Evaluate):
+        sections[TRAIN] = config.data
     return {role: section.filters for role, section in sections.items() if section.filters}
 
 
@@ -212,7 +224,7 @@ class ResolvedSchedule:
     """The resolved size of a run.
 
     images: the images that the run sees, in all epochs or in all test subsets.
-    peak_lr, batch, epochs, steps: of a training run; None for an evaluation.
+    peak_lr, batch, epochs, steps: of a training run; None for an evaluation or a probe.
     """
 
     images: int
@@ -235,7 +247,7 @@ class ResolvedSchedule:
 
 def resolved_schedule(run: PlannedRun) -> ResolvedSchedule:
     """The schedule of a run. Raises UserError if training is less than one step."""
-    if isinstance(run.config, Evaluate):
+    if isinstance(run.config, Evaluate | Probe):
         return ResolvedSchedule(run.images())
     optimizer = run.config.optimizer
     _, total = steps(run.images(), optimizer.batch, optimizer.epochs)

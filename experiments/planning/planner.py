@@ -4,23 +4,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.config import ContrastivePretrain, Evaluate, Finetune, Pretrain, StageConfig
+from core.config import ContrastivePretrain, Evaluate, Finetune, Pretrain, Probe, StageConfig
 from core.runtime.errors import UserError
 from experiments.planning.data_roots import resolve_root
 from experiments.planning.diagnostics import Layer, Tree, source_of
-from experiments.planning.plan import FILE, Cell, Plan, PlannedRun, filters_of, run_id
+from experiments.planning.plan import FILE, TRAIN, Cell, Plan, PlannedRun, filters_of, run_id
 from experiments.planning.recipe import (
     defines,
     encoder_methods,
     is_name,
     method_layer,
+    read_probe,
     read_recipe,
     read_stage,
     recipe_layers,
     row_layers,
 )
 from experiments.planning.registry import expand
-from experiments.planning.schema import STAGES, Experiment, Recipe, changes_layer, read_experiment
+from experiments.planning.schema import Experiment, Recipe, changes_layer, read_experiment
 from experiments.planning.substitution import absent_charset
 from results.store import Store
 
@@ -28,6 +29,7 @@ from results.store import Store
 SCRATCH = "scratch"  # random weights
 TEACHER = "teacher"  # the teacher's weights
 
+ROW_STAGES = ("pretrain", "finetune", "evaluate")  # of every row; it has any number of probes
 TRANSFER_SEEDS = 100_000  # fine-tuning number t of seed s has seed s + t * TRANSFER_SEEDS
 
 Precision = Callable[[], str]
@@ -83,6 +85,7 @@ class Planner:
         self.precision = precision
         self.name_experiments = name_experiments
         self.experiments: dict[str, Experiment] = {}
+        self.primary: dict[str, str] = {}
         self.runs: dict[str, PlannedRun] = {}
         self.rows: dict[str, list[str]] = {}  # id of a run -> rows that need it
         self.cells: list[Cell] = []
@@ -96,6 +99,7 @@ class Planner:
             scale=self.scale,
             experiments=self.experiments,
             overrides=overrides,
+            primary=self.primary,
             description=self.description,
             runs={
                 name: replace(run, rows=tuple(self.rows[name])) for name, run in self.runs.items()
@@ -123,6 +127,7 @@ class Planner:
         self.experiments[path.stem] = experiment
         below = recipe_layers(path, experiment, self.scale, overrides)
         shared = read_recipe(below)
+        self.primary[path.stem] = experiment.primary or shared.primary
         self.description = shared.description
         self.substitute_synthetic = shared.substitute_synthetic
         typed = changes_layer("", overrides).tree
@@ -163,9 +168,10 @@ class Planner:
     def _add_row(self, row: _PlannedRow) -> None:
         """Add the runs of a row and its cell."""
         init = row.recipe.init
-        configs = {stage: self._config(stage, row) for stage in STAGES}
+        configs = {stage: self._config(stage, row) for stage in ROW_STAGES}
         trainings: list[str] = []
         teacher = ""
+        probes: dict[str, str] = {}
         if init.recognizer is not None:
             recognizer = f"{FILE}{expand(init.recognizer)}"
         else:
@@ -175,6 +181,7 @@ class Planner:
             inputs = {"encoder": encoder} if encoder else {}
             recognizer = self._add_run("finetune", configs["finetune"], inputs, row)
             trainings.append(recognizer)
+            probes = self._add_probes(row, {"encoder": encoder, "recognizer": recognizer})
         inputs = {"recognizer": recognizer}
         evaluation = self._add_run("evaluate", configs["evaluate"], inputs, row)
         encoder_file = "" if init.encoder in (None, SCRATCH, TEACHER) else init.encoder
@@ -190,8 +197,24 @@ class Planner:
                 teacher_images=row.recipe.teacher.images if images_known else None,
                 encoder_file=encoder_file or "",
                 transfer=row.transfer,
+                probes=probes,
             )
         )
+
+    def _add_probes(self, row: _PlannedRow, encoders: Mapping[str, str]) -> dict[str, str]:
+        """Add the probes of a row. Returns name -> id.
+
+        encoders: PROBE_INPUT -> id of a run, file:PATH, or empty for an untrained encoder.
+        """
+        added: dict[str, str] = {}
+        for name, settings in row.recipe.probes.items():
+            if settings is None:  # turned off
+                continue
+            precision = self._precision(row.recipe)
+            config, probed = read_probe(name, row.recipe, precision, row.seed, row.layers)
+            inputs = {"encoder": encoders[probed]} if encoders[probed] else {}
+            added[name] = self._add_run("probe", config, inputs, row)
+        return added
 
     def _config(self, stage: str, row: _PlannedRow) -> StageConfig:
         precision = self._precision(row.recipe)
@@ -355,7 +378,10 @@ def _roots_by_role(config: StageConfig) -> dict[str, tuple[str, ...]]:
     """Role -> the roots that a config names for it."""
     if isinstance(config, Evaluate):
         return {name: data.roots for name, data in config.subsets.items()}
-    roles: dict[str, tuple[str, ...]] = {"train": config.data.roots}
+    if isinstance(config, Probe):
+        subsets = {name: data.roots for name, data in config.subsets.items()}
+        return {TRAIN: config.data.roots, **subsets}
+    roles: dict[str, tuple[str, ...]] = {TRAIN: config.data.roots}
     if config.data.mix is not None:
         roles["mixed"] = config.data.mix.roots
     if isinstance(config, Finetune) and config.validation is not None:

@@ -8,11 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from core.config import StageConfig
+from core.config import Probe, StageConfig
 from core.runtime.errors import UserError
 from experiments.planning.diagnostics import COMMAND_LINE, Layer, Tree, explain, source_of
 from experiments.planning.registry import registry
 from experiments.planning.schema import (
+    PROBE_INPUT,
+    PROBE_INPUTS,
     Experiment,
     Recipe,
     Variant,
@@ -20,7 +22,7 @@ from experiments.planning.schema import (
     file_layer,
     stage_model,
 )
-from experiments.planning.substitution import filled_in
+from experiments.planning.substitution import filled_in, with_substitutes
 
 SHARED_SETTINGS = {  # key that a stage's section must not have -> where to set the value instead
     "precision": "precision",
@@ -171,6 +173,50 @@ def read_stage(
         raise UserError(explain(error, model, layers, stage)) from error
     _check_roots(stage, config, layers)
     return config
+
+
+def read_probe(
+    name: str, recipe: Recipe, precision: str, seed: int, layers: Sequence[Layer]
+) -> tuple[Probe, str]:
+    """The config of a probe, and which encoder it probes. Raises UserError with file and key.
+
+    name: of the probe in the recipe.
+    recipe: the merged layers.
+    precision: `fp32` or `bf16`.
+    seed: of the row.
+    layers: the layers, for error messages and for the keys that were typed.
+    """
+    section = f"probes.{name}"
+    typed = _typed_keys(layers)
+    settings = dict(recipe.probes[name] or {})
+    probed = settings.pop(PROBE_INPUT, PROBE_INPUTS[0])
+    if probed not in PROBE_INPUTS:
+        source = source_of(layers, ["probes", name, PROBE_INPUT])
+        choices = " or ".join(PROBE_INPUTS)
+        raise UserError(f"{source}: {section}.{PROBE_INPUT}: {probed!r} is not {choices}")
+    for key, instead in SHARED_SETTINGS.items():
+        if key in settings:
+            source = source_of(layers, ["probes", name, key])
+            raise UserError(f"{source}: {section}.{key}: all stages share it; set {instead}")
+    finetune = filled_in("finetune", recipe, typed)
+    evaluate = filled_in("evaluate", recipe, typed)
+    content = {
+        "data": finetune.get("data"),
+        "charset": finetune.get("charset", "ascii94"),
+        "max_length": finetune.get("max_length", 25),
+        "subsets": evaluate.get("subsets"),
+        "protocol": evaluate.get("protocol", "waics"),
+        **with_substitutes(settings, section, recipe, typed),
+        "encoder": recipe.encoder,
+        "precision": precision,
+        "seed": seed,
+    }
+    try:
+        config = Probe.model_validate(content)
+    except ValidationError as error:
+        raise UserError(explain(error, Probe, layers, section)) from error
+    _check_roots(section, config, layers)
+    return config, probed
 
 
 def _check_roots(stage: str, config: StageConfig, layers: Sequence[Layer]) -> None:

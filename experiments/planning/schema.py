@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError
 
-from core.config import ContrastivePretrain, Evaluate, Finetune, FrozenModel, Pretrain
+from core.config import ContrastivePretrain, Evaluate, Finetune, FrozenModel, Pretrain, Probe
 from core.runtime.errors import UserError
 from core.runtime.former_keys import current_key, with_current_keys
 from core.runtime.yaml import parse_yaml, read_yaml
@@ -18,7 +18,7 @@ from results.reported import find_row
 
 HERE = Path(__file__).resolve().parent.parent  # the folder of the experiment files
 EXAMPLE = "experiments/ablation_alignment.yaml"
-STAGES = ("pretrain", "finetune", "evaluate")
+STAGES = ("pretrain", "finetune", "evaluate", "probe")
 
 WHOLE_KEYS = ("subsets", "finetune.labels")  # ends of keys whose section is replaced as a whole
 
@@ -34,6 +34,9 @@ def _one_line(text: str) -> str:
 def _endpoint_name(name: str) -> str:
     split_endpoint(name)
     return name
+
+
+EndpointName = Annotated[str, AfterValidator(_endpoint_name)]
 
 
 def without_duplicates(values: Values) -> Values:
@@ -77,7 +80,7 @@ class Experiment(FrozenModel):
     base: the recipe, a file of `experiments/base`.
     scale: the scale profile that is used if the command line names none.
     seeds: each row is run once for each seed.
-    primary: the endpoint that decides, declared before the runs; all others are exploratory.
+    primary: the endpoint that decides, declared before the runs; None is the scale's.
     set: changes to the recipe that all rows share. Settings of the command line replace them.
     variants: the rows.
     """
@@ -87,7 +90,7 @@ class Experiment(FrozenModel):
     base: str = "lmim"
     scale: str = "mini"
     seeds: Seeds = (0,)
-    primary: Annotated[Line, AfterValidator(_endpoint_name)] = DEFAULT_ENDPOINT
+    primary: EndpointName | None = None
     set: Tree = Field(default_factory=dict)
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
 
@@ -142,6 +145,9 @@ class Recipe(FrozenModel):
     methods: name -> changes to the recipe, dotted key -> value.
     benchmarks: name -> subset -> name of a data set.
     substitute_synthetic: replace named data sets by the synthetic words that `data.yaml` names.
+    probes: name -> settings of a probe of each row's encoder (`PROBE_INPUT` and those of `Probe`;
+        words, charset and protocol are those of fine-tuning and evaluation unless it names others).
+    primary: the endpoint that decides, unless the experiment names one; the others are exploratory.
     transfers: the number of fine-tunings of each pre-trained encoder, each with its own seed.
     """
 
@@ -157,18 +163,28 @@ class Recipe(FrozenModel):
     teacher: Teacher = Teacher()
     init: Init = Init()
     substitute_synthetic: bool = False
+    probes: dict[str, Tree | None] = Field(default_factory=dict)
+    primary: EndpointName = DEFAULT_ENDPOINT
     transfers: Annotated[int, Field(ge=1, le=100)] = 1
     synthetic: Synthetic | None = None
     synthetic_chinese: Synthetic | None = None
 
 
-StageModel = type[Pretrain] | type[ContrastivePretrain] | type[Finetune] | type[Evaluate]
+StageModel = (
+    type[Pretrain] | type[ContrastivePretrain] | type[Finetune] | type[Evaluate] | type[Probe]
+)
+# Key of a probe's section: the encoder that is probed. `encoder`: the one that fine-tuning starts
+# from (default). `recognizer`: that of the fine-tuned recognizer.
+PROBE_INPUT = "of"
+PROBE_INPUTS = ("encoder", "recognizer")
 
 
 def stage_model(stage: str, content: Tree) -> StageModel:
     """The config model for a stage's settings."""
     if stage == "pretrain":
         return Pretrain if content.get("contrast") is None else ContrastivePretrain
+    if stage == "probe":
+        return Probe
     return Finetune if stage == "finetune" else Evaluate
 
 

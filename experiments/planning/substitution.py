@@ -44,6 +44,21 @@ def filled_in(stage: str, recipe: Recipe, typed: Sequence[str]) -> Tree:
     return content
 
 
+def with_substitutes(settings: Tree, section: str, recipe: Recipe, typed: Sequence[str]) -> Tree:
+    """A probe's settings with synthetic data in place of named data sets, where that is wanted.
+
+    settings: of the probe. section: its dotted key. The others are those of `filled_in`.
+    """
+    changed: Tree = {}
+    if isinstance(settings.get("data"), dict):
+        changed["data"] = _substituted(settings["data"], recipe, f"{section}.data", typed)
+    if "subsets" in settings:
+        changed["subsets"] = _substituted_subsets(
+            settings["subsets"], recipe, typed, f"{section}.subsets"
+        )
+    return settings | changed
+
+
 def _is_typed(key: str, typed: Sequence[str]) -> bool:
     """Whether the command line sets the value at a dotted key, or a section above it."""
     return any(f"{key}.".startswith(f"{typed_key}.") for typed_key in typed)
@@ -76,7 +91,9 @@ def _substitutes(roots: list[Any]) -> list[Any]:
     return list(dict.fromkeys(chosen))
 
 
-def _substituted_subsets(subsets: Any, recipe: Recipe, typed: Sequence[str]) -> Any:
+def _substituted_subsets(
+    subsets: Any, recipe: Recipe, typed: Sequence[str], key: str = "evaluate.subsets"
+) -> Any:
     """Test subsets with substituted data. A substituted subset gets the name of its split."""
     if not isinstance(subsets, dict):
         return subsets
@@ -85,7 +102,7 @@ def _substituted_subsets(subsets: Any, recipe: Recipe, typed: Sequence[str]) -> 
         if not isinstance(data, dict):
             result[name] = data
             continue
-        substituted = _substituted(data, recipe, f"evaluate.subsets.{name}", typed)
+        substituted = _substituted(data, recipe, f"{key}.{name}", typed)
         if substituted != data:
             _, _, split = substituted["roots"][0].partition(":")
             result[split] = substituted

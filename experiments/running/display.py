@@ -106,12 +106,14 @@ def progress_bar(state: State) -> ProgressBar:
 
 
 def progress_text(state: State) -> str:
-    """The progress, rate and remaining time of a running run; the message of any other."""
+    """Progress, rate, remaining time and device of a running run; the message of any other."""
     if not state.total or state.name != "running":
         return state.message
     progress = f"{state.done}/{state.total} {state.unit}"
     left = duration(state.seconds_left)
     text = f"{progress}, {state.images_per_second:.0f} images/s, {left} left"
+    if state.device:
+        text += f" on {state.device}"
     return f"{text} ({state.message})" if state.message else text
 
 

@@ -3,18 +3,19 @@
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
 from core.runtime.artifacts import CHECKPOINT
-from core.runtime.errors import UserError
+from core.runtime.errors import DiskError, UserError
 from core.runtime.files import USER_FIXABLE_ERRORS, write_text
 from core.training.loop import NonFiniteLoss
 from core.training.run_context import Interrupted, RunContext, RunProgress
 from experiments.planning.plan import PlannedRun
+from experiments.running.capacity import check_run
 from experiments.running.run_stage import run_stage
 from results import provenance
 from results.store import Run, StateName, Store
@@ -67,6 +68,9 @@ def execute(run: PlannedRun, store: Store, context: RunContext) -> Outcome:
         return _execute_main(run, store, replace(context, on_progress=ProgressWriter(folder)))
     except Interrupted as reason:
         return end_run(folder, "preempted", str(reason))
+    except DiskError as reason:
+        outcome = end_run(folder, "failed", str(reason), user_error=True)
+        return replace(outcome, environment_failure=True)
     except (UserError, NonFiniteLoss) as reason:
         return end_run(folder, "failed", str(reason), user_error=isinstance(reason, UserError))
     except OSError as reason:
@@ -94,6 +98,13 @@ def _execute_main(run: PlannedRun, store: Store, context: RunContext) -> Outcome
         raise UserError(f"{unmet[0]}; the run needs these data")
     for name, state in run.waiting_for(store).items():
         raise UserError(f"its input {name} is not complete ({state.name})")
+    check_run(
+        run,
+        store,
+        str(context.device),
+        micro_batch=context.micro_batch,
+        processes=context.process_group.size,
+    )
     metrics = run_stage(run, store, folder.folder, context)
     folder.write_json("record.json", make_record(run, metrics, context, started))
     folder.set_state("complete")
@@ -148,12 +159,13 @@ def end_run(run: Run, state: StateName, message: str, *, user_error: bool = Fals
     message: why the run is not complete.
     user_error: the user can fix the reason."""
     try:
-        if state == "failed":
-            write_text(run.folder / TRACEBACK, traceback.format_exc())
         run.set_state(state, message=message, user_error=user_error)
     except OSError:
         # E.g. a full disk. The lock is released all the same, so the run does not count as running.
         return Outcome(state, message, state_written=False)
+    if state == "failed":
+        with suppress(OSError):  # a full disk: the state contains the message
+            write_text(run.folder / TRACEBACK, traceback.format_exc())
     return Outcome(state, message)
 
 

@@ -33,7 +33,9 @@ class ComputeOptions:
     compile: compile the encoder's blocks with torch.compile; has an effect on CUDA only.
     cluster: file that says what jobs request (slurm). None: experiments/settings/cluster.yaml.
     dry_run: print what would be computed or submitted, and do nothing.
-    wait: wait for the submitted jobs (slurm)."""
+    wait: wait for the submitted jobs (slurm).
+    gpus: ids of the GPUs of this machine that runs get one of, or "all". None: those of `device`.
+    processes: processes of this machine that each run is divided over."""
 
     device: str = "auto"
     launcher: Literal["local", "slurm"] = "local"
@@ -46,6 +48,8 @@ class ComputeOptions:
     cluster: Path | None = None
     dry_run: bool = False
     wait: bool = True
+    gpus: tuple[int, ...] | Literal["all"] | None = None
+    processes: int = 1
 
     def on_this_machine(self, device: str, jobs: int) -> "ComputeOptions":
         """These options, resolved for `jobs` processes of this machine.

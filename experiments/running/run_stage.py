@@ -5,8 +5,9 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from core.config import ContrastivePretrain, Evaluate, Finetune, Pretrain
+from core.config import ContrastivePretrain, Data, Evaluate, Finetune, Pretrain, Probe
 from core.data.word_images import WordImages
+from core.probes.stage import probe
 from core.runtime.files import try_lock
 from core.runtime.processes import cores
 from core.synthetic.config import Synthetic
@@ -17,7 +18,7 @@ from core.training.finetune import finetune
 from core.training.pretrain import pretrain
 from core.training.run_context import Interrupted, RunContext, RunProgress
 from experiments.planning.data_roots import Root
-from experiments.planning.plan import PlannedRun
+from experiments.planning.plan import TRAIN, PlannedRun
 from experiments.planning.registry import expand
 from results.store import Store
 
@@ -39,6 +40,8 @@ def run_stage(
             return _evaluate(run, run.config, store, context)
         case Finetune():
             return _finetune(run, run.config, store, folder, context)
+        case Probe():
+            return _probe(run, run.config, store, folder, context)
         case _:
             return _pretrain(run, run.config, store, folder, context)
 
@@ -69,15 +72,31 @@ def _finetune(
     return result.metrics.to_json()
 
 
+def _probe(
+    run: PlannedRun, config: Probe, store: Store, folder: Path, context: RunContext
+) -> dict[str, object]:
+    subsets = _test_images(run, config.subsets)
+    images = _images(run, TRAIN, config.data)
+    result = probe(config, images, subsets, _input(run, store, "encoder"), folder, context)
+    if context.process_group.is_main:
+        store.run(run.id).write_predictions(_prediction_rows(result.predictions))
+    return result.metrics.to_json()
+
+
+def _images(run: PlannedRun, role: str, data: Data) -> WordImages:
+    return WordImages(
+        [root.path for root in run.data[role]], [expand(path) for path in data.filters]
+    )
+
+
+def _test_images(run: PlannedRun, subsets: Mapping[str, Data]) -> dict[str, WordImages]:
+    return {name: _images(run, name, data) for name, data in subsets.items()}
+
+
 def _evaluate(
     run: PlannedRun, config: Evaluate, store: Store, context: RunContext
 ) -> dict[str, object]:
-    subsets = {
-        name: WordImages(
-            [root.path for root in run.data[name]], [expand(path) for path in data.filters]
-        )
-        for name, data in config.subsets.items()
-    }
+    subsets = _test_images(run, config.subsets)
     recognizer = store.weights(run.inputs["recognizer"])
     result = evaluate(config, subsets, recognizer, context)
     if context.process_group.is_main:

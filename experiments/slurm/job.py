@@ -50,7 +50,7 @@ class JobLimits:
 
     warning_seconds: time between SIGNAL and the end of the job.
     limit_seconds: time limit of the job.
-    max_idle_stops: after so many stops in a row without a new checkpoint, a run is given up."""
+    max_idle_stops: a run fails after this many stops in a row without a new checkpoint."""
 
     warning_seconds: int
     limit_seconds: int

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from core.config import Evaluate
+from core.config import Evaluate, Probe
 from core.runtime.distributed import ProcessGroup
 from core.runtime.errors import UserError
 from experiments.planning.plan import Plan, PlannedRun
@@ -15,11 +15,12 @@ from experiments.running.display import RunsDisplay
 from experiments.running.local import LaunchResult
 from experiments.running.options import ComputeOptions
 from experiments.slurm import scheduler as slurm
+from experiments.slurm.arrays import Array, make_arrays
 from experiments.slurm.cluster import Cluster, Resources, read_cluster
 from experiments.slurm.scheduler import Scheduler
 from experiments.slurm.status import RunStatuses, current_statuses
 from experiments.slurm.submissions import interrupted_submissions
-from experiments.slurm.submit import Array, cancel_submissions, make_arrays, submit, submitting
+from experiments.slurm.submit import cancel_submissions, submit, submitting
 from results.store import State, Store
 
 POLL_SECONDS = 1.0  # between two reads of the runs' state files
@@ -70,7 +71,7 @@ def _check(store: Store, runs: Sequence[PlannedRun], resources: Mapping[str, Res
             f"{store.root}: SLURM replaces % in a path; choose another folder with --results"
         )
     for run in runs:
-        if not isinstance(run.config, Evaluate):
+        if not isinstance(run.config, Evaluate | Probe):
             requested = resources[run.stage]
             group = ProcessGroup(0, requested.nodes * requested.tasks)
             group.local_slice(run.config.optimizer.batch)

@@ -1,4 +1,4 @@
-"""A plan's open runs as arrays of jobs that wait for one another, handed to SLURM through submitit."""
+"""Submits arrays of jobs to SLURM with submitit, and cancels submissions."""
 
 import io
 import os
@@ -6,15 +6,14 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
-from dataclasses import dataclass
 
 from submitit.core.job_environment import JobEnvironment
 
 from core.runtime.errors import UserError
 from core.runtime.files import try_lock
-from experiments.planning.plan import PlannedRun
 from experiments.running.options import ComputeOptions
 from experiments.slurm import scheduler as slurm
+from experiments.slurm.arrays import Array
 from experiments.slurm.cluster import Cluster, Resources
 from experiments.slurm.job import JobLimits, RunJob
 from experiments.slurm.submissions import (
@@ -30,75 +29,6 @@ from results.provenance import REPOSITORY
 from results.store import Store
 
 
-@dataclass(frozen=True, eq=False)
-class Array:
-    """Runs of one stage that are submitted together.
-
-    They wait for `parent` (each for the one in its own place where both have several, all for the one where that has one) or
-    for jobs submitted before."""
-
-    stage: str
-    runs: tuple[PlannedRun, ...]
-    parent: "Array | None" = None
-    before: tuple[str, ...] = ()
-
-    def dependency(self, numbers: Mapping["Array", str]) -> str | None:
-        """As sbatch takes it; numbers: of the arrays already submitted."""
-        if self.parent is not None:
-            return (
-                f"{'aftercorr' if len(self.parent.runs) > 1 else 'afterok'}:{numbers[self.parent]}"
-            )
-        return f"afterok:{':'.join(self.before)}" if self.before else None
-
-
-def make_arrays(runs: Sequence[PlannedRun], jobs: Mapping[str, str], size: int) -> list[Array]:
-    """Runs as arrays of at most `size`, parents first. jobs: run -> job, of those submitted before.
-
-    Runs with the same kinds of descendants go together, so that place by place an array's jobs wait for its parent's. A run has
-    one input at most that is a run: that makes a plan a forest."""
-    wanted = {run.id for run in runs}
-    children: dict[str, list[PlannedRun]] = {}
-    for run in runs:
-        for name in wanted.intersection(run.inputs.values()):
-            children.setdefault(name, []).append(run)
-
-    def kind(run: PlannedRun) -> tuple[object, ...]:
-        return (run.stage, *sorted(kind(child) for child in children.get(run.id, [])))
-
-    def grow(
-        members: Sequence[PlannedRun], parent: Array | None, before: tuple[str, ...]
-    ) -> Iterator[Array]:
-        for start in range(0, len(members), size):
-            array = Array(members[0].stage, tuple(members[start : start + size]), parent, before)
-            yield array
-            below = [sorted(children.get(run.id, []), key=kind) for run in array.runs]
-            if len(array.runs) == 1:
-                for group in _together(below[0], kind):
-                    yield from grow(group, array, ())
-            else:
-                for place in range(len(below[0])):
-                    yield from grow([one[place] for one in below], array, ())
-
-    def earlier(run: PlannedRun) -> tuple[str, ...]:
-        return tuple(sorted(jobs[name] for name in run.inputs.values() if name in jobs))
-
-    roots = [run for run in runs if not wanted.intersection(run.inputs.values())]
-    return [
-        array
-        for group in _together(roots, lambda run: (kind(run), earlier(run)))
-        for array in grow(group, None, earlier(group[0]))
-    ]
-
-
-def _together(
-    runs: Iterable[PlannedRun], key: Callable[[PlannedRun], object]
-) -> list[list[PlannedRun]]:
-    groups: dict[object, list[PlannedRun]] = {}
-    for run in runs:
-        groups.setdefault(key(run), []).append(run)
-    return list(groups.values())
-
-
 def submit(
     arrays: Sequence[Array],
     store: Store,
@@ -106,119 +36,53 @@ def submit(
     resources: Mapping[str, Resources],
     options: ComputeOptions,
 ) -> list[Submission]:
-    """Hand the arrays to SLURM: all, or none. Raises UserError with SLURM's message."""
-    done: dict[Array, Submission] = {}
+    """Submit all arrays or none. Raises UserError with SLURM's message.
+
+    arrays: parents before their children.
+    store: the results folder.
+    cluster: the settings of the cluster file.
+    resources: stage -> resources of its jobs.
+    options: how runs are computed.
+    """
+    submissions: dict[Array, Submission] = {}
     try:
         with clean_environment():
             for array in arrays:
-                numbers = {other: submission.number for other, submission in done.items()}
-                done[array] = _submit_one(
-                    array, numbers, store, cluster, resources[array.stage], options
+                numbers = {parent: done.number for parent, done in submissions.items()}
+                jobs = _run_jobs(array, store, cluster, resources[array.stage], options)
+                after = array.earlier_jobs
+                if array.parent is not None:
+                    after = (numbers[array.parent],)
+                submission = new_submission(array.stage, [run.id for run in array.runs], after)
+                submissions[array] = submit_array(
+                    submission,
+                    jobs,
+                    array.dependency(numbers),
+                    store,
+                    cluster,
+                    resources[array.stage],
                 )
     except BaseException:
-        cancel_submissions(store, [*done.values(), *interrupted_submissions(store)])
+        cancel_submissions(store, [*submissions.values(), *interrupted_submissions(store)])
         raise
-    return list(done.values())
+    return list(submissions.values())
 
 
-def cancel_submissions(store: Store, submissions: Iterable[Submission]) -> None:
-    """Cancel what was handed over, by name, for a number may not have been told, and forget it unless SLURM does not answer."""
-    for submission in submissions:
-        with suppress(UserError):
-            slurm.cancel(name=submission.name)
-            delete_submission(store, submission)
+def _run_jobs(
+    array: Array, store: Store, cluster: Cluster, resources: Resources, options: ComputeOptions
+) -> list[RunJob]:
+    in_job = options.in_job(resources.cpus_per_task)
+    limits = job_limits(cluster, resources)
+    return [RunJob(run, store.root, in_job, limits) for run in array.runs]
 
 
-@contextmanager
-def submitting(store: Store) -> Iterator[None]:
-    """Let no other command submit to these results meanwhile. Raises UserError if one does."""
-    with try_lock(jobs_folder(store) / ".lock") as alone:
-        if not alone:
-            raise UserError(
-                f"{store.root}: another command submits to these results now; try again when it has"
-            )
-        yield
-
-
-@contextmanager
-def clean_environment() -> Iterator[None]:
-    """As on the login node: a job that submits would hand on its own SLURM_ variables. What the user sets stays."""
-    from submitit.helpers import clean_env
-
-    if "SLURM_JOB_ID" not in os.environ:
-        yield
-        return
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name == "SLURM_CONF" or name.startswith("SBATCH_")
-    }
-    with clean_env():
-        os.environ.update(kept)
-        yield
-
-
-def parameters(
-    dependency: str | None, cluster: Cluster, asked: Resources, name: str
-) -> dict[str, object]:
-    """What submitit's SlurmExecutor is told."""
-    own = {key: value for key, value in asked.sbatch.items() if value is not False}
-    further: dict[str, object] = {"requeue": True, "kill-on-invalid-dep": "yes", **own}
-    path = shlex.quote(str(REPOSITORY))
-    told: dict[str, object] = {
-        "job_name": name,
-        "time": asked.time,
-        "nodes": asked.nodes,
-        "ntasks_per_node": asked.tasks,
-        "cpus_per_task": asked.cpus_per_task,
-        "gpus_per_node": asked.gpus_per_node or None,
-        "mem": asked.mem,
-        "partition": asked.partition,
-        "account": asked.account,
-        "qos": asked.qos,
-        "constraint": asked.constraint,
-        "dependency": dependency,
-        "array_parallelism": asked.parallelism,
-        "signal_delay_s": cluster.warning_seconds,
-        "setup": [*asked.setup, f'export PYTHONPATH={path}"${{PYTHONPATH:+:$PYTHONPATH}}"'],
-        "srun_args": [
-            "--kill-on-bad-exit=1",
-            f"--cpus-per-task={asked.cpus_per_task}",
-        ],  # srun does not take it from sbatch
-        "wckey": None,
-        "additional_parameters": further,
-    }
-    return {key: value for key, value in told.items() if value is not None or key == "wckey"}
-
-
-def _python(asked: Resources) -> str:
-    """The interpreter's command; the warning signal is ignored until it can answer, instead of killing it while it starts."""
-    return f'sh -c \'trap "" {JobEnvironment.USR_SIG}; exec "$@"\' sh {asked.python or shlex.quote(sys.executable)}'
-
-
-def job_limits(cluster: Cluster, requested: Resources) -> JobLimits:
-    """The limits of a job that requests these resources."""
+def job_limits(cluster: Cluster, resources: Resources) -> JobLimits:
+    """The limits of a job with these resources."""
     return JobLimits(
         warning_seconds=cluster.warning_seconds,
-        limit_seconds=60 * int(requested.time),
+        limit_seconds=60 * int(resources.time),
         max_idle_stops=cluster.lost_after_stops,
     )
-
-
-def _submit_one(
-    array: Array,
-    numbers: Mapping[Array, str],
-    store: Store,
-    cluster: Cluster,
-    asked: Resources,
-    options: ComputeOptions,
-) -> Submission:
-    after = (numbers[array.parent],) if array.parent is not None else array.before
-    submission = new_submission(array.stage, [run.id for run in array.runs], after)
-    in_job = options.in_job(asked.cpus_per_task)
-    limits = job_limits(cluster, asked)
-    jobs = [RunJob(run, store.root, in_job, limits) for run in array.runs]
-    return submit_array(submission, jobs, array.dependency(numbers), store, cluster, asked)
 
 
 def submit_array(
@@ -227,32 +91,145 @@ def submit_array(
     dependency: str | None,
     store: Store,
     cluster: Cluster,
-    asked: Resources,
+    resources: Resources,
 ) -> Submission:
-    """Submit jobs as one array; returns the submission with its number. Raises UserError with SLURM's message."""
+    """Submit jobs as one array. Returns the submission with its number.
+
+    Raises UserError with SLURM's message.
+
+    submission: the array, without a number.
+    jobs: what submitit pickles and calls on the cluster.
+    dependency: the value of sbatch's option --dependency.
+    store: the results folder.
+    cluster: the settings of the cluster file.
+    resources: those of each job.
+    """
     import submitit
 
     write_submission(store, submission)
-    folder, errors = jobs_folder(store).resolve() / submission.name, io.StringIO()
+    folder = jobs_folder(store).resolve() / submission.name
+    printed = io.StringIO()
     try:
-        with redirect_stderr(errors):  # submitit prints what sbatch says; it is told below
-            executor = submitit.SlurmExecutor(folder, max_num_timeout=10**6, python=_python(asked))
-            executor.update_parameters(**parameters(dependency, cluster, asked, submission.name))
+        with redirect_stderr(printed):  # submitit prints the errors of sbatch
+            executor = submitit.SlurmExecutor(
+                folder, max_num_timeout=10**6, python=_python_command(resources)
+            )
+            executor.update_parameters(
+                **executor_parameters(dependency, cluster, resources, submission.name)
+            )
             submitted = executor.submit_array(jobs)
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
         delete_submission(store, submission)
-        reason = slurm.reason_of(str(error)) or slurm.reason_of(errors.getvalue())
+        reason = slurm.reason_of(str(error)) or slurm.reason_of(printed.getvalue())
         raise UserError(
             f"sbatch refuses the jobs of stage {submission.stage}: {reason}; nothing was submitted"
         ) from error
     except (RuntimeError, FileNotFoundError) as error:
         delete_submission(store, submission)
-        reason = (
-            "no srun and sbatch here"
-            if "srun" in str(error) or isinstance(error, FileNotFoundError)
-            else str(error)
-        )
         raise UserError(
-            f"SLURM: {reason}; submit from a login node, or use --launcher local; nothing was submitted"
+            f"SLURM: {_reason_of_no_slurm(error)}; submit from a login node, "
+            "or use --launcher local; nothing was submitted"
         ) from error
-    return write_submission(store, with_number(submission, submitted[0].job_id.partition("_")[0]))
+    number = submitted[0].job_id.partition("_")[0]
+    return write_submission(store, with_number(submission, number))
+
+
+def _reason_of_no_slurm(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError) or "srun" in str(error):
+        return "no srun and sbatch on this machine"
+    return str(error)
+
+
+def executor_parameters(
+    dependency: str | None, cluster: Cluster, resources: Resources, name: str
+) -> dict[str, object]:
+    """The parameters of submitit's SlurmExecutor.
+
+    dependency: the value of sbatch's option --dependency.
+    cluster: the settings of the cluster file.
+    resources: those of each job.
+    name: the name of the jobs.
+    """
+    options = {key: value for key, value in resources.sbatch.items() if value is not False}
+    further = {"requeue": True, "kill-on-invalid-dep": "yes", **options}
+    repository = shlex.quote(str(REPOSITORY))
+    set_path = f'export PYTHONPATH={repository}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+    # srun does not take cpus-per-task from sbatch.
+    srun_options = ["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus_per_task}"]
+    parameters: dict[str, object] = {
+        "job_name": name,
+        "time": resources.time,
+        "nodes": resources.nodes,
+        "ntasks_per_node": resources.tasks,
+        "cpus_per_task": resources.cpus_per_task,
+        "gpus_per_node": resources.gpus_per_node or None,
+        "mem": resources.mem,
+        "partition": resources.partition,
+        "account": resources.account,
+        "qos": resources.qos,
+        "constraint": resources.constraint,
+        "dependency": dependency,
+        "array_parallelism": resources.parallelism,
+        "signal_delay_s": cluster.warning_seconds,
+        "setup": [*resources.setup, set_path],
+        "srun_args": srun_options,
+        "additional_parameters": further,
+    }
+    parameters = {key: value for key, value in parameters.items() if value is not None}
+    return parameters | {"wckey": None}  # without it submitit sets a wckey
+
+
+def _python_command(resources: Resources) -> str:
+    """The command of the job's interpreter.
+
+    It ignores SLURM's warning signal until the job handles it. Otherwise the signal would kill
+    an interpreter that is starting.
+    """
+    python = resources.python or shlex.quote(sys.executable)
+    return f"""sh -c 'trap "" {JobEnvironment.USR_SIG}; exec "$@"' sh {python}"""
+
+
+@contextmanager
+def clean_environment() -> Iterator[None]:
+    """Without the SLURM_ variables of the job that this process is in, if it is in one.
+
+    The submitted jobs would inherit them. Variables that users set (SLURM_CONF, SBATCH_...) stay.
+    """
+    from submitit.helpers import clean_env
+
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    set_by_user = {
+        name: value
+        for name, value in os.environ.items()
+        if name == "SLURM_CONF" or name.startswith("SBATCH_")
+    }
+    with clean_env():
+        os.environ.update(set_by_user)
+        yield
+
+
+@contextmanager
+def submitting(store: Store) -> Iterator[None]:
+    """The lock under which a command submits to a results folder.
+
+    Raises UserError if another command has it.
+    """
+    with try_lock(jobs_folder(store) / ".lock") as is_free:
+        if not is_free:
+            raise UserError(
+                f"{store.root}: another command submits to these results; try again after it"
+            )
+        yield
+
+
+def cancel_submissions(store: Store, submissions: Iterable[Submission]) -> None:
+    """Cancel submissions, and delete their folders if SLURM answered.
+
+    They are cancelled by name, since an interrupted submission has no number.
+    """
+    for submission in submissions:
+        with suppress(UserError):
+            slurm.cancel(name=submission.name)
+            delete_submission(store, submission)

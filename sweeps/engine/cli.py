@@ -1,21 +1,21 @@
 """Commands of `run.py` on a sweep file: run, plan, status, watch, cancel."""
 
-import argparse
-import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.runtime.errors import UserError
-from experiments.cli.options import compute_options, settings_of
-from results.store import Store
+from experiments.cli.conversion import PlanOptions
+from experiments.cli.output import print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from experiments.planning.plan import Plan
     from experiments.running.local import LaunchResult
+    from experiments.running.options import ComputeOptions
     from experiments.slurm.scheduler import Scheduler
     from sweeps.engine.status import SweepStatus
     from sweeps.engine.trials import Trials
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_CLUSTER_WORKERS = 4
 
 
-def is_sweep_command(files: list[Path]) -> bool:
+def is_sweep_command(files: Sequence[Path]) -> bool:
     """Whether a command's file is a sweep. Raises UserError for a sweep among other files."""
     from sweeps.engine.schema import is_sweep
 
@@ -33,57 +33,42 @@ def is_sweep_command(files: list[Path]) -> bool:
     return bool(sweeps)
 
 
-def check_sweep_options(arguments: argparse.Namespace, *, is_sweep: bool) -> None:
-    """Raise UserError for an option of sweeps with an experiment, or the reverse."""
-    if is_sweep and arguments.jobs is not None:
-        raise UserError(
-            "--jobs is for experiments; for a sweep, --workers sets the trials at a time"
-        )
-    if not is_sweep and arguments.workers is not None:
-        raise UserError(
-            "--workers is for sweeps; --jobs sets the runs at a time, and --num-workers the "
-            "processes that decode images"
-        )
-    if not is_sweep and arguments.storage is not None:
-        raise UserError("--storage is for sweeps: Optuna's storage of the trials")
-
-
-def trials_of(arguments: argparse.Namespace) -> "Trials":
+def trials_of(options: PlanOptions) -> "Trials":
     """The sweep of a command. Raises UserError."""
     from experiments.planning.device import automatic_precision
+    from results.store import Store
     from sweeps.engine.make_search import make_search
     from sweeps.engine.trials import Trials
 
-    check_sweep_options(arguments, is_sweep=True)
-    store = Store(arguments.results)
-    (path,) = arguments.files
+    store = Store(options.results)
+    (path,) = options.files
     search = make_search(
         path,
-        arguments.scale,
+        options.scale,
         store,
-        precision=automatic_precision(arguments.device, arguments.launcher),
-        overrides=settings_of(arguments),
-        seeds=arguments.seeds,
+        precision=automatic_precision(options.device, options.launcher),
+        overrides=options.overrides,
+        seeds=options.seeds,
     )
-    trials = Trials(search, store, arguments.storage)
+    trials = Trials(search, store, options.storage)
     trials.check_storage()
     return trials
 
 
-def plan_sweep(arguments: argparse.Namespace) -> int:
+def plan_sweep(options: PlanOptions, *, as_json: bool) -> int:
     """Print the space, the method, and the runs of a trial with the base row's values."""
-    from experiments.cli.describe import describe_plan
-    from experiments.cli.describe import plan_text as runs_text
+    from experiments.cli.plan_report import describe_plan
+    from experiments.cli.plan_text import plan_text as runs_text
     from sweeps.engine.status import sweep_status
     from sweeps.engine.status_text import plan_text, summary_text
 
-    trials = trials_of(arguments)
+    trials = trials_of(options)
     status = sweep_status(trials)
-    runs = describe_plan(_first_trial_plan(trials), trials.store)
-    if arguments.json:
+    device = options.device if options.launcher == "local" else ""
+    runs = describe_plan(_first_trial_plan(trials), trials.store, device=device)
+    if as_json:
         search = trials.search.as_json()
-        content = {"search": search, "sweep": status.as_json(), "first_trial": runs}
-        print(json.dumps(content, indent=1))
+        print_json({"search": search, "sweep": status.as_json(), "first_trial": runs.as_json()})
         return 0
     for note in trials.search.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -103,27 +88,30 @@ def _first_trial_plan(trials: "Trials") -> "Plan":
     return replace(plan, runs={run.id: run for run in training_runs(plan)})
 
 
-def status_sweep(arguments: argparse.Namespace) -> int:
+def status_sweep(options: PlanOptions, *, as_json: bool) -> int:
     """Print the state of every trial."""
     from experiments.slurm.scheduler import Scheduler
     from sweeps.engine.status_text import status_text
 
-    status = _status_with_workers(trials_of(arguments), Scheduler(0))
-    print(json.dumps(status.as_json(), indent=1) if arguments.json else status_text(status))
+    status = _status_with_workers(trials_of(options), Scheduler(0))
+    if as_json:
+        print_json(status.as_json())
+    else:
+        print(status_text(status))
     return 0
 
 
-def watch_sweep(arguments: argparse.Namespace) -> int:
-    """Show the state of every trial, live."""
+def watch_sweep(options: PlanOptions, *, once: bool) -> int:
+    """Show the state of every trial, live. once: show one view and end."""
     from experiments.cli.watch import POLL_SECONDS, watch
     from experiments.slurm.scheduler import Scheduler
     from sweeps.engine.status_text import sweep_view
 
-    trials = trials_of(arguments)
+    trials = trials_of(options)
     scheduler = Scheduler(POLL_SECONDS)
     return watch(
         lambda width: sweep_view(_status_with_workers(trials, scheduler, now=False), width),
-        arguments.once,
+        once,
     )
 
 
@@ -145,11 +133,11 @@ def _status_with_workers(
     return replace(status, workers=workers.jobs, source=source)
 
 
-def cancel_sweep(arguments: argparse.Namespace) -> int:
+def cancel_sweep(options: PlanOptions) -> int:
     """Cancel a sweep's jobs on a cluster."""
     from sweeps.engine.slurm_workers import cancel_workers
 
-    count = cancel_workers(trials_of(arguments))
+    count = cancel_workers(trials_of(options))
     if count:
         print(
             f"cancelled {count} workers; their trials keep their checkpoints. "
@@ -160,15 +148,18 @@ def cancel_sweep(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def run_sweep(arguments: argparse.Namespace) -> int:
-    """Compute trials until the sweep has the file's number of trials; returns the exit code."""
+def run_sweep(options: PlanOptions, compute: "ComputeOptions", *, as_json: bool) -> int:
+    """Compute trials until the sweep has the file's number of trials; returns the exit code.
+
+    as_json: print the sweep's status at the end as JSON.
+    """
     from rich.console import Console
 
     from sweeps.engine.status import sweep_status
     from sweeps.engine.status_text import plan_text, summary_text
 
-    trials = trials_of(arguments)
-    if not arguments.dry_run:
+    trials = trials_of(options)
+    if not compute.dry_run:
         trials.store.check_writable()
     console = Console(stderr=True, soft_wrap=True)
     for note in trials.search.notes:
@@ -176,17 +167,22 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     _check_requirements(trials)
     status = sweep_status(trials)
     console.print(plan_text(trials.search), highlight=False, markup=False)
-    if arguments.dry_run and arguments.launcher == "local":
+    result = None
+    if compute.dry_run and compute.launcher == "local":
         console.print("nothing was run")
-        return 0
-    if not arguments.dry_run:
-        trials.create()
-        trials.delete_pruned_checkpoints()
-    result = _launch(trials, arguments, console, missing=status.total - status.counted)
-    if arguments.dry_run or (arguments.launcher == "slurm" and arguments.no_wait):
-        return 0
+    else:
+        if not compute.dry_run:
+            trials.create()
+            trials.delete_pruned_checkpoints()
+        result = _launch(trials, compute, console, missing=status.total - status.counted)
+    is_left = compute.dry_run or (compute.launcher == "slurm" and not compute.wait)
     status = sweep_status(trials)
-    print(summary_text(status))
+    if as_json:
+        print_json(status.as_json())
+    elif not is_left:
+        print(summary_text(status))
+    if is_left or result is None:
+        return 0
     return _finish(trials, status) if status.over else _exit_code(result)
 
 
@@ -222,23 +218,34 @@ def _exit_code(result: "LaunchResult") -> int:
 
 
 def _launch(
-    trials: "Trials", arguments: argparse.Namespace, console: "Console", missing: int
+    trials: "Trials", options: "ComputeOptions", console: "Console", missing: int
 ) -> "LaunchResult":
-    """Start workers on this machine or on a cluster, at most one for each missing trial."""
+    """Start workers on this machine or on a cluster, at most one for each missing trial.
+
+    trials: the sweep.
+    options: how trials are computed.
+    console: where progress is printed.
+    missing: number of trials.
+    """
     from core.runtime.processes import cores
     from experiments.planning.device import find_device
+    from experiments.running.capacity import check_plan
     from experiments.running.local import LaunchResult
     from sweeps.engine.local_workers import launch_local
     from sweeps.engine.slurm_workers import launch_slurm
 
     if trials.is_over(trials.all()):
         return LaunchResult()
-    options = compute_options(arguments)
     missing = max(missing, 1)
     if options.launcher == "slurm":
-        workers = min(arguments.workers or DEFAULT_CLUSTER_WORKERS, missing)
+        workers = min(options.jobs or DEFAULT_CLUSTER_WORKERS, missing)
+        if not options.dry_run:
+            check_plan(_first_trial_plan(trials), trials.store, "", options)
         return launch_slurm(trials, workers, options, console)
     device = find_device(options.device)
     default = cores() if device == "cpu" else 1
-    workers = min(arguments.workers or default, missing)
-    return launch_local(trials, options.on_this_machine(device, workers), workers, console)
+    workers = min(options.jobs or default, missing)
+    resolved = options.on_this_machine(device, workers)
+    for note in check_plan(_first_trial_plan(trials), trials.store, device, resolved):
+        console.print(f"note: {note}", highlight=False, markup=False)
+    return launch_local(trials, resolved, workers, console)

@@ -27,7 +27,7 @@ def _check_choices(choices: Any) -> Any:
         return choices
     if not all(choice is None or isinstance(choice, str | int | float) for choice in choices):
         raise ValueError(_NAMES_ADVICE)
-    texts = {str(choice) for choice in choices}  # Optuna tells choices apart by their text, too
+    texts = {str(choice) for choice in choices}  # Optuna distinguishes choices by text
     if min(len(texts), len(set(choices))) < len(choices):
         raise ValueError(f"duplicate choice in {choices}")
     return tuple(choices)

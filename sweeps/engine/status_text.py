@@ -2,7 +2,7 @@
 
 from textwrap import wrap
 
-from experiments.cli.watch import View, rank
+from experiments.cli.screen import View, rank
 from sweeps.engine.schema import OBJECTIVES
 from sweeps.engine.search import Search
 from sweeps.engine.space import TrialValues, range_text

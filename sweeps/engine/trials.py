@@ -1,47 +1,31 @@
 """The trials of a sweep: their states, and how workers claim, continue and finish them.
 
-RESULTS/sweeps/NAME.SCALE-HASH/   sweep.json, journal.log, trials/NUMBER/state.json, and the files
-                                  that sweep-report writes
-
-Optuna's storage keeps values and final states. A file lock for each trial tells whether it has a
+Optuna's storage keeps values and final states. A file lock for each trial shows whether it has a
 worker. A trial is open from its creation until it is complete, pruned or failed. If the worker of
 an open trial has ended (its lock is free), the next worker continues the trial before it creates a
 new one. So no trial is lost or counted twice, and the total is exact for any number of workers.
 """
 
-import json
 import os
 import time
-import uuid
-import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from core.runtime.errors import UserError
-from core.runtime.files import try_lock, write_text
-from results.store import Run, State, Store
-from sweeps.engine.samplers import make_pruner, make_sampler
+from results.store import Run, State
+from sweeps.engine.samplers import make_sampler
 from sweeps.engine.schema import GridConfig
 from sweeps.engine.search import Search, recognizer_runs, training_runs
 from sweeps.engine.space import TrialValues
-from sweeps.engine.storage import JOURNAL, explained_errors, open_storage, without_password
-
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-# Arguments of samplers and pruners are experimental in Optuna; the schema fixes their values.
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+from sweeps.engine.sweep_folder import SweepFolder
 
 COUNTED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)  # that count towards the total
 SILENCE_SECONDS = 600  # a worker on another host that writes nothing for this long has ended
 MIN_ALLOWED_FAILURES = 5
-LOCK_POLL_SECONDS = 0.05
 DRAWN = "drawn"  # attribute of trials that have all their values
 
 
@@ -60,100 +44,8 @@ class ClaimedTrial:
     trial: optuna.Trial
 
 
-class Trials:
+class Trials(SweepFolder):
     """The trials of one search in one results folder."""
-
-    def __init__(self, search: Search, store: Store, url: str | None = None) -> None:
-        """url: Optuna's storage; None: the journal in the sweep's folder."""
-        self.search = search
-        self.store = store
-        self.url = url
-        self.folder = store.root / "sweeps" / search.id
-
-    # The sweep's folder and its study
-
-    @cached_property
-    def storage(self) -> BaseStorage:
-        """Optuna's storage. Raises UserError if it cannot be opened."""
-        return open_storage(self.folder, self.url)
-
-    def study(self, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
-        """Optuna's study. Only a study with a sampler may suggest values."""
-        return optuna.load_study(
-            storage=self.storage,
-            sampler=sampler or optuna.samplers.RandomSampler(seed=0),
-            pruner=make_pruner(self.search),
-            study_name=self.folder.name,
-        )
-
-    def create(self) -> None:
-        """Create the sweep's folder and study; if they exist, check that they belong together.
-
-        Raises UserError.
-        """
-        self.check_storage()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._lock(), self._explained_errors():
-            study = optuna.create_study(
-                storage=self.storage,
-                study_name=self.folder.name,
-                direction=self.search.sweep.direction,
-                load_if_exists=True,
-            )
-            mark = self.description().get("mark") or uuid.uuid4().hex
-            if study.user_attrs.get("results", mark) != mark:
-                raise UserError(
-                    f"--storage {without_password(self.url)}: its trials belong to another results "
-                    "folder; name that folder with --results, or another database"
-                )
-            study.set_user_attr("results", mark)
-            content = {"storage": without_password(self.url), "mark": mark}
-            text = json.dumps(content | self.search.as_json(), indent=1, ensure_ascii=False)
-            write_text(self.folder / "sweep.json", text)
-
-    def description(self) -> dict[str, Any]:
-        """The content of sweep.json, which `create` writes; {} if there is none."""
-        try:
-            text = (self.folder / "sweep.json").read_text(encoding="utf-8")
-            content: dict[str, Any] = json.loads(text)
-        except (OSError, ValueError):
-            return {}
-        return content
-
-    def exists(self) -> bool:
-        """Whether this sweep has been run in this results folder."""
-        return (self.folder / "sweep.json").exists()
-
-    def check_storage(self) -> None:
-        """Raise UserError if the trials are in another storage than the named one."""
-        used = self.description().get("storage")
-        if used not in (None, without_password(self.url)):
-            advice = "leave out --storage" if used == JOURNAL else "name it with --storage"
-            raise UserError(f"{self.folder.name}: its trials are in {used}; {advice}")
-
-    def _explained_errors(self) -> AbstractContextManager[None]:
-        return explained_errors(self.folder, self.url)
-
-    def _lock(self) -> AbstractContextManager[None]:
-        """The lock under which workers claim trials."""
-        return blocking_lock(self.folder / ".lock")
-
-    # States
-
-    def all(self) -> list[FrozenTrial]:
-        """Every trial as the storage has it; [] before `create`. Raises UserError."""
-        if not self.exists():
-            return []
-        with self._explained_errors():
-            return self.fetch()
-
-    def fetch(self) -> list[FrozenTrial]:
-        """Every trial as the storage has it. Raises the storage's errors (STORAGE_ERRORS)."""
-        return self.study().get_trials(deepcopy=False)
-
-    def trial_folder(self, number: int) -> Run:
-        """A trial's folder, with its lock and the state that its worker writes."""
-        return Run(self.folder / "trials" / f"{number:04}")
 
     def state(self, trial: FrozenTrial) -> State:
         """A trial's state: from the storage if it is finished, otherwise from its worker."""
@@ -204,7 +96,7 @@ class Trials:
             too many.
         """
         with ExitStack() as locks:
-            with self._lock():
+            with self.claim_lock():
                 claimed = self._claim_open(locks) or self._claim_new(locks, since)
             yield claimed
 
@@ -238,7 +130,7 @@ class Trials:
         return None
 
     def _suggest_values(self, trial: FrozenTrial, locks: ExitStack) -> ClaimedTrial | None:
-        """Suggest the values that a trial lacks. If no run can have them, the trial fails: None."""
+        """Suggest a trial's missing values. None if no run can have them: the trial has failed."""
         number = trial.number
         locks.enter_context(self.trial_folder(number).lock())
         sampler = make_sampler(self.search, number)
@@ -304,7 +196,7 @@ class Trials:
 
         A run that another command has continued since keeps its checkpoint.
         """
-        with self._lock():
+        with self.claim_lock():
             trials = self.fetch()
             if not self.is_over(trials):
                 return
@@ -329,17 +221,6 @@ class Trials:
 def pruning_message(search: Search) -> str:
     """The message of a run whose trial was pruned."""
     return f"pruned by sweep {search.id}"
-
-
-@contextmanager
-def blocking_lock(path: Path) -> Iterator[None]:
-    """Lock a file; wait while another process has the lock."""
-    while True:
-        with try_lock(path) as free:
-            if free:
-                yield
-                return
-        time.sleep(LOCK_POLL_SECONDS)
 
 
 def _end_time(trial: FrozenTrial) -> float:

@@ -61,8 +61,9 @@ def test_cross_attention_gives_the_weights_of_greedy_decoding() -> None:
     tokens, weights = cross_attention(recognizer, inputs)
     assert torch.equal(tokens, recognizer.greedy_decode(inputs)[0])
     keys = 1 + recognizer.encoder.config.patches
-    heads = recognizer.config.decoder.heads
-    assert weights.shape == (len(inputs), tokens.shape[1], heads, keys)
+    decoder = recognizer.config.decoder
+    assert decoder is not None
+    assert weights.shape == (len(inputs), tokens.shape[1], decoder.heads, keys)
     layer: Any = recognizer.layers[-1].cross_attention
     image = recognizer.bridge(recognizer.encoder(inputs))
     (values,) = split_qkv(layer.keys_values(image)[1:])

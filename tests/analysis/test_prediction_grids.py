@@ -50,7 +50,7 @@ def test_the_command_grid_writes_a_picture_of_an_evaluation(
         },
     )
     run.write_predictions(
-        ("mine", row.index, row.label, row.prediction, row.confidence, 1) for row in PREDICTIONS
+        ("mine", row.index, row.label, row.prediction, row.confidence, 1, "") for row in PREDICTIONS
     )
     code, out, _ = call(capsys, "grid", "evaluate-1", "--results", tmp_path / "results")
     assert code == 0

@@ -49,7 +49,7 @@ def write_predictions(
     write_evaluation(store, run_id, {"plain": correct[:cut], "odd": correct[cut:]})
     keys = [("plain", number) for number in range(cut)] + [("odd", 0), ("odd", 1)]
     store.run(run_id).write_predictions(
-        [(*key, *texts, 0.5, scorable) for key, texts in zip(keys, predictions, strict=True)]
+        [(*key, *texts, 0.5, scorable, "") for key, texts in zip(keys, predictions, strict=True)]
     )
     flags = [bool(value) for value in correct]
     store.run(run_id).write_correct({"plain": flags[:cut], "odd": flags[cut:]})

@@ -97,7 +97,7 @@ def test_report_writes_figures_and_latex_tables_beside_the_page(
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_has_prose_and_calls_but_no_outputs(name: str) -> None:
     path = notebooks.NOTEBOOK_FOLDER / f"{name}.ipynb"
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not [cell.source for cell in code if STATEMENTS.search(cell.source)]
@@ -112,11 +112,12 @@ def test_notebook_has_prose_and_calls_but_no_outputs(name: str) -> None:
 def write_notebook(folder: Path, name: str, *sources: str) -> None:
     """A notebook with a title, a cell of parameters, and a code cell per source."""
     cells = [
-        new_markdown_cell(f"# Title of {name}\n\nProse."),
-        new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+        new_markdown_cell(f"# Title of {name}\n\nProse."),  # type: ignore[no-untyped-call]
+        new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),  # type: ignore[no-untyped-call]
         *map(new_code_cell, sources),
     ]
-    nbformat.write(new_notebook(cells=cells), folder / f"{name}.ipynb")
+    notebook = new_notebook(cells=cells)  # type: ignore[no-untyped-call]
+    nbformat.write(notebook, folder / f"{name}.ipynb")  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from plans import CATALOGUE, cells_of, plan_of
 
 from core.config import ContrastivePretrain, Evaluate, Finetune, Mask, Pretrain
 from core.runtime.yaml import read_yaml
-from experiments.cli.describe import describe_plan
+from experiments.cli.plan_report import describe_plan
 from experiments.planning.plan import Plan
 from experiments.planning.schema import HERE
 from results.reported import find_row, reported
@@ -206,7 +206,7 @@ def test_an_mae_is_trained_on_for_lmims_arithmetic(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, HERE / "beyond_equal_compute.yaml", scale="paper")
     petaflop = {
         run["rows"][0]: run["petaflop"]
-        for run in describe_plan(plan, Store(tmp_path))["runs"]
+        for run in describe_plan(plan, Store(tmp_path)).as_json()["runs"]
         if run["stage"] == "pretrain"
     }
     equal = "MAE trained on for LMIM's arithmetic"

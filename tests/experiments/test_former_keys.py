@@ -8,12 +8,12 @@ import pytest
 from plans import plan_of
 
 from core.config import Data
-from core.runtime.former_keys import FORMER_KEYS, current_key, current_root
+from core.runtime.former_keys import FORMER_KEYS, current_key, current_root, with_current_keys
+from core.runtime.yaml import read_yaml
 from core.synthetic.dataset import dataset_fingerprint
-from experiments.planning import schema
 from experiments.planning.diagnostics import Layer
 from experiments.planning.registry import DataSet
-from experiments.planning.schema import read_experiment
+from experiments.planning.schema import HERE, read_experiment
 from results.store import Store
 from sweeps.engine.schema import read_sweep
 
@@ -140,11 +140,11 @@ def test_bases_and_scales_may_use_former_keys(
     expected = plan_of(tmp_path).runs
 
     def former_layer(kind: str, name: str) -> Layer:
-        tree = schema.read_yaml(schema.HERE / kind / f"{name}.yaml")
+        tree = read_yaml(HERE / kind / f"{name}.yaml")
         text = json.dumps(_former(tree)).replace("synthetic:", "rendered:")
         written = write(tmp_path / "experiments" / kind, name, text)
         assert "stand_ins" in text or kind == "base"
-        return schema.Layer(str(written), schema.with_current_keys(schema.read_yaml(written)))
+        return Layer(str(written), with_current_keys(read_yaml(written)))
 
     monkeypatch.setattr("experiments.planning.recipe.file_layer", former_layer)
     assert plan_of(tmp_path).runs == expected

@@ -24,7 +24,8 @@ from core.runtime.errors import UserError
 from core.training.loop import NonFiniteLoss
 from core.training.run_context import RunContext
 from experiments.running.execute import execute
-from sweeps.engine import trials as trials_module
+from experiments.running.run_stage import run_stage
+from sweeps.engine import sweep_folder as sweep_folder_module
 from sweeps.engine import worker as worker_module
 from sweeps.engine.objective import logged_validations
 from sweeps.engine.sweep_display import SweepDisplay
@@ -42,7 +43,7 @@ def one_thread() -> RunContext:
 
 @pytest.fixture
 def prune_every_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials_module, "make_pruner", lambda search: PruneEverySecond())
+    monkeypatch.setattr(sweep_folder_module, "make_pruner", lambda search: PruneEverySecond())
 
 
 def run_all(trials: Trials, context: RunContext) -> int:
@@ -181,7 +182,6 @@ def test_a_pruned_run_that_is_continued_ends_as_if_it_never_stopped(
 def test_a_diverged_run_fails_its_trial_and_a_full_disk_stops_the_sweep(
     tmp_path: Path, one_thread: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_stage = execute_module.run_stage
     finetunings: list[str] = []
 
     def diverge_once(run: Any, *rest: Any) -> Any:

@@ -13,7 +13,8 @@ from conftest import jpeg, write_lmdb
 from core.config import Data, Mix
 from core.data import batches
 from core.data.batches import Batch, ShuffledBatches, load_batches
-from core.data.lmdb_folder import COUNT_KEY, fingerprint, root_irregularity
+from core.data.key_layout import COUNT_KEY
+from core.data.lmdb_folder import fingerprint, root_irregularity
 from core.data.word_images import Selection, WordImages
 
 SIZE = (32, 128)
@@ -48,6 +49,7 @@ def test_a_mix_keeps_its_share_of_every_batch_and_shows_all_images() -> None:
 
 
 def load_batch(images: WordImages, numbers: list[int], label_limit: int | None) -> Batch:
+    batch: Batch
     (batch,) = load_batches(
         images, SIZE, [numbers], labeled=True, num_workers=0, label_limit=label_limit
     )

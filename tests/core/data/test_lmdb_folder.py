@@ -9,7 +9,8 @@ import pytest
 from conftest import jpeg, write_lmdb
 from PIL import Image
 
-from core.data.lmdb_folder import COUNT_KEY, find_roots, fingerprint, root_irregularity
+from core.data.key_layout import COUNT_KEY
+from core.data.lmdb_folder import find_roots, fingerprint, root_irregularity
 from core.data.word_images import WordImages
 from core.runtime.errors import UserError
 

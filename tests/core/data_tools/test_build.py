@@ -10,10 +10,12 @@ import pytest
 from commands import run_command, started, wait_until
 from conftest import call, jpeg
 
-from core.data.lmdb_folder import COUNT_KEY, find_roots
+from core.data.key_layout import COUNT_KEY
+from core.data.lmdb_folder import find_roots
 from core.data.word_images import WordImages
-from core.data_tools.annotations import read_annotations, read_source
+from core.data_tools.annotation_formats import read_annotations
 from core.data_tools.build import build
+from core.data_tools.sources import find_source
 from core.runtime.errors import UserError
 
 
@@ -114,8 +116,11 @@ def test_an_interrupted_build_is_not_usable_and_resumes(tmp_path: Path) -> None:
     (tmp_path / "in" / "word_5.png").write_bytes(b"broken")
     (tmp_path / "in" / "word_690.png").write_bytes(b"broken")
     (tmp_path / "in" / "gt.txt").write_text("".join(f"{name}\t{name[5:-4]}\n" for name in names))
-    folder, annotations = read_source(tmp_path / "in")
-    assert build(annotations, folder, tmp_path / "out", 1, should_stop=lambda: True) is None
+    source = find_source(tmp_path / "in")
+    assert (
+        build(source.annotations, source.folder, tmp_path / "out", 1, should_stop=lambda: True)
+        is None
+    )
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="no LMDB here"):
         WordImages([str(tmp_path / "out")])
@@ -126,8 +131,8 @@ def test_an_interrupted_build_is_not_usable_and_resumes(tmp_path: Path) -> None:
         assert transaction.get(COUNT_KEY) is None
     seen = []
     progress = build(
-        annotations,
-        folder,
+        source.annotations,
+        source.folder,
         tmp_path / "out",
         2,
         on_progress=lambda done, total: seen.append((done, total)),
@@ -216,8 +221,8 @@ def test_image_names_may_contain_spaces_and_invalid_ones_are_skipped(tmp_path: P
     (tmp_path / "in" / "my word 1.png").write_bytes(jpeg(3))
     lines = ["my word 1.png hello", 'word_1.png\tx, "y"', "a\0b.png\tz"]
     (tmp_path / "in" / "gt.txt").write_text("\n".join(lines))
-    folder, annotations = read_source(tmp_path / "in")
-    progress = build(annotations, folder, tmp_path / "out", 1)
+    source = find_source(tmp_path / "in")
+    progress = build(source.annotations, source.folder, tmp_path / "out", 1)
     assert progress is not None
     assert list(WordImages([str(tmp_path / "out")]).labels()) == ["hello", 'x, "y"']
     assert progress.reasons == {"image name is not a valid file name": 1}
@@ -225,8 +230,13 @@ def test_image_names_may_contain_spaces_and_invalid_ones_are_skipped(tmp_path: P
 
 def test_an_unfinished_build_is_neither_found_nor_read(tmp_path: Path) -> None:
     images_in(tmp_path / "in", 300)
-    folder, annotations = read_source(tmp_path / "in")
-    assert build(annotations, folder, tmp_path / "all" / "a", 1, should_stop=lambda: True) is None
+    source = find_source(tmp_path / "in")
+    assert (
+        build(
+            source.annotations, source.folder, tmp_path / "all" / "a", 1, should_stop=lambda: True
+        )
+        is None
+    )
     with pytest.raises(UserError, match="build is unfinished"):
         WordImages([str(tmp_path / "all" / ".a.building")])
     with pytest.raises(UserError, match="no LMDB at or below"):
@@ -235,11 +245,11 @@ def test_an_unfinished_build_is_neither_found_nor_read(tmp_path: Path) -> None:
 
 def test_a_build_does_not_resume_from_another_source(tmp_path: Path) -> None:
     images_in(tmp_path / "in", 3)
-    folder, annotations = read_source(tmp_path / "in")
-    build(annotations, folder, tmp_path / "out", 1, should_stop=lambda: True)
+    source = find_source(tmp_path / "in")
+    build(source.annotations, source.folder, tmp_path / "out", 1, should_stop=lambda: True)
     images_in(tmp_path / "in", 4)
     with pytest.raises(UserError, match="build of another source"):
-        build(annotations, folder, tmp_path / "out", 1)
+        build(source.annotations, source.folder, tmp_path / "out", 1)
 
 
 def test_mmocr_entries_without_exactly_one_word_have_a_problem(tmp_path: Path) -> None:

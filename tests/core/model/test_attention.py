@@ -28,7 +28,8 @@ def formula(packed: list[Tensor], mask: Tensor | None, factors: Tensor | None = 
     weights = scores.softmax(-1)
     if factors is not None:
         weights = weights * factors
-    return (weights @ values).transpose(1, 2).flatten(2)
+    features: Tensor = (weights @ values).transpose(1, 2).flatten(2)
+    return features
 
 
 def gradients(output: Tensor, packed: list[Tensor]) -> list[Tensor]:

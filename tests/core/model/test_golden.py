@@ -22,9 +22,10 @@ from core.config import (
     Pretrain,
     ReconstructionDecoder,
     TextDecoder,
+    visible_count,
 )
 from core.lmim import LMIM, LMIMOutput
-from core.model.masking import hidden_patches, visible_count, visible_from_noise
+from core.model.masking import hidden_patches, visible_from_noise
 from core.model.recognizer import Recognizer, sequence_cross_entropy
 from core.model.vit import position_table
 from core.runtime.safetensors_io import load_into
@@ -148,7 +149,7 @@ def test_recognizer_loss_logits_and_gradients_equal_the_released_codes(
     assert lengths.tolist() == golden["lengths_with_eos"]
     logits = recognizer(images, tokens, lengths)
     loss = sequence_cross_entropy(logits, tokens, lengths)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == pytest.approx(golden["loss"], rel=TOLERANCE)
     assert_described(recognizer.encoder(images), golden["encoder_features"])
     assert_described(logits, golden["logits"])

@@ -105,7 +105,7 @@ def test_seqclr_learns_to_match_windows(context: RunContext) -> None:
     matched = []
     for step in range(60):
         values = task.prepare_batch(batch_of(pixels), step)(slice(0, 16))
-        values["loss"].backward()
+        values["loss"].backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
         losses.append(values["loss"].item())

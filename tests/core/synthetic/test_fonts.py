@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from functools import partial
-from importlib.metadata import PackageNotFoundError
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,6 @@ MISSING = "font_caladea"
 @pytest.fixture
 def without_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As if the font package MISSING were not installed."""
-    find_spec = fonts.find_spec
-    version = fonts.version
 
     def find_others(name: str) -> object:
         return None if name == MISSING else find_spec(name)

@@ -15,13 +15,13 @@ from core.synthetic.words import render_word
 SIZE = (32, 128)
 
 
-def test_rendering_is_deterministic_in_seed_split_and_index(rendered: Synthetic) -> None:
-    first, again = (render_word(rendered, "curve", 3) for _ in range(2))
+def test_rendering_is_deterministic_in_seed_split_and_index(synthetic_words: Synthetic) -> None:
+    first, again = (render_word(synthetic_words, "curve", 3) for _ in range(2))
     assert first[1] == again[1]
     assert first[0].tobytes() == again[0].tobytes()
     others = [
-        render_word(rendered.model_copy(update={"seed": 1}), "curve", 3),
-        render_word(rendered, "curve", 4),
+        render_word(synthetic_words.model_copy(update={"seed": 1}), "curve", 3),
+        render_word(synthetic_words, "curve", 4),
     ]
     assert all(first[0].tobytes() != other[0].tobytes() for other in others)
 
@@ -45,11 +45,11 @@ def test_splits_share_no_image_and_test_words_include_unseen_ones() -> None:
         assert words[split] - unseen
 
 
-def test_each_subset_has_the_labels_that_its_name_says(rendered: Synthetic) -> None:
-    seen, _, unseen = make_vocabulary(rendered)
+def test_each_subset_has_the_labels_that_its_name_says(synthetic_words: Synthetic) -> None:
+    seen, _, unseen = make_vocabulary(synthetic_words)
     vocabulary = {*seen, *unseen}
     labels = {
-        name: [render_word(rendered, name, index)[1] for index in range(30)]
+        name: [render_word(synthetic_words, name, index)[1] for index in range(30)]
         for name in ENGLISH_SUBSETS
     }
     assert all(" " in text for text in labels["multi_words"])
@@ -58,24 +58,24 @@ def test_each_subset_has_the_labels_that_its_name_says(rendered: Synthetic) -> N
     assert set(labels["general"]) <= vocabulary
     assert all(
         image.getextrema()
-        for image, _ in [render_word(rendered, "artistic", index) for index in range(30)]
+        for image, _ in [render_word(synthetic_words, "artistic", index) for index in range(30)]
     )
 
 
-def test_every_word_leaves_ink_on_its_image(rendered: Synthetic) -> None:
+def test_every_word_leaves_ink_on_its_image(synthetic_words: Synthetic) -> None:
     for split in ENGLISH_SUBSETS:
         for index in range(20):
-            gray = np.asarray(render_word(rendered, split, index)[0].convert("L"), float)
+            gray = np.asarray(render_word(synthetic_words, split, index)[0].convert("L"), float)
             assert np.percentile(gray, 95) - np.percentile(gray, 1) > 35, (split, index)
 
 
-def test_splits_are_written_as_lmdb_folders(rendered: Synthetic, tmp_path: Path) -> None:
-    *_, last = write_splits(rendered, tmp_path, 1, lambda: False)
+def test_splits_are_written_as_lmdb_folders(synthetic_words: Synthetic, tmp_path: Path) -> None:
+    *_, last = write_splits(synthetic_words, tmp_path, 1, lambda: False)
     assert last == (98, 98)
-    for split, size in split_sizes(rendered).items():
+    for split, size in split_sizes(synthetic_words).items():
         images = WordImages([str(tmp_path / split)])
         assert len(images) == size
-        picture, text = render_word(rendered, split, 2)
+        picture, text = render_word(synthetic_words, split, 2)
         assert images.label(2) == text
         read = images.image(2, SIZE)
         stream = io.BytesIO()
@@ -85,8 +85,8 @@ def test_splits_are_written_as_lmdb_folders(rendered: Synthetic, tmp_path: Path)
 
 
 def test_an_interrupted_rendering_leaves_no_incomplete_split(
-    rendered: Synthetic, tmp_path: Path
+    synthetic_words: Synthetic, tmp_path: Path
 ) -> None:
-    done = list(write_splits(rendered, tmp_path, 1, lambda: True))
+    done = list(write_splits(synthetic_words, tmp_path, 1, lambda: True))
     assert len(done) == 1
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]

@@ -1,0 +1,179 @@
+"""The commands on stored results: compare, report, score, grid, sweep-report."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.commands.plan_commands import make_plan_of
+from analysis.commands.run_command import print_damages
+from core.runtime.errors import UserError
+from experiments.cli.conversion import PlanOptions, charset_of, refuse_options
+from experiments.cli.options import DEFAULT_CHARSET, DEFAULT_LENGTH
+from experiments.cli.output import print_json, progress_bar
+from sweeps.engine.cli import is_sweep_command, trials_of
+
+if TYPE_CHECKING:
+    from analysis.report.notebooks import Section
+
+RESULTS = Path("results")  # the default results folder
+MAX_NOTEBOOKS = 3  # executed at a time, by default
+
+
+# compare
+
+
+def compare_command(arguments: argparse.Namespace) -> int:
+    """Run `compare`; returns the exit code."""
+    from analysis.tables.content import as_json
+    from analysis.tables.planned import recorded_tables, tables_of
+    from analysis.tables.render import FORMATS
+    from results.store import Store
+
+    options = PlanOptions.from_arguments(arguments)
+    if is_sweep_command(options.files):
+        file = options.files[0]
+        raise UserError(f"{file}: a sweep has no table; use `run.py sweep-report {file}`")
+    store = Store(options.results)
+    if options.seeds is None:
+        _, tables = recorded_tables(lambda seeds: make_plan_of(options, recorded=seeds)[0], store)
+    else:
+        tables = tables_of(make_plan_of(options)[0], store, recorded=True)
+    contents = [table.content for table in tables]
+    if arguments.format == "json":
+        print_json([as_json(content) for content in contents])
+    else:
+        print(FORMATS[arguments.format or "md"](contents), end="")
+    return print_damages(tables)
+
+
+# report
+
+
+def report_command(arguments: argparse.Namespace) -> int:
+    """Run `report`; returns the exit code."""
+    from analysis.report.build import PUBLISHED, check_report, write_report
+    from core.runtime.processes import cores
+    from results.store import Store
+
+    has_results = any(RESULTS.glob("tables/*.json"))
+    results: Path = arguments.results or (RESULTS if has_results else PUBLISHED)
+    if arguments.results is None and not has_results:
+        print(
+            f"note: {RESULTS} has no table; the report shows the published results",
+            file=sys.stderr,
+        )
+    folder = RESULTS if results.resolve() == PUBLISHED else results
+    out: Path = arguments.out or folder / "report.html"
+    for path in arguments.files:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; name experiments or sweeps")
+    sweeps = [path for path in arguments.files if is_sweep_command([path])]
+    jobs = arguments.jobs or min(cores(), MAX_NOTEBOOKS)
+    check_report(Store(results), out)
+    with progress_bar("executing notebooks") as on_progress:
+        sections = write_report(
+            Store(results),
+            files=[path for path in arguments.files if path not in sweeps],
+            sweeps=sweeps,
+            scale=arguments.scale,
+            out=out,
+            jobs=jobs,
+            threads=max(1, cores() // jobs),
+            on_progress=on_progress,
+        )
+    print(out)
+    return _report_exit_code(sections)
+
+
+def _report_exit_code(sections: "list[Section]") -> int:
+    """Print the problems of the page's sections.
+
+    Returns 1 if a notebook is broken, 2 if no section has content, and else 0."""
+    for section in sections:
+        if section.problem:
+            kind = "error" if section.broken else "note"
+            print(f"{kind}: {section.name}: {section.problem}", file=sys.stderr)
+    if any(section.broken for section in sections):
+        return 1
+    return 2 if all(section.problem for section in sections) else 0
+
+
+# score
+
+
+def score_command(arguments: argparse.Namespace) -> int:
+    """Run `score`; returns the exit code."""
+    from analysis.tables.score import compare_policies, score_file
+
+    policy: str | None = arguments.labels
+    if policy is None:
+        reason = "has an effect only with --labels"
+        refuse_options(arguments, {"charset": reason, "max_length": reason})
+    arguments.charset = arguments.charset or DEFAULT_CHARSET
+    if policy and arguments.protocol == "chinese" and arguments.charset == DEFAULT_CHARSET:
+        raise UserError(
+            "--labels depends on the characters of the recognizer; "
+            "name them with --charset file:PATH"
+        )
+    recognizer = (charset_of(arguments), arguments.max_length or DEFAULT_LENGTH)
+    if policy == "both":
+        both = compare_policies(arguments.file, arguments.protocol, *recognizer)
+        if arguments.json:
+            print_json(both.as_json())
+        else:
+            print(both.text())
+        return 0
+    result = score_file(arguments.file, arguments.protocol, policy, *recognizer)
+    if arguments.json:
+        print_json(result.as_json())
+    else:
+        print(result.text())
+    return 0
+
+
+# grid
+
+
+def grid_command(arguments: argparse.Namespace) -> int:
+    """Run `grid`; returns the exit code."""
+    from analysis.figures.predictions import write_grids
+    from results.store import Store
+
+    out: Path = arguments.out or arguments.results / "figures"
+    for path in write_grids(Store(arguments.results), arguments.run, out, arguments.images):
+        print(path)
+    return 0
+
+
+# sweep-report
+
+
+def sweep_report_command(arguments: argparse.Namespace) -> int:
+    """Run `sweep-report`; returns the exit code."""
+    from analysis.sweep_report.best_experiment import write_experiment
+    from analysis.sweep_report.page import write_report
+    from analysis.sweep_report.report import find_trials
+
+    options = PlanOptions.from_arguments(arguments)
+    if not is_sweep_command(options.files):
+        raise UserError(
+            f"{options.files[0]}: not a sweep (no space to search); "
+            "`compare` prints the tables of experiments"
+        )
+    experiment: Path | None = arguments.write_experiment
+    if experiment is not None and experiment.exists():
+        raise UserError(f"--write-experiment {experiment}: already exists; choose another file")
+    trials, note = find_trials(trials_of(options))
+    page, report = write_report(trials, note)
+    if arguments.json:
+        print_json(report.as_json())
+    else:
+        print(page, end="")
+    print(f"written with its figures below {trials.folder}", file=sys.stderr)
+    if experiment is not None:
+        command = write_experiment(trials, report, experiment)
+        results = shlex.quote(str(options.results))
+        print(f"{command} --results {results} runs the best trial", file=sys.stderr)
+    return 0

@@ -1,0 +1,146 @@
+"""The words that a probe uses, and the positions of their characters."""
+
+from dataclasses import dataclass
+
+from core.config import CharacterHead, Probe
+from core.data.word_images import Dropped, WordImages, image_size
+from core.runtime.errors import UserError
+from core.text.charset import Charset, make_charset
+
+
+@dataclass(frozen=True)
+class PlacedText:
+    """The characters of a word that have boxes.
+
+    text: these characters, in the charset's case; without spaces and other characters without box.
+    middles: the horizontal middle of each box, as a share of the image's width.
+    """
+
+    text: str
+    middles: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SelectedWords:
+    """Words of a data set that a probe uses.
+
+    numbers: their numbers in the data set, ascending.
+    labels: number -> label; "" if there is none.
+    texts: number -> the characters that have boxes; empty unless the head is `characters`.
+    dropped: reason -> words that are not used.
+    """
+
+    images: WordImages
+    numbers: list[int]
+    labels: dict[int, str]
+    texts: dict[int, PlacedText]
+    dropped: dict[str, int]
+
+    def reference(self, number: int) -> str:
+        """The text that a prediction is compared with: the characters with boxes, or the label."""
+        text = self.texts.get(number)
+        return self.labels[number] if text is None else text.text
+
+
+def placed_text(images: WordImages, number: int, label: str, charset: Charset) -> PlacedText | None:
+    """The characters with boxes of a word; None if there are none.
+
+    images: the data set. number, label: of the word. charset: which gives the case."""
+    boxes = images.boxes(number)
+    if boxes is None or len(boxes) != len(label):
+        return None
+    raw = images.raw(number)
+    size = None if raw is None else image_size(raw)
+    if size is None:
+        return None
+    pairs = [
+        (character, (box[0] + box[2]) / 2 / size[0])
+        for character, box in zip(label, boxes, strict=True)
+        if box is not None and not character.isspace()
+    ]
+    if not pairs:
+        return None
+    text = charset.fold_case("".join(character for character, _ in pairs))
+    return PlacedText(text, tuple(middle for _, middle in pairs))
+
+
+def training_words(images: WordImages, config: Probe) -> SelectedWords:
+    """The first `config.images` words that the head can be trained on; all of them if it is None.
+
+    Left out are words without label, with a label that the charset cannot express or that is too
+    long, and, for head `characters`, words without boxes. Raises UserError if fewer than two are
+    left."""
+    charset = make_charset(config.charset)
+    filtered = frozenset(images.filtered.tolist())
+    dropped = Dropped(filtered=len(filtered))
+    selector = _Selector(images, config)
+    for number, label in enumerate(images.labels()):
+        if config.images is not None and len(selector.labels) == config.images:
+            break
+        if number in filtered:
+            continue
+        if not label or len(label) >= config.max_length:
+            dropped.unlabeled += not label
+            dropped.over_long += bool(label)
+        elif not charset.can_express(label, config.max_length):
+            dropped.unknown_characters += 1
+        else:
+            selector.add(number, label)
+    words = selector.words(dropped)
+    if len(words.numbers) < 2:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in words.dropped.items() if count)
+        hint = BOXES_HINT if selector.without_boxes else ""
+        raise UserError(
+            f"{', '.join(images.roots)}: {len(words.numbers)} of {len(images)} words can be used "
+            f"to train the probe ({reasons}){hint}"
+        )
+    return words
+
+
+class _Selector:
+    """Collects words; head `characters` collects only words with boxes."""
+
+    def __init__(self, images: WordImages, config: Probe) -> None:
+        self.images = images
+        self.needs_boxes = isinstance(config.head, CharacterHead)
+        self.charset = make_charset(config.charset)
+        self.labels: dict[int, str] = {}
+        self.texts: dict[int, PlacedText] = {}
+        self.without_boxes = 0
+
+    def add(self, number: int, label: str) -> None:
+        """Collect a word, or count it as one without boxes."""
+        if self.needs_boxes:
+            text = placed_text(self.images, number, label, self.charset)
+            if text is None:
+                self.without_boxes += 1
+                return
+            self.texts[number] = text
+        self.labels[number] = label
+
+    def words(self, dropped: Dropped) -> SelectedWords:
+        """The collected words. dropped: counts of the others."""
+        counts = dropped.counts() | {"without_boxes": self.without_boxes}
+        return SelectedWords(self.images, list(self.labels), self.labels, self.texts, counts)
+
+
+BOXES_HINT = (
+    "; head.kind: characters needs the boxes of the characters: render the words with "
+    "synthetic.boxes: true, or choose another head"
+)
+
+
+def evaluated_words(images: WordImages, config: Probe) -> SelectedWords:
+    """The words that the head is tested on: all but those of filter lists.
+
+    For head `characters` also words without boxes are left out. Raises UserError if none is left.
+    """
+    filtered = frozenset(images.filtered.tolist())
+    selector = _Selector(images, config)
+    for number, label in enumerate(images.labels()):
+        if number not in filtered:
+            selector.add(number, label or "")
+    if not selector.labels:
+        hint = BOXES_HINT if selector.without_boxes else ""
+        raise UserError(f"{', '.join(images.roots)}: no word to test on{hint}")
+    return selector.words(Dropped(filtered=len(filtered)))

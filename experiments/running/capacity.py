@@ -1,0 +1,215 @@
+"""Whether runs fit on the disk and into the memory of the device that computes them."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from core.runtime.errors import DiskError, UserError
+from experiments.planning.device import DRIVERS
+from experiments.planning.disk_estimate import disk_use, rendered_bytes
+from experiments.planning.memory_estimate import memory_bytes
+from experiments.planning.plan import Plan, PlannedRun
+from experiments.planning.run_cost import recognizer_config
+from experiments.running.options import ComputeOptions
+from results.store import Store
+
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container or a job; "max" is no limit
+UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def bytes_text(count: float) -> str:
+    """A number of bytes with a unit (powers of 1,000) and at least two digits: 1.2 GB, 340 MB."""
+    for unit in UNITS[:-1]:
+        if count < 999.5:
+            return (
+                f"{count:.0f} {unit}" if unit == "bytes" or count >= 9.95 else f"{count:.1f} {unit}"
+            )
+        count /= 1000
+    return f"{count:.1f} {UNITS[-1]}"
+
+
+# Disk
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Free bytes of the disk that holds a folder. The folder need not exist yet."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free
+
+
+def bytes_to_write(runs: Iterable[PlannedRun], store: Store, at_once: int = 1) -> int:
+    """The bytes by which runs fill the disk at most, beyond what their folders contain now.
+
+    What the runs keep, the temporary files of those that occupy most, and the synthetic words that
+    are not rendered yet.
+
+    runs: the runs, none of them complete.
+    store: the results folder.
+    at_once: runs that are computed at the same time."""
+    runs = list(runs)
+    uses = [disk_use(run) for run in runs]
+    total = sum(sorted((use.temporary for use in uses), reverse=True)[:at_once])
+    for run, use in zip(runs, uses, strict=True):
+        total += use.kept - _folder_bytes(store.run(run.id).folder)
+    return max(0, total) + _bytes_to_render(runs)
+
+
+def _folder_bytes(folder: Path) -> int:
+    if not folder.is_dir():
+        return 0
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _bytes_to_render(runs: Iterable[PlannedRun]) -> int:
+    """Bytes of the synthetic words that the runs use and that are not rendered yet."""
+    absent = {
+        root.synthetic: root.path
+        for run in runs
+        for roots in run.data.values()
+        for root in roots
+        if root.synthetic is not None and not Path(root.path).is_dir()
+    }
+    return sum(map(rendered_bytes, absent))
+
+
+def check_disk(run: PlannedRun, store: Store) -> None:
+    """Raise DiskError if the disk has less free space than a run will still write."""
+    needed = bytes_to_write([run], store)
+    free = free_disk_bytes(store.root)
+    if needed > free:
+        raise DiskError(
+            f"{store.run(run.id).folder}: the run will write {_exact(needed)}, and "
+            f"{_exact(free)} are free; choose a folder on another disk with --results, or delete "
+            "files that are no longer needed, and run the same command again"
+        )
+
+
+def _exact(count: int) -> str:
+    return f"{count:,} bytes ({bytes_text(count)})"
+
+
+# Memory
+
+
+def device_memory_bytes(device: str) -> int | None:
+    """The memory of a device: of a GPU, or of this machine; None if it is unknown.
+
+    Does not import torch: a GPU's memory is known only where torch has been imported.
+
+    device: auto, cpu, cuda, cuda:1, ...; "" is unknown."""
+    has_gpu = any(map(os.path.exists, DRIVERS))
+    if device == "cpu" or (device == "auto" and not has_gpu):
+        return _machine_memory_bytes()
+    if not device or "torch" not in sys.modules:
+        return None
+    import torch
+
+    if device == "auto":
+        return device_memory_bytes("cuda" if torch.cuda.is_available() else "cpu")
+    if not device.startswith("cuda"):
+        return None
+    return int(torch.cuda.get_device_properties(torch.device(device)).total_memory)
+
+
+def _machine_memory_bytes() -> int:
+    """The memory of this machine, or the limit of its container or job if that is lower."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(memory, int(CGROUP_LIMIT.read_text()))
+    except (OSError, ValueError):
+        return memory
+
+
+def _owner(device: str) -> str:
+    """What has the memory of a device."""
+    return "this machine" if device in ("cpu", "auto") else device
+
+
+def check_memory(run: PlannedRun, needed: int, device: str) -> None:
+    """Raise UserError if a run needs more memory than its device has.
+
+    run: names the run in the message.
+    needed: bytes, as `memory_bytes` estimates them.
+    device: the device that computes the run."""
+    memory = device_memory_bytes(device)
+    if memory is not None and needed > memory:
+        raise UserError(
+            f"{run.id}: needs about {bytes_text(needed)} of memory, and {_owner(device)} has "
+            f"{bytes_text(memory)}; use --micro-batch with fewer images, or another device"
+        )
+
+
+# Checks
+
+
+def check_run(
+    run: PlannedRun, store: Store, device: str, *, micro_batch: int | None, processes: int
+) -> None:
+    """Raise UserError if a run does not fit; called by the process that is about to compute it.
+
+    run: the run.
+    store: the results folder.
+    device: the device that computes the run.
+    micro_batch: images of a forward pass; None: the whole batch.
+    processes: the processes that share each batch."""
+    check_disk(run, store)
+    needed = memory_bytes(run.config, micro_batch=micro_batch, processes=processes)
+    check_memory(run, needed, device)
+
+
+def check_plan(plan: Plan, store: Store, device: str, options: ComputeOptions) -> list[str]:
+    """Check before a launch whether the incomplete runs fit; returns notes for the user.
+
+    Raises UserError if not even the first of them fits on the disk, or if one of them needs more
+    memory than the device has.
+
+    plan: the runs.
+    store: the results folder.
+    device: the device that computes the runs; "" if another machine does.
+    options: how the runs are computed."""
+    incomplete = [run for run in plan.runs.values() if store.run(run.id).state().name != "complete"]
+    if not incomplete:
+        return []
+    check_disk(incomplete[0], store)
+    notes: list[str] = []
+    needed = bytes_to_write(incomplete, store, options.jobs or 1)
+    free = free_disk_bytes(store.root)
+    if needed > free:
+        notes.append(
+            f"{store.root}: the runs will write {bytes_text(needed)}, and {bytes_text(free)} are "
+            "free; the last runs may not fit"
+        )
+    return notes + _memory_notes(plan, incomplete, device, options)
+
+
+def _memory_notes(
+    plan: Plan, runs: Sequence[PlannedRun], device: str, options: ComputeOptions
+) -> list[str]:
+    """As `check_plan`, for the memory of the incomplete `runs`."""
+    memory = device_memory_bytes(device)
+    if memory is None:
+        return []
+    needs: list[int] = []
+    for run in runs:
+        needed = memory_bytes(
+            run.config,
+            recognizer_config(run, plan),
+            micro_batch=options.micro_batch,
+            processes=options.processes,
+        )
+        check_memory(run, needed, device)
+        needs.append(needed)
+    at_once = min(options.jobs or 1, len(needs))
+    together = sum(sorted(needs, reverse=True)[:at_once])
+    if device == "cpu":
+        together *= options.processes
+    if together <= memory:
+        return []
+    return [
+        f"runs at the same time ({at_once}) need up to {bytes_text(together)} of memory, and "
+        f"{_owner(device)} has {bytes_text(memory)}; lower --jobs or --micro-batch"
+    ]

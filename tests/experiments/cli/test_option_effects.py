@@ -1,0 +1,148 @@
+"""Every option of the suite, given to every command, has an effect there or is refused.
+
+The options and commands are those of the parsers: a new option needs a value in VALUES.
+"""
+
+import pytest
+from command_probe import Probe, Trace, leaf_parsers, options_of
+
+import run
+from core.runtime.errors import UserError
+
+PARSERS = dict(leaf_parsers(run.make_parser()))
+FILES = "EXPERIMENT"
+SWEEP = "SWEEP"
+PLANNED = "--results R --scale smoke"
+
+# command -> the commands that an option is added to; an option must have an effect in one of them
+CONTEXTS: dict[str, list[str]] = {
+    "run": [
+        f"run {FILES} {PLANNED}",
+        f"run {FILES} {PLANNED} --launcher slurm",
+        f"run {SWEEP} {PLANNED}",
+        f"run {SWEEP} {PLANNED} --launcher slurm",
+    ],
+    **{
+        name: [f"{name} {FILES} {PLANNED}", f"{name} {SWEEP} {PLANNED}"]
+        for name in ("plan", "status", "watch", "cancel")
+    },
+    "compare": [f"compare {FILES} {PLANNED}"],
+    "sweep-report": [f"sweep-report {SWEEP} {PLANNED}"],
+    "report": ["report --results R"],
+    "score": ["score PREDICTIONS", "score PREDICTIONS --labels strict"],
+    "grid": ["grid evaluate-1 --results R"],
+    "logs": ["logs pretrain-abc --results R"],
+    "import": ["import a.pth b.safetensors"],
+    "export": ["export a.safetensors b.pth"],
+    "predict": ["predict PHOTO --model a"],
+    "bench": ["bench limits"],
+    "data build": ["data build LABELS out"],
+    "data check": ["data check LMDB"],
+    "data overlap": ["data overlap LMDB LMDB --out filter.tsv"],
+    "data charset": ["data charset LMDB"],
+}
+VALUES = {
+    "--charset": "file:CHARACTERS",
+    "--checkpoint-minutes": "7",
+    "--cluster": "CLUSTER",
+    "--compile": "",
+    "--data": "LMDB",
+    "--device": "cuda",
+    "--dry-run": "",
+    "--format": "csv",
+    "--gpus": "0,1",
+    "--images": "5",
+    "--jobs": "3",
+    "--json": "",
+    "--labels": "both",
+    "--launcher": "slurm",
+    "--lines": "1",
+    "--max-length": "5",
+    "--micro-batch": "2",
+    "--min-count": "2",
+    "--model": "b",
+    "--no-wait": "",
+    "--num-workers": "3",
+    "--once": "",
+    "--out": "elsewhere",
+    "--precision": "bf16",
+    "--processes": "3",
+    "--protocol": "chinese",
+    "--quick": "",
+    "--results": "other",
+    "--scale": "mini",
+    "--seeds": "5",
+    "--set": "pretrain.target=pixel",
+    "--storage": "sqlite:///trials.db",
+    "--threshold": "3",
+    "--workers": "3",
+    "--write-experiment": "best.yaml",
+}
+OPTIONS = sorted({name for parser in PARSERS.values() for name in options_of(parser)})
+ACCEPTED = [(command, option) for command in PARSERS for option in options_of(PARSERS[command])]
+
+
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Probe:
+    return Probe(tmp_path_factory.mktemp("probe"))
+
+
+@pytest.fixture(scope="module")
+def baselines() -> dict[str, tuple[int, Trace]]:
+    """Command line -> what it does without another option."""
+    return {}
+
+
+def words_of(line: str, probe: Probe) -> list[str]:
+    """A command line with the paths of the probe's inputs."""
+    names = {
+        "EXPERIMENT": probe.experiment,
+        "SWEEP": probe.sweep,
+        "R": probe.folder / "results",
+        "PREDICTIONS": probe.folder / "predictions.txt",
+        "PHOTO": probe.folder / "photo.jpg",
+        "LABELS": probe.folder / "labels.tsv",
+        "LMDB": probe.folder / "lmdb",
+        "CLUSTER": probe.folder / "cluster.yaml",
+        "file:CHARACTERS": f"file:{probe.folder / 'characters.txt'}",
+    }
+    return [str(names.get(word, word)) for word in line.split()]
+
+
+def test_every_option_has_a_value_and_every_command_a_context() -> None:
+    assert set(OPTIONS) == VALUES.keys()
+    assert PARSERS.keys() == CONTEXTS.keys()
+
+
+@pytest.mark.parametrize("command", PARSERS)
+def test_options_of_other_commands_are_refused(command: str) -> None:
+    words = CONTEXTS[command][0].removeprefix(command).split()
+    for option in set(OPTIONS) - options_of(PARSERS[command]).keys():
+        with pytest.raises(UserError, match=f"unrecognized arguments: {option}"):
+            PARSERS[command].parse_args([*words, option, *VALUES[option].split()])
+
+
+@pytest.mark.parametrize(("command", "option"), ACCEPTED)
+def test_an_option_has_an_effect_or_is_refused(
+    command: str,
+    option: str,
+    probe: Probe,
+    baselines: dict[str, tuple[int, Trace]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In every context of a command, and an effect in one of them."""
+    monkeypatch.chdir(probe.folder)
+    probe.install(monkeypatch)
+    effects = 0
+    for line in CONTEXTS[command]:
+        if option == "--launcher" and option in line:
+            continue
+        if line not in baselines:
+            baselines[line] = probe(words_of(line, probe), capsys)
+            assert baselines[line][0] in (0, 1), f"{line}: {baselines[line]}"
+        given = f"{line} {option} {VALUES[option]}"
+        code, trace = probe(words_of(given, probe), capsys)
+        assert code == 2 or (code, trace) != baselines[line], f"{given}: no effect"
+        effects += code != 2
+    assert effects
