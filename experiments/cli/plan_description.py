@@ -118,9 +118,10 @@ class PlanDescription:
 
     @property
     def stage_counts(self) -> dict[str, int]:
-        """Stage -> number of runs."""
+        """Stage -> number of runs. Probes are listed if there are any."""
         stages = [run.stage for run in self.runs]
-        return {stage: stages.count(stage) for stage in STAGES}
+        counts = {stage: stages.count(stage) for stage in STAGES}
+        return {stage: count for stage, count in counts.items() if count or stage != "probe"}
 
     @property
     def complete(self) -> int:
