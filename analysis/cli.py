@@ -73,6 +73,12 @@ def _add_plan(commands: Any) -> None:
     add_launcher_option(
         parser, "slurm: refuse precision: auto, as run does: jobs run on other machines"
     )
+    parser.add_argument(
+        "--power",
+        type=argument_types.real_number(0.01, 100),
+        metavar="POINTS",
+        help="also print how many seeds would detect a difference of so many percentage points",
+    )
     add_json_option(parser)
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from core.runtime.errors import UserError
 from experiments.cli.conversion import SWEEP_OPTIONS, PlanOptions, refuse_options
 from experiments.cli.output import print_json
 from sweeps.engine.cli import (
@@ -52,17 +53,32 @@ def plan_command(arguments: argparse.Namespace) -> int:
     """Run `plan`; returns the exit code."""
     options = PlanOptions.from_arguments(arguments)
     if is_sweep_command(options.files):
+        if arguments.power is not None:
+            raise UserError("--power is for experiments: a sweep declares no differences")
         return plan_sweep(options, as_json=arguments.json)
     from experiments.cli.plan_report import describe_plan
     from experiments.cli.plan_text import plan_text
 
     refuse_options(arguments, SWEEP_OPTIONS)
     device = options.device if options.launcher == "local" else ""
-    description = describe_plan(*make_plan_of(options), device=device)
+    plan, store = make_plan_of(options)
+    description = describe_plan(plan, store, device=device)
+    points: float | None = arguments.power
+    if points is None:
+        print_json(description.as_json()) if arguments.json else print(plan_text(description))
+        return 0
+    from analysis.tables.decision_cost import decision_costs, decision_text
+    from analysis.tables.planned import recorded_tables
+
+    _, tables = recorded_tables(
+        lambda seeds: make_plan_of(options, recorded=seeds)[0] if seeds else plan, store
+    )
+    hours = {run.id: run.hours or run.estimated_hours for run in description.runs}
+    costs = decision_costs(plan, tables, points, hours)
     if arguments.json:
-        print_json(description.as_json())
+        print_json(description.as_json() | {"decisions": [cost.as_json() for cost in costs]})
     else:
-        print(plan_text(description))
+        print(plan_text(description), decision_text(costs, points), sep="\n")
     return 0
 
 

@@ -30,6 +30,7 @@ class EndpointDifference:
 
     reported: the difference of the paper's Avg, in points; None if the paper has none.
     verdict: see `analysis/README.md`.
+    standard_error: of the difference. seed_error: the part of it due to the choice of seeds.
     detectable: the true difference that such a comparison detects with a power of 80 %; None if
         it is larger than any possible difference.
     seeds_needed: difference -> seeds that detect it with a power of 80 %; None if the test words
@@ -45,6 +46,8 @@ class EndpointDifference:
     low: float | None = None
     high: float | None = None
     covers: str = ""
+    standard_error: float | None = None
+    seed_error: float | None = None
     detectable: float | None = None
     seeds_needed: Mapping[str, int | None] = field(default_factory=dict)
 

@@ -317,6 +317,8 @@ def _difference(records: EndpointRecords, pair: ComparedRows, level: float) -> E
         seeds=tuple(seeds),
         **_rounded(estimate, factor),
         covers=estimate.covers,
+        standard_error=round(factor * estimate.standard_error, 4),
+        seed_error=round(factor * estimate.seed_error, 4),
         detectable=round(factor * detectable, 4) if detectable < bound else None,
         seeds_needed={
             f"{size:g}": seeds_needed(estimate, size / factor, level=level) for size in DECISIONS

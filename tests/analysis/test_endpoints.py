@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.tables.endpoint_content import EndpointTable
 from analysis.tables.endpoints import (
     ComparedRows,
     Endpoint,
     EndpointRecords,
-    EndpointTable,
     endpoint_table,
     parse_endpoint,
 )

@@ -65,6 +65,7 @@ VALUES = {
     "--num-workers": "3",
     "--once": "",
     "--out": "elsewhere",
+    "--power": "2",
     "--precision": "bf16",
     "--processes": "3",
     "--protocol": "chinese",
