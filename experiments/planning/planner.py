@@ -124,9 +124,10 @@ class Planner:
                 f"{path}: another file is named {path.stem} too, so their tables would mix; "
                 "rename one"
             )
-        self.experiments[path.stem] = experiment
         below = recipe_layers(path, experiment, self.scale, overrides)
         shared = read_recipe(below)
+        experiment = experiment.with_control(shared.control)
+        self.experiments[path.stem] = experiment
         self.primary[path.stem] = experiment.primary or shared.primary
         self.description = shared.description
         self.substitute_synthetic = shared.substitute_synthetic

@@ -5,11 +5,12 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from core.config import ContrastivePretrain, Evaluate, Finetune, FrozenModel, Pretrain, Probe
 from core.runtime.errors import UserError
 from core.runtime.former_keys import current_key, with_current_keys
+from core.runtime.number_types import Integer, Number, PositiveFloat, PositiveInt
 from core.runtime.yaml import parse_yaml, read_yaml
 from core.synthetic.config import Synthetic
 from experiments.planning.diagnostics import COMMAND_LINE, Layer, Tree, explain
@@ -51,8 +52,11 @@ def without_duplicates(values: Values) -> Values:
 
 
 Line = Annotated[str, AfterValidator(_one_line)]  # text that a table cell can hold
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[Integer, Field(ge=0)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(without_duplicates)]
+
+
+CONTROL_PREFIX = "control: "  # of the name of a control row
 
 
 class Variant(FrozenModel):
@@ -68,7 +72,7 @@ class Variant(FrozenModel):
     name: Line
     method: str | None = None
     set: Tree = Field(default_factory=dict)
-    reported: dict[str, str | bool | float | None] = Field(default_factory=dict)
+    reported: dict[str, str | bool | Number | None] = Field(default_factory=dict)
     compare_with: Annotated[str | tuple[str, ...], AfterValidator(without_duplicates)] = ()
 
 
@@ -103,6 +107,23 @@ class Experiment(FrozenModel):
             return (self.variants[number - 1].name,) if number else ()
         names = self.variants[number].compare_with
         return (names,) if isinstance(names, str) else names
+
+    def with_control(self, method: str | None) -> "Experiment":
+        """The experiment with a control row at its end, with which every other row is compared.
+
+        Unchanged without a method, or if a row has this method and no changes.
+
+        method: the control's method, mostly `scratch`: an untrained encoder.
+        """
+        if method is None or any(row.method == method and not row.set for row in self.variants):
+            return self
+        name = f"{CONTROL_PREFIX}{method}"
+        rows = tuple(
+            variant.model_copy(update={"compare_with": (*self.compared_rows(number), name)})
+            for number, variant in enumerate(self.variants)
+        )
+        control = Variant(name=name, method=method)
+        return self.model_copy(update={"variants": (*rows, control)})
 
 
 class Teacher(FrozenModel):
@@ -147,6 +168,7 @@ class Recipe(FrozenModel):
     substitute_synthetic: replace named data sets by the synthetic words that `data.yaml` names.
     probes: name -> settings of a probe of each row's encoder (`PROBE_INPUT` and those of `Probe`;
         words, charset and protocol are those of fine-tuning and evaluation unless it names others).
+    control: a method; each experiment gets a row of it, with which all its rows are compared.
     primary: the endpoint that decides, unless the experiment names one; the others are exploratory.
     transfers: the number of fine-tunings of each pre-trained encoder, each with its own seed.
     """
@@ -164,8 +186,9 @@ class Recipe(FrozenModel):
     init: Init = Init()
     substitute_synthetic: bool = False
     probes: dict[str, Tree | None] = Field(default_factory=dict)
+    control: str | None = None
     primary: EndpointName = DEFAULT_ENDPOINT
-    transfers: Annotated[int, Field(ge=1, le=100)] = 1
+    transfers: Annotated[Integer, Field(ge=1, le=100)] = 1
     synthetic: Synthetic | None = None
     synthetic_chinese: Synthetic | None = None
 
