@@ -113,7 +113,8 @@ def test_the_json_of_a_plan_counts_shared_runs_and_reported_rows(
     assert [len(filled[f"table{number}"]) for number in range(1, 9)] == [3, 3, 2, 3, 5, 4, 6, 6]
     assert all(len(row["rows"]) == 1 for rows in filled.values() for row in rows)
     default = [run for run in runs if "ablation_mask: random 0.8 (LMIM)" in run["rows"]]
-    assert [run["stage"] for run in default] == ["pretrain", "finetune", "evaluate"]
+    stages_of_row = ["pretrain", "finetune", "probe", "probe", "evaluate"]
+    assert [run["stage"] for run in default] == stages_of_row
     assert all(len(run["rows"]) >= 5 for run in default)
 
 
