@@ -38,12 +38,14 @@ def _run_experiments(options: PlanOptions, compute: "ComputeOptions", *, as_json
     """
     from rich.console import Console
 
+    from analysis.tables.planned import refuse_tables_of_other_files
     from experiments.cli.plan_report import describe_plan
     from experiments.cli.plan_text import plan_text
     from experiments.cli.unfinished import report_unfinished
 
     plan, store = make_plan_of(options)
     store.check_writable()
+    refuse_tables_of_other_files(plan, store)
     console = Console(stderr=True, soft_wrap=True)
     device = compute.device if compute.launcher == "local" else ""
     description = describe_plan(plan, store, device=device, micro_batch=compute.micro_batch)

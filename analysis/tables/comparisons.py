@@ -3,18 +3,12 @@
 from collections.abc import Sequence
 
 from analysis.tables.content import Comparison, McNemarTest, PairedComparison, PercentEstimate
-from analysis.tables.intervals import Estimate, average_weights, bootstrap
+from analysis.tables.intervals import average_weights, bootstrap
 from analysis.tables.measurements import TableRecords
 from analysis.tables.power import minimum_detectable_difference
 from analysis.tables.significance import holm, mcnemar_exact
+from analysis.tables.verdicts import difference_verdict, size_verdict
 
-DIFFERENCE_RULE = (
-    "Verdict on a difference of Avg, at any scale: `holds` if the paired interval excludes 0 on "
-    "the side that the paper reports, `reversed` if it excludes 0 on the opposite side, "
-    "`undecided` if it contains 0; `higher` or `lower` if the paper reports no difference. "
-    "`detectable` is the true difference that such a comparison detects in 80 of 100 cases; "
-    "`none` means that 100 points would not be detected."
-)
 SIGNIFICANCE_LEVEL = 0.05
 
 
@@ -78,14 +72,14 @@ def compare_rows(
         row=first,
         other=second,
         reported=reported,
-        verdict=_verdict(average, reported),
+        verdict=difference_verdict(average, reported),
         why=(f"over {', '.join(subsets)}, which both have",) if fewer_subsets else (),
         seeds=seeds,
         subsets=tuple(subsets),
         average=PercentEstimate.of(average),
         weighted_average=PercentEstimate.of(weighted_average),
         detectable=round(100 * detectable, 4) if detectable < 1 else None,
-        size=_size_verdict(average, reported) if judge_size else "",
+        size=size_verdict(average, reported) if judge_size else "",
         mcnemar={seed: _mcnemar(records, number, other, subsets, seed) for seed in seeds},
     )
 
@@ -107,21 +101,6 @@ def _mismatch(
             if not same_data or first.counts[name][1] != second.counts[name][1]:
                 return f"data: the two rows have different images of {name}"
     return ""
-
-
-def _verdict(estimate: Estimate, reported: float | None) -> str:
-    if not estimate.excludes_zero():
-        return "undecided"
-    if not reported:
-        return "higher" if estimate.value > 0 else "lower"
-    return "holds" if (estimate.value > 0) == (reported > 0) else "reversed"
-
-
-def _size_verdict(estimate: Estimate, reported: float | None) -> str:
-    if reported is None:
-        return ""
-    inside = 100 * estimate.low <= reported <= 100 * estimate.high
-    return "reproduced" if inside else "differs"
 
 
 def _mcnemar(

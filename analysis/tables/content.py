@@ -179,8 +179,8 @@ class Comparison:
 
     row, other: names; the difference is `row` minus `other`.
     reported: the difference of the paper's Avg; None if the paper has none.
-    verdict: `holds`, `reversed`, `undecided`, `higher`, `lower`, `same runs`, `not comparable`
-    or `missing`.
+    verdict: `holds`, `reversed`, `undecided`, `higher`, `lower`, `one seed: undecided`,
+    `same runs`, `not comparable` or `missing`.
     why: reasons for the verdict, or the subsets if they are fewer than those of the rows.
     seeds: those that both rows have.
     """
@@ -225,6 +225,7 @@ class TableContent:
     notes: facts that a reader needs besides the numbers, a text each.
     endpoints: the measures beside accuracy, if any run has them, the primary one first.
     known_runs: row -> seed -> runs, of all complete runs; only in a stored table.
+    file: path of the experiment file, from the results folder; only in a stored table.
     """
 
     experiment: str
@@ -240,6 +241,7 @@ class TableContent:
     notes: tuple[str, ...]
     endpoints: tuple[EndpointTable, ...] = ()
     known_runs: Mapping[str, Mapping[int, RowRuns]] | None = None
+    file: str | None = None
 
     @property
     def heading(self) -> str:

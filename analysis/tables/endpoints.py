@@ -7,7 +7,7 @@ before it is run. The others are exploratory: their intervals are widened for th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -17,6 +17,7 @@ from analysis.tables.intervals import Estimate, average_weights, bootstrap
 from analysis.tables.measurements import Row
 from analysis.tables.power import minimum_detectable_difference, seeds_needed
 from analysis.tables.variance import variance_components
+from analysis.tables.verdicts import difference_verdict
 from analysis.tables.word_values import (
     DESCRIPTIONS,
     LOWER_IS_BETTER,
@@ -335,14 +336,9 @@ def _rounded(estimate: Estimate, factor: float) -> dict[str, float]:
 
 def _verdict(estimate: Estimate, reported: float | None, endpoint: Endpoint) -> str:
     """The verdict on a difference; the better row of an endpoint can have the smaller value."""
-    better = -estimate.value if endpoint.lower_is_better else estimate.value
-    if estimate.seeds == 1:
-        return "one seed: undecided"
-    if not estimate.excludes_zero():
-        return "undecided"
-    if not reported:
-        return "better" if better > 0 else "worse"
-    return "holds" if (better > 0) == (reported > 0) else "reversed"
+    if endpoint.lower_is_better:
+        estimate = replace(estimate, value=-estimate.value, low=-estimate.high, high=-estimate.low)
+    return difference_verdict(estimate, reported, names=("better", "worse"))
 
 
 def parse_endpoint(name: str) -> Endpoint:

@@ -8,21 +8,24 @@ from pydantic import ValidationError
 
 from analysis.tables.content import RowRuns
 from analysis.tables.endpoints import Endpoint
-from analysis.tables.measurements import Row, recorded_runs
+from analysis.tables.measurements import Row
 from analysis.tables.table import Table, table_name
+from analysis.tables.table_files import recorded_runs_of, refuse_other_file
 from core.config import Finetune, Probe, StageConfig, identity_fields
 from core.runtime.errors import UserError
 from core.text.charset import make_charset
 from experiments.planning.data_roots import size_deviation
-from experiments.planning.endpoints import DEFAULT_ENDPOINT, FINE_TUNED, Measure
+from experiments.planning.endpoints import (
+    DEFAULT_ENDPOINT,
+    FINE_TUNED,
+    RECOGNIZER_MEASURES,
+    measures_of,
+)
 from experiments.planning.plan import FILE, Cell, Plan, PlannedRun
 from experiments.planning.registry import registry
 from results.records import StoredTraining, read_record
 from results.reported import find_row
 from results.store import Run, Store
-
-RECOGNIZER_MEASURES: tuple[Measure, ...] = ("words", "cer", "nll")
-CHARACTER_MEASURES: tuple[Measure, ...] = ("characters", "nll")
 
 RecordedRuns = Mapping[int, RowRuns]  # seed -> runs
 
@@ -38,7 +41,7 @@ def tables_of(plan: Plan, store: Store, *, recorded: bool) -> list[Table]:
     """
     tables = []
     for name, experiment in plan.experiments.items():
-        stored_rows = recorded_runs(store, _table_name(plan, name)) if recorded else {}
+        stored_rows = _stored_rows(plan, name, store) if recorded else {}
         rows = [
             _row(plan, name, number, stored_rows.get(variant.name, {}), store)
             for number, variant in enumerate(experiment.variants)
@@ -56,6 +59,7 @@ def tables_of(plan: Plan, store: Store, *, recorded: bool) -> list[Table]:
                 substitute_synthetic=plan.substitute_synthetic,
                 endpoints=_endpoints(plan, name),
                 primary=plan.primary.get(name, DEFAULT_ENDPOINT),
+                file=plan.files.get(name),
             )
         )
     return sorted(tables, key=lambda table: (table.paper_table is None, table.paper_table or ""))
@@ -68,14 +72,24 @@ def _endpoints(plan: Plan, experiment: str) -> tuple[Endpoint, ...]:
     for name, run in {n: r for cell in cells for n, r in cell.probes.items()}.items():
         config = plan.runs[run].config
         assert isinstance(config, Probe)
-        by_position = config.head.kind == "characters"
-        measures = CHARACTER_MEASURES if by_position else RECOGNIZER_MEASURES
-        endpoints += [Endpoint(name, measure) for measure in measures]
+        endpoints += [Endpoint(name, measure) for measure in measures_of(config.head.kind)]
     return tuple(endpoints)
 
 
 def _table_name(plan: Plan, experiment: str) -> str:
     return table_name(experiment, plan.scale, plan.overrides)
+
+
+def _stored_rows(plan: Plan, experiment: str, store: Store) -> dict[str, dict[int, RowRuns]]:
+    """Row -> seed -> the runs that the stored table of an experiment names."""
+    file = plan.files.get(experiment)
+    return recorded_runs_of(store, _table_name(plan, experiment), file)
+
+
+def refuse_tables_of_other_files(plan: Plan, store: Store) -> None:
+    """Raise UserError if a table of the plan would replace that of another experiment file."""
+    for name, file in plan.files.items():
+        refuse_other_file(store, _table_name(plan, name), file)
 
 
 def recorded_tables(
@@ -101,7 +115,7 @@ def recorded_seeds(plan: Plan, store: Store) -> dict[str, list[int]]:
     has_more = False
     for name in plan.experiments:
         planned = {cell.seed for cell in plan.cells if cell.experiment == name}
-        rows = recorded_runs(store, _table_name(plan, name)).values()
+        rows = _stored_rows(plan, name, store).values()
         stored = {seed for runs in rows for seed in runs}
         seeds_of[name] = sorted(planned | stored)
         has_more = has_more or not stored <= planned
@@ -246,13 +260,17 @@ def _same_recipe(plan: Plan, planned: RowRuns, stored: RowRuns, store: Store) ->
     stored_ids = _run_ids(stored)
     if len(planned_ids) != len(stored_ids):
         return False
-    pairs = zip(planned_ids, stored_ids, strict=True)
+    pairs = list(zip(planned_ids, stored_ids, strict=True))
+    pairs += zip(planned.transfers, stored.transfers, strict=False)  # the stored row may have fewer
+    pairs += [
+        (run, stored.probes[name]) for name, run in planned.probes.items() if name in stored.probes
+    ]
     return all(_same_config(plan.runs[ours], store.run(theirs)) for ours, theirs in pairs)
 
 
 def _run_ids(runs: RowRuns) -> list[str]:
     teacher = [runs.teacher] if runs.teacher and not runs.teacher.startswith(FILE) else []
-    return [runs.evaluate, *runs.trainings, *teacher, *runs.transfers, *runs.probes.values()]
+    return [runs.evaluate, *runs.trainings, *teacher]
 
 
 def _same_config(planned: PlannedRun, stored: Run) -> bool:

@@ -9,11 +9,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from analysis.tables.comparability import deviations_from_paper
-from analysis.tables.comparisons import DIFFERENCE_RULE, compare_rows, compared_pairs
+from analysis.tables.comparisons import compare_rows, compared_pairs
 from analysis.tables.content import (
     AVERAGES,
     Comparison,
@@ -31,18 +32,13 @@ from analysis.tables.footnotes import notes
 from analysis.tables.intervals import Estimate, average_weights, bootstrap, mean_accuracy, wilson
 from analysis.tables.measurements import MeasuredEvaluation, Row, TableRecords, recorded_runs
 from analysis.tables.render import FORMATS
+from analysis.tables.table_files import recorded_path, refuse_other_file
 from analysis.tables.training_cost import training_cost
+from analysis.tables.verdicts import DIFFERENCE_RULE, ROW_RULE, row_verdict
 from core.runtime.files import write_text
 from experiments.planning.endpoints import DEFAULT_ENDPOINT
 from results.reported import reported, reported_table, reported_values
 from results.store import Store
-
-ROW_RULE = (
-    "Verdict on a row, by its Avg: `reproduced` if the reported value lies inside our 95 % "
-    "interval, `differs` if it lies outside. Both require scale paper, the paper's protocol, its "
-    "test sets and the unchanged recipe of the file. Otherwise `not comparable`, with the reasons. "
-    "`missing`: no complete run."
-)
 
 
 @dataclass
@@ -58,6 +54,7 @@ class Table:
     substitute_synthetic: synthetic words replace the paper's data.
     endpoints: that its runs can have.
     primary: the name of the primary one.
+    file: the experiment file, if there is one.
     """
 
     name: str
@@ -71,6 +68,7 @@ class Table:
     substitute_synthetic: bool = False
     endpoints: Sequence[Endpoint] = ()
     primary: str = DEFAULT_ENDPOINT
+    file: Path | None = None
 
     @cached_property
     def records(self) -> TableRecords:
@@ -252,9 +250,8 @@ class Table:
             return "", [f"the paper has no such {missing_part}"]
         if why := deviations_from_paper(self, number):
             return "not comparable", why
-        estimate = self._estimates[number]["Avg"]
-        inside = 100 * estimate.low <= reported["Avg"] <= 100 * estimate.high
-        return "reproduced" if inside else "differs", []
+        verdict, covered = row_verdict(self._estimates[number]["Avg"], reported["Avg"])
+        return verdict, [covered]
 
     # Differences
 
@@ -293,9 +290,13 @@ class Table:
     def write(self) -> None:
         """Write the table as Markdown, CSV and JSON into the results folder.
 
-        The JSON also names the complete runs of other seeds that an earlier table named.
+        The JSON also names the experiment file, and the complete runs of other seeds that an
+        earlier table named. Raises UserError if the earlier table is of another file.
         """
         content = replace(self.content, known_runs=self._known_runs())
+        if self.file is not None:
+            refuse_other_file(self.store, self.file_name(), self.file)
+            content = replace(content, file=recorded_path(self.store, self.file))
         for suffix in ("md", "csv", "json"):
             path = self.store.table(f"{self.file_name()}.{suffix}")
             write_text(path, FORMATS[suffix]([content]))

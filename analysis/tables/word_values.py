@@ -19,7 +19,8 @@ DESCRIPTIONS: dict[Measure, str] = {
     "words": "word accuracy",
     "characters": "character accuracy at the characters' true positions",
     "cer": "character error rate: edits per character of the labels",
-    "nll": "negative log-likelihood of the labels in nats per character, end of word included",
+    "nll": "negative log-likelihood of the labels (and of their ends, if a decoder predicts them) "
+    "in nats per character",
 }
 LOWER_IS_BETTER: frozenset[Measure] = frozenset({"cer", "nll"})
 
@@ -92,14 +93,14 @@ def _edits(words: PredictedWords, normalize: Callable[[str], str]) -> np.ndarray
 
 
 def _likelihoods(words: PredictedWords) -> np.ndarray:
-    """NaN for a word without a likelihood. The end of a word counts as one character."""
+    """NaN for a word without a likelihood."""
     if words.nll is None:
         raise UserError("these predictions have no likelihoods; evaluate the run again")
     values = np.asarray(words.nll, float)
     known = ~np.isnan(values)
     if not known.any():
         raise UserError("no label of these predictions has a likelihood")
-    lengths = np.array([len(label) + 1 for label in words.labels], float)
+    lengths = np.array([len(label) for label in words.labels], float)
     per_character: np.ndarray = values / lengths[known].mean()
     return per_character
 

@@ -1,6 +1,8 @@
 """Differences between rows: verdicts, power, tests, and rows that cannot be compared."""
 
 import cProfile
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,9 @@ from table_records import (
     write_evaluation,
 )
 
-from analysis.tables.content import SubsetAccuracy
+from analysis.tables.content import PairedComparison, SubsetAccuracy
 from analysis.tables.render import FORMATS
+from analysis.tables.verdicts import ONE_SEED
 from results.store import Store
 
 
@@ -35,10 +38,10 @@ from results.store import Store
 def test_a_difference_is_judged_by_its_paired_interval_at_any_scale(
     tmp_path: Path, first: list[int], second: list[int], verdict: str
 ) -> None:
-    pair = compared(two_row_table(Store(tmp_path), first, second).content)
+    pair = compared(two_row_table(Store(tmp_path), first, second, seeds=2).content)
     assert (pair.row, pair.other, pair.reported, pair.verdict) == ("a", "b", 2.9, verdict)
     assert pair.average.low <= pair.average.accuracy <= pair.average.high
-    assert pair.average.covers == "test images"
+    assert pair.average.covers == "test images and seeds"
     assert pair.detectable is not None
     assert pair.detectable > 0
     assert set(pair.mcnemar[0]) == set(SUBSETS)
@@ -47,14 +50,52 @@ def test_a_difference_is_judged_by_its_paired_interval_at_any_scale(
 
 def test_at_the_papers_scale_the_size_of_a_difference_is_judged_too(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    write_evaluation(store, "evaluate-a", at_accuracy(0.806))
-    write_evaluation(store, "evaluate-b", at_accuracy(0.777))
-    rows = [
-        make_row("b", "evaluate-b", reported_row=NO_GUIDANCE),
-        make_row("a", "evaluate-a", reported_row=GUIDANCE, compare_with=("b",)),
-    ]
-    pair = compared(make_table(store, rows, "paper", "table1").content)
-    assert (pair.verdict, pair.size) == ("holds", "reproduced")
+    accuracies = {"a": at_accuracy(0.806), "b": at_accuracy(0.777)}
+    for name, correct in accuracies.items():
+        for seed in range(2):
+            write_evaluation(store, f"evaluate-{name}{seed}", correct)
+
+    def pair_of(seeds: int) -> PairedComparison:
+        first, second = ([f"evaluate-{name}{seed}" for seed in range(seeds)] for name in ("a", "b"))
+        rows = [
+            make_row("b", *second, reported_row=NO_GUIDANCE),
+            make_row("a", *first, reported_row=GUIDANCE, compare_with=("b",)),
+        ]
+        return compared(make_table(store, rows, "paper", "table1").content)
+
+    two_seeds = pair_of(2)
+    assert (two_seeds.verdict, two_seeds.size) == ("holds", "reproduced")
+    one_seed = pair_of(1)
+    assert (one_seed.verdict, one_seed.size) == (ONE_SEED, "")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("scale", ["smoke", "mini", "paper"])
+def test_one_seed_decides_nothing_in_any_format(tmp_path: Path, form: str, scale: str) -> None:
+    right, wrong = [1] * 90 + [0] * 10, [0] * 100
+    table = replace(two_row_table(Store(tmp_path), right, wrong), scale=scale)
+    assert compared(table.content).verdict == ONE_SEED
+    without_rules = replace(table.content, rules=())
+    text = FORMATS[form]([without_rules])
+    assert ONE_SEED in text
+    assert not re.search(r"\b(holds|reversed|higher|lower)\b", text.partition("<body>")[2] or text)
+
+
+@pytest.mark.parametrize("seeds_of_rows", [(1, 3), (3, 1)])
+def test_a_row_with_one_seed_beside_one_with_three_decides_nothing(
+    tmp_path: Path, seeds_of_rows: tuple[int, int]
+) -> None:
+    store = Store(tmp_path)
+    runs: dict[str, list[str]] = {}
+    for name, share, seeds in zip("ab", (90, 10), seeds_of_rows, strict=True):
+        values = [1] * share + [0] * (100 - share)
+        runs[name] = [
+            write_evaluation(store, f"evaluate-{name}{seed}", dict.fromkeys(SUBSETS, values))
+            for seed in range(seeds)
+        ]
+    rows = [make_row("b", *runs["b"]), make_row("a", *runs["a"], compare_with=("b",))]
+    pair = compared(make_table(store, rows).content)
+    assert (pair.verdict, pair.seeds) == (ONE_SEED, (0,))
 
 
 def test_with_several_seeds_intervals_cover_them_and_each_seed_is_tested(tmp_path: Path) -> None:

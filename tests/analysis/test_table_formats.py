@@ -27,12 +27,12 @@ def contents(tmp_path: Path) -> list[TableContent]:
     store = Store(tmp_path)
     two_row_table(store, [1] * 90 + [0] * 10, [1] * 70 + [0] * 30)
     rows = [
-        make_row(ODD_NAME, "evaluate-b", reported_row=NO_GUIDANCE),
-        make_row("<a>", "evaluate-a", reported_row=GUIDANCE, compare_with=(ODD_NAME,)),
+        make_row(ODD_NAME, "evaluate-b0", reported_row=NO_GUIDANCE),
+        make_row("<a>", "evaluate-a0", reported_row=GUIDANCE, compare_with=(ODD_NAME,)),
     ]
     return [
         make_table(store, rows, paper_table="table1").content,
-        make_table(store, [make_row("alone", "evaluate-a")]).content,
+        make_table(store, [make_row("alone", "evaluate-a0")]).content,
     ]
 
 

@@ -86,8 +86,9 @@ def test_verdicts_require_the_papers_scale_recipe_data_and_protocol(tmp_path: Pa
         row = make_table(store, rows, scale, "table1", **options).content.rows[LMIM]
         return row.verdict, row.why
 
-    assert verdict("evaluate-equal") == ("reproduced", ())
-    assert verdict("evaluate-lower") == ("differs", ())
+    covered = ("one seed: the interval covers test images",)
+    assert verdict("evaluate-equal") == ("reproduced", covered)
+    assert verdict("evaluate-lower") == ("differs", covered)
     assert verdict("evaluate-none") == ("missing", ("its evaluation is planned",))
     assert verdict("evaluate-equal", "mini") == ("not comparable", ("scale: mini",))
     changed, (why,) = verdict("evaluate-equal", overrides={"a": 1})

@@ -28,7 +28,7 @@ def one_line(error: pytest.ExceptionInfo[UserError]) -> bool:
             {"pretrain.mask.kind": "stripes"},
             r"pretrain\.mask\.kind: .*'stripes'; choose from 'random', 'block' or 'density'",
         ),
-        ({"pretrain.target": {"kind": "clip"}}, r"--set: pretrain\.target: .*'mae_feature'"),
+        ({"pretrain.target": {"kind": "clip"}}, r"--set: pretrain\.target\.kind: .*'clip'.*'mae_feature'"),
         (
             {"encoder.depht": 3},
             r"--set: encoder\.depht: unknown key; allowed: depth, heads, image, patch, positions",
@@ -39,10 +39,10 @@ def one_line(error: pytest.ExceptionInfo[UserError]) -> bool:
             r"positions: released .*2 x 16.* grid",
         ),
         ({"pretrainn.mask": {}}, r"--set: pretrainn: unknown key; allowed: .*pretrain"),
-        ({"pretrain.guidance": None}, r"pretrain: decoder\.order: SA-FFN .*guidance: null"),
+        ({"pretrain.guidance": None}, r"pretrain\.decoder\.order: decoder\.order: SA-FFN .*guidance: null"),
         (
             {"pretrain.guidance": None, "pretrain.decoder.order": "SA-FFN"},
-            r"pretrain: .*alignment: null",
+            r"pretrain\.alignment: .*alignment: null",
         ),
         ({"pretrain.optimizer.epochs": 0.5}, r"warmup_epochs 0\.5 .*epochs 0\.5"),
         (
@@ -87,13 +87,13 @@ def one_line(error: pytest.ExceptionInfo[UserError]) -> bool:
         ),
         (
             {"pretrain.contrast": {"windows": 5}},
-            r"--set: pretrain: contrast .*decoder.*method: SeqCLR",
+            r"--set: pretrain\.contrast: .*decoder.*method: SeqCLR",
         ),
         (
             {"evaluate.subsets": "comon"},
             r"evaluate\.subsets: .*'comon'; choose from union14m_benchmark",
         ),
-        ({"finetune.augmentation_draws": 8}, r"finetune: augmentation_draws .*none"),
+        ({"finetune.augmentation_draws": 8}, r"--set: finetune\.augmentation_draws: .*none"),
         ({"epoch_multiplier.pretrain": 0}, r"epoch_multiplier\.pretrain: 0 is not above 0"),
         ({"pretrain.mask.ratio.x": 1}, r"--set: ratio\.x: ratio is a single value"),
         ({"methods.DINO": {"x": 1}, "init.encoder": "x/y", "xyz": 1}, r"--set: xyz: unknown key"),

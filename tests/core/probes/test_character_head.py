@@ -98,6 +98,15 @@ def test_a_word_with_a_symbol_counts_by_its_characters_with_boxes(
     assert word.edits == 2
 
 
+def test_words_with_symbols_are_trained_on_by_their_other_characters(tmp_path: Path) -> None:
+    box = [0, 0, 9, 9]
+    root = _boxed(tmp_path / "train", [("a.", f"[{box},null]"), ("b!", f"[{box},null]")])
+    words = training_words(WordImages([root]), probe_config(tmp_path))
+    assert [text.text for text in words.texts.values()] == ["a", "b"]
+    with pytest.raises(UserError, match="unknown_characters 2"):
+        training_words(WordImages([root]), probe_config(tmp_path, "ctc_linear"))
+
+
 def test_labels_outside_the_charset_leave_no_training_words(tmp_path: Path) -> None:
     box = "[[0,0,9,9]]"
     root = _boxed(tmp_path / "train", [("1", box), ("2", box), ("3", box)])

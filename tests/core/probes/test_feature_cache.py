@@ -15,6 +15,7 @@ from core.probes.features import (
     FrozenEncoder,
     RecomputedFeatures,
     WordFeatures,
+    feature_bytes,
     in_order,
 )
 from core.probes.stage import make_encoder
@@ -114,12 +115,25 @@ def test_a_damaged_file_is_computed_again(
 def test_the_files_used_longest_ago_make_room_within_the_budget(
     config: Probe, words: SelectedWords, context: RunContext, tmp_path: Path
 ) -> None:
-    size = 60 * 17 * 16 * 4
+    size = feature_bytes(config.encoder, 60)
+    assert size == 60 * 17 * 16 * 4
     for seed in range(4):
         FeatureCache(tmp_path, 2 * size).features(_frozen(config, context, seed), words, "words")
         files = list(tmp_path.glob("*.f32"))
         assert sum(file.stat().st_size for file in files) <= 2 * size
         assert len(list(tmp_path.glob("*.json"))) == len(files)
+
+
+def test_files_in_use_are_kept_and_further_features_are_computed(
+    config: Probe, words: SelectedWords, context: RunContext, tmp_path: Path
+) -> None:
+    cache = FeatureCache(tmp_path, feature_bytes(config.encoder, 60) * 3 // 2)
+    first = cache.features(_frozen(config, context), words, "words")
+    second = cache.features(_frozen(config, context, seed=1), words, "words")
+    assert isinstance(first, CachedFeatures)
+    assert isinstance(second, RecomputedFeatures)
+    assert len(list(tmp_path.glob("*.f32"))) == 1
+    assert len(_values(first)) == len(_values(second)) == 60
 
 
 def test_images_that_cannot_be_decoded_are_counted_and_left_out(

@@ -68,7 +68,7 @@ def test_an_endpoint_is_the_mean_over_the_evaluated_checkpoints(
     run.set_state("complete")
     records = EndpointRecords(Endpoint("fine-tuned", "nll"), {"a": {0: ["evaluate-1"]}}, store)
     (measured,) = records.values("a", "words", [0])[0]
-    mean_length = np.mean([len(word) + 1 for word in WORDS])
+    mean_length = np.mean([len(word) for word in WORDS])
     expected = np.array(likelihoods, float).mean(0) / mean_length
     np.testing.assert_allclose(measured, expected, rtol=1e-6)
 

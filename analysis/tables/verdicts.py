@@ -1,0 +1,69 @@
+"""The rules by which differences and rows get their verdicts.
+
+A difference between two rows varies with the seed, by more than with the choice of test images. So
+a verdict on a difference needs an interval that covers seeds: at least two seeds of both rows.
+"""
+
+from analysis.tables.intervals import Estimate
+
+ONE_SEED = "one seed: undecided"
+DIFFERENCE_RULE = (
+    "Verdict on a difference of Avg, at any scale: `holds` if the paired interval excludes 0 on "
+    "the side that the paper reports, `reversed` if it excludes 0 on the opposite side, "
+    "`undecided` if it contains 0; `higher` or `lower` if the paper reports no difference. These "
+    "need at least two seeds of both rows. With one seed the interval does not cover the variance "
+    f"between seeds, and the verdict is `{ONE_SEED}`. "
+    "`detectable` is the true difference that such a comparison detects in 80 of 100 cases; "
+    "`none` means that 100 points would not be detected."
+)
+ROW_RULE = (
+    "Verdict on a row, by its Avg: `reproduced` if the reported value lies inside our 95 % "
+    "interval, `differs` if it lies outside; in brackets the number of seeds. With one seed the "
+    "interval covers test images only. Both require scale paper, the paper's protocol, its "
+    "test sets and the unchanged recipe of the file. Otherwise `not comparable`, with the reasons. "
+    "`missing`: no complete run."
+)
+
+
+def difference_verdict(
+    estimate: Estimate, reported: float | None, *, names: tuple[str, str] = ("higher", "lower")
+) -> str:
+    """The verdict on a difference.
+
+    estimate: of the difference, counted so that a positive value is the better one.
+    reported: the difference of the paper; None or 0 if it reports none.
+    names: the verdicts on a positive and on a negative difference that the paper does not report.
+    """
+    if estimate.seeds < 2:
+        return ONE_SEED
+    if not estimate.excludes_zero():
+        return "undecided"
+    positive = estimate.value > 0
+    if not reported:
+        return names[0] if positive else names[1]
+    return "holds" if positive == (reported > 0) else "reversed"
+
+
+def size_verdict(estimate: Estimate, reported: float | None) -> str:
+    """Whether a difference has the reported size; empty if that cannot be judged.
+
+    estimate: in [-1, 1]. reported: in percent, or None.
+    """
+    if reported is None or estimate.seeds < 2:
+        return ""
+    return _inside(estimate, reported)
+
+
+def row_verdict(estimate: Estimate, reported: float) -> tuple[str, str]:
+    """The verdict on a row that is comparable with the paper, and what its interval covers.
+
+    estimate: of the row's Avg, in [0, 1]. reported: in percent.
+    """
+    covered = f"the interval covers {estimate.covers}"
+    seeds = "one seed" if estimate.seeds == 1 else f"{estimate.seeds} seeds"
+    return _inside(estimate, reported), f"{seeds}: {covered}"
+
+
+def _inside(estimate: Estimate, reported: float) -> str:
+    inside = 100 * estimate.low <= reported <= 100 * estimate.high
+    return "reproduced" if inside else "differs"
