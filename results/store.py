@@ -61,6 +61,11 @@ class State:
     device: str = ""  # that computes it, e.g. cuda:2; "" if it is unknown
 
 
+def process_name(number: int) -> str:
+    """HOST:PID of a process of this machine, as a state names it. number: the process number."""
+    return f"{socket.gethostname()}:{number}"
+
+
 @dataclass(frozen=True)
 class Run:
     """One run's folder."""
@@ -108,7 +113,7 @@ class Run:
 
     def set_state(self, name: StateName, **values: Any) -> None:
         """Write state.json with the time and this process: atomically, except on a full disk."""
-        process = f"{socket.gethostname()}:{os.getpid()}"
+        process = process_name(os.getpid())
         state = State(name=name, process=process, updated=time.time(), **values)
         path = self.folder / "state.json"
         text = json.dumps(asdict(state))

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 from core.runtime.errors import UserError
@@ -24,6 +26,7 @@ Value = TypeVar("Value")
 
 # One process may wait for the run's lock or render synthetic words while the others wait for it.
 TIMEOUT = timedelta(days=1)
+LOCAL_ADDRESS = "127.0.0.1"
 
 
 class _AllReduceSum(torch.autograd.Function):
@@ -149,14 +152,47 @@ def join_process_group(device: torch.device) -> Iterator[ProcessGroup]:
     if size == 1:
         yield ProcessGroup()
         return
+    with _joined(device) as group:
+        yield group
+
+
+def open_rendezvous(size: int) -> TCPStore:
+    """The place where the processes of a group on this machine meet. Its `port` is free.
+
+    size: number of processes. Only the main process opens it."""
+    return TCPStore(LOCAL_ADDRESS, 0, size, is_master=True, wait_for_workers=False)
+
+
+@contextmanager
+def join_local_group(
+    device: torch.device, rendezvous: TCPStore | int, rank: int, size: int
+) -> Iterator[ProcessGroup]:
+    """Join a group of processes of this machine.
+
+    device: of this process.
+    rendezvous: what the main process opened; in the other processes its port.
+    rank: number of this process.
+    size: number of processes."""
+    store = rendezvous
+    if isinstance(store, int):
+        store = TCPStore(LOCAL_ADDRESS, store, size, is_master=False)
+    if Path("/sys/class/net/lo").exists():  # the host's name need not have an address
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    with _joined(device, store=store, rank=rank, world_size=size) as group:
+        yield group
+
+
+@contextmanager
+def _joined(device: torch.device, **rendezvous: Any) -> Iterator[ProcessGroup]:
+    """Join a group. rendezvous: arguments of `init_process_group`; none: from the environment."""
     cpu_group = None
     if device.type == "cuda":
-        dist.init_process_group("nccl")
+        dist.init_process_group("nccl", **rendezvous)
     else:
-        dist.init_process_group("gloo", timeout=TIMEOUT)
+        dist.init_process_group("gloo", timeout=TIMEOUT, **rendezvous)
     try:
         if device.type == "cuda":
             cpu_group = dist.new_group(backend="gloo", timeout=TIMEOUT)
-        yield ProcessGroup(dist.get_rank(), size, cpu_group)
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size(), cpu_group)
     finally:
         dist.destroy_process_group()

@@ -65,7 +65,9 @@ def execute(run: PlannedRun, store: Store, context: RunContext) -> Outcome:
         return _execute_other_rank(run, store, context)
     started = time.time()
     try:
-        return _execute_main(run, store, replace(context, on_progress=ProgressWriter(folder)))
+        return _execute_main(
+            run, store, replace(context, on_progress=ProgressWriter(folder, str(context.device)))
+        )
     except Interrupted as reason:
         return end_run(folder, "preempted", str(reason))
     except DiskError as reason:
@@ -89,7 +91,7 @@ def execute(run: PlannedRun, store: Store, context: RunContext) -> Outcome:
 def _execute_main(run: PlannedRun, store: Store, context: RunContext) -> Outcome:
     folder = store.run(run.id)
     started = time.time()
-    folder.set_state("running")
+    folder.set_state("running", device=str(context.device))
     for leftover in folder.folder.glob(".*.tmp"):  # of a process that was killed while writing
         leftover.unlink()
     (folder.folder / TRACEBACK).unlink(missing_ok=True)
@@ -172,8 +174,10 @@ def end_run(run: Run, state: StateName, message: str, *, user_error: bool = Fals
 class ProgressWriter:
     """Writes a run's progress into its state.json, at most once per REPORT_SECONDS."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, device: str) -> None:
+        """run: its folder. device: that computes it."""
         self.run = run
+        self.device = device
         self.written_at = 0.0
 
     def __call__(self, progress: RunProgress) -> None:
@@ -184,6 +188,7 @@ class ProgressWriter:
         self.run.set_state(
             "running",
             message=progress.note,
+            device=self.device,
             done=progress.done,
             total=progress.total,
             unit=progress.unit,

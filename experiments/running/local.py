@@ -4,7 +4,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -13,11 +14,17 @@ from typing import Any
 
 from rich.console import Console
 
+from core.runtime.errors import UserError
 from experiments.planning.plan import PlannedRun
 from experiments.running.display import RunsDisplay
 from experiments.running.options import ComputeOptions
-from experiments.running.worker import EXIT_STATE_NOT_WRITTEN, work
-from results.store import Store
+from experiments.running.worker import (
+    EXIT_PROCESS_DIED,
+    EXIT_STATE_NOT_WRITTEN,
+    how_it_ended,
+    work,
+)
+from results.store import Run, Store, process_name
 
 POLL_SECONDS = 0.2
 
@@ -59,45 +66,85 @@ class Interrupt:
 
 
 def launch(
-    runs: Iterable[PlannedRun], store: Store, options: ComputeOptions, console: Console
+    runs: Iterable[PlannedRun],
+    store: Store,
+    options: ComputeOptions,
+    console: Console,
+    gpus: Sequence[int] = (),
 ) -> LaunchResult:
     """Compute the runs that are not complete.
 
-    options: resolved for this machine (`ComputeOptions.on_this_machine`)."""
+    options: resolved for this machine (`ComputeOptions.on_this_machine`).
+    gpus: ids of the GPUs; each worker gets some of its own. (): all workers use the device."""
     runs = list(runs)
+
+    def on_killed(process: int, exit_code: int) -> None:
+        for run in runs:
+            fail_killed_run(store.run(run.id), process, exit_code)
+
     with RunsDisplay(runs, console) as display:
         return supervise(
             work,
-            (runs, store, options, time.time()),
-            options.jobs or 1,
+            [(devices, runs, store, options, time.time()) for devices in options.devices(gpus)],
             lambda: display.update({run.id: store.run(run.id).state() for run in runs}),
+            on_killed,
         )
+
+
+def fail_killed_run(run: Run, process: int, exit_code: int) -> None:
+    """Write the state of the run that a killed worker was computing. Other runs stay unchanged.
+
+    process: the number of the worker. exit_code: of the worker."""
+    with suppress(UserError, OSError):
+        state = run.last_written_state()
+        if state.name == "running" and state.process == process_name(process):
+            message = (
+                f"its process {how_it_ended(exit_code)}; run the same command again to resume "
+                "from the last checkpoint"
+            )
+            run.set_state("failed", message=message)
 
 
 def supervise(
     target: Callable[..., None],
-    arguments: tuple[Any, ...],
-    processes: int,
+    arguments: Sequence[tuple[Any, ...]],
     on_poll: Callable[[], None],
+    on_killed: Callable[[int, int], None] | None = None,
 ) -> LaunchResult:
     """Run `target(*arguments, parent)` in worker processes and wait until all have ended.
 
     target: a module's function; `parent` is the number of this process.
-    arguments: its other arguments; they are pickled.
-    processes: number of workers.
-    on_poll: called several times a second, and once at the end."""
+    arguments: for each worker its other arguments; they are pickled.
+    on_poll: called several times a second, and once at the end.
+    on_killed: called with process number and exit code of a worker that was killed, unless the
+        user interrupts; another worker then takes its place. None: it is not replaced."""
     context = get_context("spawn")
-    workers: list[BaseProcess] = [
-        context.Process(target=target, args=(*arguments, os.getpid())) for _ in range(processes)
-    ]
+
+    def start(number: int) -> BaseProcess:
+        worker = context.Process(target=target, args=(*arguments[number], os.getpid()))
+        worker.start()
+        return worker
+
     # The workers inherit this: they never see Ctrl-C, not even while they start.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for worker in workers:
-        worker.start()
+    workers = [start(number) for number in range(len(arguments))]
     interrupt = Interrupt(workers)
     while any(worker.is_alive() for worker in workers):
         time.sleep(POLL_SECONDS)
+        for number, worker in enumerate(workers):
+            code = worker.exitcode
+            if on_killed is None or interrupt.count or worker.pid is None or not was_killed(code):
+                continue
+            on_killed(worker.pid, code or 0)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            workers[number] = start(number)
+            signal.signal(signal.SIGINT, interrupt)
         on_poll()
     on_poll()
     unwritable = any(worker.exitcode == EXIT_STATE_NOT_WRITTEN for worker in workers)
     return LaunchResult(interrupted=interrupt.count > 0, unwritable=unwritable)
+
+
+def was_killed(exit_code: int | None) -> bool:
+    """Whether a worker ended by a signal, or because another process of its run died."""
+    return exit_code is not None and (exit_code < 0 or exit_code == EXIT_PROCESS_DIED)

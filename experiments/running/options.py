@@ -1,10 +1,11 @@
 """The options of a command that computes runs: device, processes, checkpoints, launcher."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from core.runtime.errors import UserError
 from core.runtime.processes import cores
 
 if TYPE_CHECKING:
@@ -52,14 +53,34 @@ class ComputeOptions:
     processes: int = 1
 
     def on_this_machine(self, device: str, jobs: int) -> "ComputeOptions":
-        """These options, resolved for `jobs` processes of this machine.
+        """These options, resolved for `jobs` runs at a time on this machine.
 
         device: as `find_device` returns it."""
         num_workers = self.num_workers
         if num_workers is None:
             num_workers = 0 if device == "cpu" else GPU_NUM_WORKERS
-        threads = max(1, cores() // jobs)
+        threads = max(1, cores() // (jobs * self.processes))
         return replace(self, device=device, jobs=jobs, threads=threads, num_workers=num_workers)
+
+    def devices(self, gpus: Sequence[int]) -> list[tuple[str, ...]]:
+        """For each worker the devices of its processes. `device` and `jobs` are resolved.
+
+        gpus: ids of the GPUs that runs get; () for `device` alone.
+
+        Raises UserError if a run has more processes than there are GPUs."""
+        jobs = self.jobs or 1
+        if not gpus:
+            return [(self.device,) * self.processes] * jobs
+        if self.processes > len(gpus):
+            raise UserError(
+                f"--processes {self.processes}: each process of a run needs a GPU, and --gpus "
+                f"names {len(gpus)}; name more GPUs or use fewer processes"
+            )
+        groups = [
+            tuple(f"cuda:{gpu}" for gpu in gpus[start : start + self.processes])
+            for start in range(0, len(gpus) - self.processes + 1, self.processes)
+        ]
+        return groups[:jobs]
 
     def in_job(self, threads: int) -> "ComputeOptions":
         """These options, resolved for a job of a cluster that has `threads` cores."""

@@ -8,14 +8,29 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from experiments.planning.plan import PlannedRun
 from experiments.running.options import ComputeOptions
 from results import provenance
 from results.store import Store
 
+if TYPE_CHECKING:
+    from experiments.running.execute import Outcome
+
 EXIT_STATE_NOT_WRITTEN = 3  # exit code of a worker that could not write into a run's folder
+EXIT_PROCESS_DIED = 4  # exit code of a worker that waited for a process of its run that died
 POLL_SECONDS = 0.3
+
+
+def how_it_ended(exit_code: int | None) -> str:
+    """How a process ended, for people. exit_code: negative for a signal."""
+    if exit_code is None:
+        return "did not end"
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    hint = " (perhaps for want of memory)" if -exit_code == signal.SIGKILL else ""
+    return f"was killed by signal {-exit_code}{hint}"
 
 
 def stop_with(parent: int) -> Callable[[], bool]:
@@ -55,18 +70,24 @@ def inputs_complete(run: PlannedRun, store: Store) -> bool:
 
 
 def work(
-    runs: list[PlannedRun], store: Store, options: ComputeOptions, started: float, parent: int
+    devices: tuple[str, ...],
+    runs: list[PlannedRun],
+    store: Store,
+    options: ComputeOptions,
+    started: float,
+    parent: int,
 ) -> None:
     """Compute runs until every run is settled. Writes a checkpoint and stops if asked to.
 
     Exits with EXIT_STATE_NOT_WRITTEN if the end of a run could not be written into its folder.
 
+    devices: of the processes that compute a run together; the first one is this process's.
     runs: the runs of the plan.
     store: the results folder.
     options: resolved for this machine.
     started: when the command started (seconds since 1970).
     parent: the process number of the command."""
-    worker = Worker(runs, store, options, started, stop_with(parent))
+    worker = Worker(devices, runs, store, options, started, stop_with(parent))
     worker.run()
     sys.exit(EXIT_STATE_NOT_WRITTEN if worker.unwritable else 0)
 
@@ -76,6 +97,7 @@ class Worker:
 
     def __init__(
         self,
+        devices: tuple[str, ...],
         runs: list[PlannedRun],
         store: Store,
         options: ComputeOptions,
@@ -90,7 +112,11 @@ class Worker:
         self.options = options
         self.started = started
         self.should_stop = should_stop
-        self.context = options.run_context(torch.device(options.device), should_stop)
+        self.devices = devices
+        device = torch.device(devices[0])
+        if device.index is not None and device.type == "cuda":
+            torch.cuda.set_device(device)
+        self.context = options.run_context(device, should_stop)
         self.lost: set[str] = set()
         self.unwritable = False
 
@@ -111,14 +137,14 @@ class Worker:
         """Compute a run unless another process computes it; returns whether this process did."""
         import torch
 
-        from experiments.running.execute import Outcome, execute
+        from experiments.running.execute import Outcome
 
         try:
             with self.store.run(run.id).lock() as free:
                 if not free or self._is_settled(run):
                     return False
                 torch.set_num_threads(self.options.threads)
-                outcome = execute(run, self.store, self.context)
+                outcome = self._execute(run)
         except OSError as error:  # the lock file cannot be created
             reason = f"{error.filename}: {error.strerror}"
             outcome = Outcome("failed", reason, state_written=False)
@@ -127,3 +153,13 @@ class Worker:
             self.lost.add(run.id)
             self.unwritable = True
         return True
+
+    def _execute(self, run: PlannedRun) -> "Outcome":
+        """Compute a run whose lock is acquired, in this process or in a group of processes."""
+        from experiments.running.execute import execute
+
+        if len(self.devices) == 1:
+            return execute(run, self.store, self.context)
+        from experiments.running.local_group import execute_in_group
+
+        return execute_in_group(run, self.store, self.options, self.devices, self.context)

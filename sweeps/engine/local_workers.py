@@ -23,4 +23,4 @@ def launch_local(
     """
     arguments = (trials.search, trials.store, trials.url, options, time.time())
     with SweepDisplay(trials, console) as display:
-        return supervise(run_worker, arguments, workers, display.refresh)
+        return supervise(run_worker, [arguments] * workers, display.refresh)
