@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,9 +31,23 @@ class Batch:
     positions: list[int]  # (B) positions of the images in the step's batch
     size: int  # images of the step's batch, in all processes
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the images as bytes, not in shared memory.
+
+        Shared memory can be too small (64 MB in a container by default), and tensors in it are sent
+        through sockets whose paths can be too long (a long TMPDIR); a worker then hangs for ever.
+        """
+        content = (self.indices, self.labels, self.unreadable, self.positions, self.size)
+        return _batch_of_array, (self.images.numpy(), *content)
+
     def pin_memory(self) -> "Batch":
         """The batch in pinned memory; DataLoader calls this."""
         return replace(self, images=self.images.pin_memory())
+
+
+def _batch_of_array(images: np.ndarray, *content: Any) -> Batch:
+    """The inverse of `Batch.__reduce__`."""
+    return Batch(torch.from_numpy(images), *content)
 
 
 class _LoadedImage(NamedTuple):
