@@ -6,7 +6,7 @@ Derived values come from the functions at the end and are never written back.
 
 from collections.abc import Sequence
 from math import isqrt
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -14,22 +14,25 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
     Tag,
     field_validator,
     model_validator,
 )
 
 from core.runtime.errors import UserError
-from core.runtime.former_keys import FORMER_KEYS, current_root, with_former_keys
+from core.runtime.former_keys import (
+    FORMER_KEYS,
+    current_root,
+    refuse_both_spellings,
+    with_former_keys,
+)
+from core.runtime.number_types import Integer, NonNegativeFloat, Number, PositiveFloat, PositiveInt
 from core.text.charset import resolve_charset
 
 # Types of values
 
-Share = Annotated[float, Field(gt=0, lt=1)]
-Probability = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[Number, Field(gt=0, lt=1)]
+Probability = Annotated[Number, Field(ge=0, le=1)]
 Size = tuple[PositiveInt, PositiveInt]  # (height, width) in pixels
 
 
@@ -44,6 +47,7 @@ class FrozenModel(BaseModel):
         former = {FORMER_KEYS[name]: name for name in FORMER_KEYS.keys() & cls.model_fields.keys()}
         if not isinstance(settings, dict) or not former.keys() & settings.keys():
             return settings
+        refuse_both_spellings(map(str, settings), lambda key: former.get(key, key))
         return {former.get(key, key): value for key, value in settings.items()}
 
 
@@ -106,7 +110,7 @@ class ReconstructionDecoder(FrozenModel):
     depth: PositiveInt = 2
     heads: PositiveInt = 16
     feedforward: PositiveInt = 2048
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.1
 
     @model_validator(mode="after")
     def _check_sizes(self) -> "ReconstructionDecoder":
@@ -139,15 +143,17 @@ class Guidance(FrozenModel):
     """The linguistic guidance branch and its view of the word (Table 2)."""
 
     # A level of Table 2, or a number above 0 and at most 2 that multiplies medium's ranges.
-    strength: str | float = "medium"
+    strength: str | Number = "medium"
 
-    @field_validator("strength")
+    @field_validator("strength", mode="before")
     @classmethod
-    def _check_strength(cls, strength: str | float) -> str | float:
+    def _check_strength(cls, strength: object) -> object:
         """A number that equals a level becomes the level, so that both give the same run id."""
         if isinstance(strength, str) and strength in ("weak", "medium", "strong"):
             return strength
-        if isinstance(strength, float) and 0 < strength <= 2:
+        if isinstance(strength, bool):
+            pass  # Python counts True as 1
+        elif isinstance(strength, int | float) and 0 < strength <= 2:
             return NUMBERED_STRENGTHS.get(strength, strength)
         raise ValueError(
             "must be weak, medium, strong, or a number above 0 and at most 2 "
@@ -227,7 +233,7 @@ class TextDecoder(FrozenModel):
     layers: PositiveInt = 6
     heads: PositiveInt = 8
     feedforward: PositiveInt = 256
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.1
 
     @model_validator(mode="after")
     def _check_sizes(self) -> "TextDecoder":
@@ -248,7 +254,7 @@ class RecognizerModel(FrozenModel):
     # lower-case letters only, labels are lower-cased.
     charset: str = "ascii94"
     # With EOS: a word has at most max_length - 1 characters.
-    max_length: Annotated[int, Field(ge=2, le=200)] = 25
+    max_length: Annotated[Integer, Field(ge=2, le=200)] = 25
 
     @field_validator("charset")
     @classmethod
@@ -270,7 +276,7 @@ class Optimizer(FrozenModel):
     final_lr: NonNegativeFloat = 0
     weight_decay: NonNegativeFloat = 0.05
     betas: tuple[Probability, Probability] = (0.9, 0.999)
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # learning rate: factor per layer
+    layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0  # learning rate: factor per layer
     clip: PositiveFloat | None = None  # maximal gradient norm
 
     @model_validator(mode="after")
@@ -345,7 +351,7 @@ class LabelSubset(FrozenModel):
     """
 
     count: PositiveInt | None = None
-    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    share: Annotated[Number, Field(gt=0, le=1)] | None = None
 
     @model_validator(mode="after")
     def _check_size(self) -> "LabelSubset":
@@ -361,14 +367,20 @@ class LabelSubset(FrozenModel):
         return max(1, round(self.share * images))
 
 
-def _label_rule(labels: object) -> str:
-    """The tag of a value of `Finetune.labels`: a mapping chooses a subset."""
-    return "subset" if isinstance(labels, dict | LabelSubset) else "policy"
+def _label_rule(labels: object) -> str | None:
+    """The tag of a value of `Finetune.labels`: a mapping chooses a subset. None: not valid."""
+    if isinstance(labels, dict | LabelSubset):
+        return "subset"
+    return "policy" if labels in get_args(LabelPolicy) else None
 
 
 Labels = Annotated[
     Annotated[LabelPolicy, Tag("policy")] | Annotated[LabelSubset, Tag("subset")],
-    Discriminator(_label_rule),
+    Discriminator(
+        _label_rule,
+        custom_error_type="labels",
+        custom_error_message="choose from strict, released, {count: WORDS} or {share: FRACTION}",
+    ),
 ]
 
 
@@ -379,7 +391,7 @@ class TrainingRun(FrozenModel):
     optimizer: Optimizer
     data: Data
     precision: Precision
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[Integer, Field(ge=0)]
 
 
 class Pretrain(TrainingRun, PretrainModel):
@@ -447,13 +459,13 @@ class Finetune(TrainingRun, RecognizerModel):
     labels: Labels = "strict"
     # The encoder's patch embedding, [cls] and first blocks that stay as they are; with all blocks
     # its final norm too. 0: everything is trained.
-    frozen_blocks: Annotated[int, Field(ge=0)] = 0
+    frozen_blocks: Annotated[Integer, Field(ge=0)] = 0
     # Weight of an auxiliary CTC loss on the encoder's columns (joint CTC and attention, as in
     # arXiv 1609.06773). The head is used in training only. The paper: 0.
     ctc_weight: NonNegativeFloat = 0
     # Weights that are written in the last steps of training (core/training/last_checkpoints.py).
     # `evaluate.last` sets it.
-    last_checkpoints: Annotated[int, Field(ge=1, le=50)] = 1
+    last_checkpoints: Annotated[Integer, Field(ge=1, le=50)] = 1
     augmentation: Literal["abinet", "none"] = "abinet"
     # Number of times that kind and strength of the augmentation are drawn in the whole run; the
     # released code draws once in each of its processes. null: for each image.
@@ -478,7 +490,9 @@ class Finetune(TrainingRun, RecognizerModel):
                 f"{self.encoder.depth}"
             )
         if self.decoder is None and self.ctc_weight:
-            raise ValueError("ctc_weight adds CTC to a decoder; with decoder: null leave it out")
+            raise ValueError(
+                "ctc_weight adds CTC to a decoder; with decoder: null leave ctc_weight out"
+            )
         if self.label_subset is not None and self.data.mix is not None:
             raise ValueError("labels: count or share cannot be used with data.mix; leave out one")
         return self
@@ -500,9 +514,9 @@ class Evaluate(FrozenModel):
     protocol: ProtocolName = "waics"
     labels: LabelPolicy = "strict"
     batch: PositiveInt = 256
-    beams: Annotated[int, Field(ge=1, le=64)] = 1  # 1: greedy decoding
+    beams: Annotated[Integer, Field(ge=1, le=64)] = 1  # 1: greedy decoding
     # Checkpoints of the end of fine-tuning that are evaluated; endpoints are means over them.
-    last: Annotated[int, Field(ge=1, le=50)] = 1
+    last: Annotated[Integer, Field(ge=1, le=50)] = 1
     precision: Precision
 
     @field_validator("subsets")
@@ -530,7 +544,7 @@ class CharacterHead(FrozenModel):
         1.0,
     )
     # Columns of patches on each side of a character's own column that it is classified from.
-    neighbors: Annotated[int, Field(ge=0, le=8)] = 1
+    neighbors: Annotated[Integer, Field(ge=0, le=8)] = 1
 
 
 class CTCTraining(FrozenModel):
@@ -543,7 +557,7 @@ class CTCTraining(FrozenModel):
     epochs: PositiveFloat = 100
     clip: PositiveFloat | None = 1.0  # maximal gradient norm
     # Frames for each column of patches: a character and a blank need two.
-    outputs_per_column: Annotated[int, Field(ge=1, le=8)] = 2
+    outputs_per_column: Annotated[Integer, Field(ge=1, le=8)] = 2
 
 
 class LinearCTCHead(CTCTraining):
@@ -589,10 +603,10 @@ class Probe(FrozenModel):
     images: PositiveInt | None = None  # only the first words of `data`; null: all
     subsets: Annotated[dict[str, Data], Field(min_length=1)]  # words to test on
     charset: Annotated[str, AfterValidator(resolve_charset)] = "ascii94"  # as of the recognizer
-    max_length: Annotated[int, Field(ge=2, le=200)] = 25  # as of the recognizer
+    max_length: Annotated[Integer, Field(ge=2, le=200)] = 25  # as of the recognizer
     protocol: ProtocolName = "waics"
     precision: Precision = "fp32"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[Integer, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _refuse_mixed_data(self) -> "Probe":

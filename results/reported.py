@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from core.config import FrozenModel
 from core.runtime.errors import UserError
+from core.runtime.number_types import Integer, Number
 from core.runtime.yaml import read_yaml
 
 REPORTED = Path(__file__).with_name("reported.yaml")
@@ -18,8 +19,8 @@ METRICS = {  # benchmark -> protocol of core.text.protocols
     "chinese": "chinese",
 }
 SETTINGS = ("guidance", "alignment", "augmentation", "decoder", "target", "mask", "ratio")
-Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
-Note = str | dict[str, int]
+Percent = Annotated[Number, Field(ge=0, le=100)]
+Note = str | dict[str, Integer]
 
 
 class ReportedRow(FrozenModel):
@@ -41,19 +42,19 @@ class ReportedRow(FrozenModel):
     decoder: str | None = None
     target: str | None = None
     mask: str | None = None
-    ratio: float | None = None
+    ratio: Number | None = None
     method: str | None = None
     source: str | None = None
     pretrained: bool | None = None
     pretrain: str | None = None
     finetune: str | None = None
-    epochs: int | None = None
+    epochs: Integer | None = None
     labels: str | None = None
     values: tuple[Percent | None, ...]
     avg: Percent | None = None
     w_avg: Percent | None = None
     recomputed: bool = False
-    params_m: float | None = None
+    params_m: Number | None = None
     ours: bool = False
     default: bool = False
     note: str = ""
@@ -193,7 +194,7 @@ def find_row(table: str, keys: Mapping[str, str | bool | float | None]) -> int |
     matches = [
         number
         for number, row in enumerate(rows)
-        if all(getattr(row, key) == value for key, value in keys.items())
+        if all(_is_same(getattr(row, key), value) for key, value in keys.items())
     ]
     source = f"reported {dict(keys)}"
     if not matches:
@@ -204,6 +205,11 @@ def find_row(table: str, keys: Mapping[str, str | bool | float | None]) -> int |
             "name more keys"
         )
     return matches[0]
+
+
+def _is_same(reported: object, given: object) -> bool:
+    """Whether two values are equal. A truth value is never a number, although 1 == True."""
+    return isinstance(reported, bool) == isinstance(given, bool) and reported == given
 
 
 def reported_values(table: str, number: int) -> dict[str, float]:

@@ -177,7 +177,7 @@ class Probe:
             "analysis.sweep_report.page.write_report": self.record("page", ("page\n", report)),
             "analysis.sweep_report.best_experiment.write_experiment": self.record("best", "run"),
             "analysis.bench.commands.make_setup": self.record(
-                "setup", SimpleNamespace(device="cpu", name="words")
+                "setup", SimpleNamespace(device="cpu", name="words", within=lambda budget: "setup")
             ),
             "analysis.bench.commands.measurement": lambda name, results: self.record(
                 "measure", lambda setup: []

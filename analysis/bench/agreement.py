@@ -3,10 +3,12 @@
 import time
 from dataclasses import replace
 
+from analysis.bench.budget import Budget
+from analysis.bench.limited_process import call_in_process
 from analysis.bench.limits import native_precisions
 from analysis.bench.measure import Timing
 from analysis.bench.setup import BenchSetup
-from analysis.bench.training import LEARNING_RATE, make_training
+from analysis.bench.steps import LEARNING_RATE, make_training
 from core.config import Precision
 from core.model.compile import can_compile, compile_blocks
 
@@ -17,8 +19,9 @@ BATCH = 16
 def measure_agreement(setup: BenchSetup) -> list[Timing]:
     """Differences of losses from those of fp32 after 50 steps, on a small model.
 
-    Compiled blocks are left out if no compiler is installed."""
-    small = replace(setup, quick=True)
+    Compiled blocks are left out if no compiler is installed. Each path has a process of its own,
+    because a compilation cannot be interrupted when the time is over."""
+    small = replace(setup, quick=True, budget=Budget())
     paths: list[tuple[Precision, bool]] = [("bf16", False), ("fp32", True), ("bf16", True)]
     timings = []
     for precision, compiled in paths:
@@ -26,20 +29,32 @@ def measure_agreement(setup: BenchSetup) -> list[Timing]:
             continue
         if compiled and not can_compile(setup.device):
             continue
-        started = time.perf_counter()
-        difference = largest_difference(small, BATCH, STEPS, precision, compiled=compiled)
+        path = f"{'compiled' if compiled else 'as it is'}, {precision}"
+        limit = setup.budget.remaining()
+        try:
+            seconds, difference = call_in_process(limit, _timed, small, precision, compiled)
+        except TimeoutError:
+            setup.budget.cut(path, f"it was not complete after {max(limit, 0):.0f} s")
+            continue
         timings.append(
             Timing(
                 what="agreement",
                 case=f"pre-training, a tiny model, {STEPS} steps",
-                path=f"{'compiled' if compiled else 'as it is'}, {precision}",
+                path=path,
                 unit="runs",
                 count=1,
-                seconds=[time.perf_counter() - started],
+                seconds=[seconds],
                 ratios={"largest relative difference of a loss from fp32's": difference},
             )
         )
     return timings
+
+
+def _timed(setup: BenchSetup, precision: Precision, compiled: bool) -> tuple[float, float]:
+    """Seconds of a comparison, and its result."""
+    started = time.perf_counter()
+    difference = largest_difference(setup, BATCH, STEPS, precision, compiled=compiled)
+    return time.perf_counter() - started, difference
 
 
 def largest_difference(

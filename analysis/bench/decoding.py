@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from analysis.bench.limits import matrix_product, native_precisions
+from analysis.bench.limits import expected_seconds, matrix_product, native_precisions
 from analysis.bench.measure import (
     Timing,
     compare_paths,
@@ -24,6 +24,7 @@ from core.training.run_context import autocast
 
 BATCH = 32
 BEAMS = 5
+PATHS_IN_GREEDY_COST = 7  # one turn of all paths in fp32, in greedy decodings; for estimates
 
 
 def make_recognizer(setup: BenchSetup) -> Recognizer:
@@ -61,18 +62,21 @@ def _run_in(device: torch.device, precision: Precision, path: Callable[[], objec
 
 def measure_decoding(setup: BenchSetup) -> list[Timing]:
     """Images per second of each way to decode; of the encoder alone; share of a matrix product."""
-    model = make_recognizer(setup)
     batch = 4 if setup.quick else BATCH
+    case = f"{setup.name}, batch {batch}"
+    operations = recognizer_cost(setup.recognizer()).operations * batch
+    estimate = PATHS_IN_GREEDY_COST * expected_seconds(setup, operations)
+    if not setup.budget.allows_or_cut(case, estimate):
+        return []
+    model = make_recognizer(setup)
     images = torch.rand(batch, 3, *setup.encoder.image).to(setup.device) * 2 - 1
     paths = _decoding_paths(setup, model, images)
     fastest = native_precisions(setup.device)[-1]
     product = matrix_product(setup.device, fastest)
     repetitions = 2 if setup.quick else 3
-    seconds = time_in_turns(paths | {"limit": product.path}, repetitions, setup.device)
+    seconds = time_in_turns(setup, case, paths | {"limit": product.path}, repetitions)
     limit = seconds.pop("limit")
-    case = f"{setup.name}, batch {batch}"
     timings = compare_paths("reading", case, "images", batch, seconds, "plain")
-    operations = recognizer_cost(setup.recognizer()).operations * batch
     for timing in timings:
         precision = timing.path.rpartition(", ")[2]
         if timing.path.startswith("greedy"):

@@ -44,8 +44,8 @@ def _measure_on_one_core(setup: BenchSetup) -> list[Timing]:
         "ours, clean view alone": loader.load_clean_view,
         DECODING: loader.decode_files,
     }
-    seconds = time_in_turns(paths, setup.repetitions)
     case = f"one core, images of {loader.mean_size()} on average"
+    seconds = time_in_turns(setup, case, paths)
     timings = compare_paths("input", case, "images", loader.count, seconds, "plain")
     for timing in timings:
         if timing.path.startswith("ours"):
@@ -124,9 +124,16 @@ def measure_index(setup: BenchSetup) -> list[Timing]:
     """At growing numbers of images: start of an epoch, images per second, memory."""
     timings: list[Timing] = []
     smallest: EpochStart | None = None
+    writing_seconds_per_image = 0.0
     for count in (10**2, 10**3, 10**4) if setup.quick else (10**3, 10**5, 10**7):
-        start = _start_epoch_elsewhere(setup, count)
         case = f"{count:,} images"
+        if not setup.budget.allows_or_cut(case, writing_seconds_per_image * count):
+            break
+        with TemporaryDirectory(prefix="bench-") as folder:
+            started = time.perf_counter()
+            _write_tiny_images(Path(folder), count)
+            writing_seconds_per_image = (time.perf_counter() - started) / count
+            start = _start_epoch_elsewhere(setup, folder)
         ratios: dict[str, float] = {}
         if smallest is not None:
             ratios = {"x the smallest": smallest.other_seconds / start.other_seconds}
@@ -147,13 +154,11 @@ def measure_index(setup: BenchSetup) -> list[Timing]:
     return timings
 
 
-def _start_epoch_elsewhere(setup: BenchSetup, count: int) -> EpochStart:
-    """Start an epoch on `count` tiny images, in a new process."""
-    with TemporaryDirectory(prefix="bench-") as folder:
-        _write_tiny_images(Path(folder), count)
-        with worker_pool(1) as pool:
-            batches = 5 if setup.quick else 100
-            return pool.submit(_start_epoch, folder, setup.encoder.image, batches).result()
+def _start_epoch_elsewhere(setup: BenchSetup, folder: str) -> EpochStart:
+    """Start an epoch on the images of an LMDB, in a new process."""
+    with worker_pool(1) as pool:
+        batches = 5 if setup.quick else 100
+        return pool.submit(_start_epoch, folder, setup.encoder.image, batches).result()
 
 
 def _write_tiny_images(folder: Path, count: int) -> None:

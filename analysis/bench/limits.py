@@ -1,9 +1,9 @@
 """What the hardware allows: rates of matrix products and of a memory copy."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -11,9 +11,10 @@ from torch import Tensor
 from analysis.bench.measure import Timing, time_in_turns
 from analysis.bench.setup import BenchSetup
 from core.config import Precision
+from experiments.planning.bf16_speed import NATIVE_LIMIT, bf16_slowdown
 
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices
-SMALL_SIDE = 256  # of products that show whether bf16 is native; takes milliseconds in any case
+EFFICIENCY = 0.3  # of a model, as a share of the matrix product's rate; for estimates of time
 COPY_BYTES = 1 << 26
 
 
@@ -26,27 +27,20 @@ def native_precisions(device: str) -> tuple[Precision, ...]:
     if device.startswith("cuda"):
         is_native = torch.cuda.is_bf16_supported()
     else:
-        is_native = _small_product(torch.bfloat16) < 2 * _small_product(torch.float32)
+        is_native = bf16_slowdown() < NATIVE_LIMIT
     return ("fp32", "bf16") if is_native else ("fp32",)
-
-
-def _small_product(kind: torch.dtype) -> float:
-    """Seconds of a small matrix product on the CPU: the least of five, as other work adds time."""
-    first, second = torch.ones(2, SMALL_SIDE, SMALL_SIDE, dtype=kind)
-    seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        torch.mm(first, second)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
 
 
 def excluded_precisions(device: str) -> list[str]:
     """A sentence for each precision that is not measured, because it is not native."""
     if "bf16" in native_precisions(device):
         return []
-    hardware = "processor" if device == "cpu" else "GPU"
-    return [f"bf16 is left out: this {hardware} does not multiply bf16 natively"]
+    if device != "cpu":
+        return ["bf16 is left out: this GPU does not multiply bf16 natively"]
+    return [
+        "bf16 is left out: this processor does not multiply bf16 natively; a matrix product takes "
+        f"{bf16_slowdown():.0f} times as long as in fp32"
+    ]
 
 
 @dataclass(frozen=True)
@@ -66,17 +60,31 @@ def matrix_product(device: str, precision: Precision) -> MatrixProduct:
     return MatrixProduct(lambda: first @ second, 2.0 * side**3)
 
 
+def expected_seconds(setup: BenchSetup, operations: float) -> float:
+    """An estimate of the time of a model's floating-point operations in fp32 on this device."""
+    return operations / _product_rate(setup.device) / EFFICIENCY
+
+
+@cache
+def _product_rate(device: str) -> float:
+    """Operations per second of a large matrix product in fp32."""
+    product = matrix_product(device, "fp32")
+    unlimited = BenchSetup("", device)
+    seconds = time_in_turns(unlimited, "", {"product": product.path}, repetitions=2)
+    return product.operations / median(seconds["product"])
+
+
 def measure_limits(setup: BenchSetup) -> list[Timing]:
     """Matrix products in each native precision, and a memory copy."""
     timings = []
     for precision in native_precisions(setup.device):
         product = matrix_product(setup.device, precision)
-        seconds = time_in_turns({"product": product.path}, setup.repetitions, setup.device)
         case = f"matrix product, {precision}"
+        seconds = time_in_turns(setup, case, {"product": product.path})
         count = product.operations / 1e9
         timings.append(Timing("limits", case, "limit", "GFLOP", count, seconds["product"]))
     source = torch.zeros(COPY_BYTES, dtype=torch.uint8, device=setup.device)
     target = torch.empty_like(source)
-    seconds = time_in_turns({"copy": lambda: target.copy_(source)}, setup.repetitions, setup.device)
+    seconds = time_in_turns(setup, "memory copy", {"copy": lambda: target.copy_(source)})
     copied = Timing("limits", "memory copy", "limit", "GB read", COPY_BYTES / 1e9, seconds["copy"])
     return [*timings, copied]

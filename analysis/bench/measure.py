@@ -5,7 +5,6 @@ Whatever else the machine does slows all paths alike, so that ratios are reliabl
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -14,7 +13,8 @@ from typing import Any
 import psutil
 import torch
 
-from core.runtime.processes import worker_pool
+from analysis.bench.limited_process import ProcessDied, call_in_process
+from analysis.bench.setup import BenchSetup
 
 MEGABYTE = 2**20
 
@@ -45,23 +45,37 @@ class Timing:
 
 
 def time_in_turns(
-    paths: Mapping[str, Callable[[], object]], repetitions: int, device: str = "cpu"
+    setup: BenchSetup,
+    case: str,
+    paths: Mapping[str, Callable[[], object]],
+    repetitions: int | None = None,
 ) -> dict[str, list[float]]:
     """Name of a path -> seconds of each of its turns. One more turn warms up and is not counted.
 
+    There are fewer turns if they would not end in time. If the first one leaves no time for
+    another, it is counted. A CUDA device is synchronized after each turn.
+
+    setup: the device, and the time of the measurement.
+    case: what is measured, for the report.
     paths: name -> function to time.
-    repetitions: turns to count.
-    device: synchronized after each turn if it is a CUDA device."""
-    seconds: dict[str, list[float]] = {name: [] for name in paths}
-    for turn in range(repetitions + 1):
+    repetitions: turns to count; None is the setup's.
+    """
+    planned = repetitions or setup.repetitions
+    turns: list[dict[str, float]] = []
+    while len(turns) <= planned:
+        turn: dict[str, float] = {}
         for name, path in paths.items():
             started = time.perf_counter()
             path()
-            if device.startswith("cuda"):
+            if setup.device.startswith("cuda"):
                 torch.cuda.synchronize()
-            if turn > 0:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
+            turn[name] = time.perf_counter() - started
+        turns.append(turn)
+        if not setup.budget.allows(sum(turn.values())):
+            break
+    counted = turns[1:] or turns
+    setup.budget.note_repetitions(case, len(counted), planned, sum(turns[-1].values()))
+    return {name: [turn[name] for turn in counted] for name in paths}
 
 
 def speed_ratio(seconds: Sequence[float], baseline: Sequence[float]) -> float:
@@ -102,15 +116,17 @@ def compare_paths(
     return timings
 
 
-def peak_memory(make: Callable[..., Callable[[], object]], *arguments: Any) -> float | None:
+def peak_memory(
+    seconds: float, make: Callable[..., Callable[[], object]], *arguments: Any
+) -> float | None:
     """MB that two calls of `make(*arguments)()` add at most to a process with all its imports.
 
-    None if the machine has too little memory."""
+    None if the machine has too little memory. Raises TimeoutError after `seconds`."""
     try:
-        with worker_pool(1) as pool:
-            return pool.submit(_added_memory, make, arguments).result()
-    except BrokenProcessPool:
+        added: float = call_in_process(seconds, _added_memory, make, arguments)
+    except ProcessDied:
         return None
+    return added
 
 
 def _added_memory(make: Callable[..., Callable[[], object]], arguments: tuple[Any, ...]) -> float:

@@ -2,10 +2,11 @@
 
 from torch.profiler import ProfilerActivity, profile
 
-from analysis.bench.limits import native_precisions
+from analysis.bench.limits import expected_seconds, native_precisions
 from analysis.bench.measure import Timing
 from analysis.bench.setup import BenchSetup
-from analysis.bench.training import make_step
+from analysis.bench.steps import make_step
+from core.model.cost import cost
 
 # Kind -> PyTorch's operators, without the suffixes of in-place and backward variants.
 KINDS = {
@@ -30,6 +31,10 @@ def measure_operators(setup: BenchSetup) -> list[Timing]:
     """Seconds of each kind of operator in one step, after a first one that is not counted."""
     batch = setup.batches[0]
     precision = native_precisions(setup.device)[-1]
+    case = f"pre-training, {setup.name}, batch {batch}, {precision}"
+    operations = cost(setup.pretrain(batch, precision)).operations * batch
+    if not setup.budget.allows_or_cut(case, 2 * expected_seconds(setup, operations)):
+        return []
     on_gpu = setup.device != "cpu"
     step = make_step(setup, "pretrain", batch, precision)
     step()
@@ -40,7 +45,6 @@ def measure_operators(setup: BenchSetup) -> list[Timing]:
     seconds = {event.key: getattr(event, clock) / 1e6 for event in profiled.key_averages()}
     kinds = seconds_by_kind(seconds)
     total = sum(seconds.values())
-    case = f"pre-training, {setup.name}, batch {batch}, {precision}"
     return [
         Timing("profile", case, kind, "steps", 1, [value], {"of the step": value / total})
         for kind, value in sorted(kinds.items(), key=lambda item: -item[1])

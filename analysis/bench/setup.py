@@ -1,10 +1,11 @@
 """Models, batches and images that the benchmark measures: the paper's sizes, or tiny ones."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from analysis.bench.budget import Budget
 from core.config import (
     Alignment,
     Data,
@@ -39,6 +40,11 @@ class BenchSetup:
     data: str  # an LMDB of word images
     device: str = "cpu"
     quick: bool = False  # tiny models and few repetitions: a check that everything works
+    budget: Budget = field(default_factory=Budget, compare=False)
+
+    def within(self, budget: Budget) -> "BenchSetup":
+        """The same sizes for a measurement with a limited time."""
+        return replace(self, budget=budget)
 
     @property
     def name(self) -> str:

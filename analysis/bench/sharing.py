@@ -1,5 +1,6 @@
 """Two commands at once on this machine: how much of each other's time they take."""
 
+import math
 import os
 import resource
 import subprocess
@@ -33,6 +34,8 @@ class Commands:
 ALONE = Commands("one alone", 1)
 TWO = Commands("two at once", 2)
 TWO_SPINNING = Commands("two at once, threads spin", 2, SPINNING)
+QUICK_TURNS = (ALONE, TWO)
+TURNS = (ALONE, TWO, ALONE, TWO, TWO_SPINNING)  # the slowest last: it may be stopped
 
 
 def measure_sharing(setup: BenchSetup) -> list[Timing]:
@@ -40,7 +43,8 @@ def measure_sharing(setup: BenchSetup) -> list[Timing]:
 
     The ratios compare two commands at once with two commands one after the other; their work is
     their CPU time. Two commands whose idle threads spin can take ten times as long, so they have
-    one turn, and none with --quick."""
+    one turn, and none with --quick. Commands that are not complete when the time of the
+    measurement is over are stopped and left out."""
     wall_seconds: dict[str, list[float]] = defaultdict(list)
     cpu_seconds: dict[str, list[float]] = defaultdict(list)
     with TemporaryDirectory(prefix="bench-") as folder:
@@ -49,15 +53,21 @@ def measure_sharing(setup: BenchSetup) -> list[Timing]:
         experiment.write_text(
             f"title: one row\nvariants: [{{name: a, method: {method}}}]\n", encoding="utf-8"
         )
-        for turn in range(1 if setup.quick else 2):
-            with_spinning = turn == 0 and not setup.quick
-            for commands in [ALONE, TWO, *([TWO_SPINNING] if with_spinning else [])]:
-                results = Path(folder) / f"{turn} {commands.name}"
-                wall, cpu = _run_together(experiment, results, commands)
-                wall_seconds[commands.name].append(wall)
-                cpu_seconds[commands.name].append(cpu)
+        for number, commands in enumerate(QUICK_TURNS if setup.quick else TURNS, 1):
+            results = Path(folder) / f"{number} {commands.name}"
+            limit = setup.budget.remaining()
+            try:
+                wall, cpu = _run_together(experiment, results, commands, limit)
+            except TimeoutError:
+                reason = f"it was not complete after {max(limit, 0):.0f} s"
+                setup.budget.cut(f"{commands.name}, turn {number}", reason)
+                continue
+            wall_seconds[commands.name].append(wall)
+            cpu_seconds[commands.name].append(cpu)
     case = f"a run at scale smoke, {cores()} threads"
-    alone = wall_seconds.pop(ALONE.name)
+    alone = wall_seconds.pop(ALONE.name, [])
+    if not alone:
+        return []
     timings = [Timing("sharing", case, ALONE.name, "turns", 1, alone)]
     for name, seconds in wall_seconds.items():
         ratios = {
@@ -73,8 +83,18 @@ def _ratio(of_two: list[float], of_one: list[float]) -> float:
     return median(two / (2 * one) for two, one in zip(of_two, of_one, strict=False))
 
 
-def _run_together(experiment: Path, results: Path, commands: Commands) -> tuple[float, float]:
-    """Wall-clock seconds, and CPU seconds of all processes, of commands started together."""
+def _run_together(
+    experiment: Path, results: Path, commands: Commands, limit: float
+) -> tuple[float, float]:
+    """Wall-clock seconds, and CPU seconds of all processes, of commands started together.
+
+    Raises TimeoutError if they are not complete after `limit` seconds; they are stopped then.
+
+    experiment: the file.
+    results: the folder of the results folders.
+    commands: which commands.
+    limit: in seconds.
+    """
     started = time.perf_counter()
     cpu_before = _cpu_seconds_of_children()
     with ExitStack() as cleanup:
@@ -86,7 +106,12 @@ def _run_together(experiment: Path, results: Path, commands: Commands) -> tuple[
             # If this process is interrupted. A command passes the signal to its workers.
             cleanup.callback(process.terminate)
         for process in processes:
-            if process.wait():
+            left = started + limit - time.perf_counter()
+            try:
+                code = process.wait(None if math.isinf(left) else max(left, 0))
+            except subprocess.TimeoutExpired:
+                raise TimeoutError from None
+            if code:
                 raise subprocess.CalledProcessError(process.returncode, process.args)
     return time.perf_counter() - started, _cpu_seconds_of_children() - cpu_before
 

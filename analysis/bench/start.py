@@ -23,7 +23,7 @@ def measure_start(setup: BenchSetup) -> list[Timing]:
     paths: dict[str, Callable[[], object]] = {
         name: partial(_run_python, arguments) for name, arguments in COMMANDS.items()
     }
-    seconds = time_in_turns(paths, setup.repetitions)
+    seconds = time_in_turns(setup, "commands", paths)
     timings = []
     for name in COMMANDS:
         path = "ours" if name.startswith("run.py") else "for comparison"

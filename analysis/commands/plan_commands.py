@@ -58,10 +58,12 @@ def plan_command(arguments: argparse.Namespace) -> int:
         return plan_sweep(options, as_json=arguments.json)
     from experiments.cli.plan_report import describe_plan
     from experiments.cli.plan_text import plan_text
+    from experiments.cli.slow_precision import warn_of_slow_precision
 
     refuse_options(arguments, SWEEP_OPTIONS)
     device = options.device if options.launcher == "local" else ""
     plan, store = make_plan_of(options)
+    warn_of_slow_precision(plan, store, options.device, options.launcher)
     description = describe_plan(plan, store, device=device)
     points: float | None = arguments.power
     if points is None:

@@ -41,11 +41,13 @@ def _run_experiments(options: PlanOptions, compute: "ComputeOptions", *, as_json
     from analysis.tables.planned import refuse_tables_of_other_files
     from experiments.cli.plan_report import describe_plan
     from experiments.cli.plan_text import plan_text
+    from experiments.cli.slow_precision import warn_of_slow_precision
     from experiments.cli.unfinished import report_unfinished
 
     plan, store = make_plan_of(options)
     store.check_writable()
     refuse_tables_of_other_files(plan, store)
+    warn_of_slow_precision(plan, store, options.device, options.launcher)
     console = Console(stderr=True, soft_wrap=True)
     device = compute.device if compute.launcher == "local" else ""
     description = describe_plan(plan, store, device=device, micro_batch=compute.micro_batch)
@@ -92,15 +94,16 @@ def _launch(
         if not options.dry_run:
             print_notes(console, check_plan(plan, store, "", options))
         return launch_slurm(plan, store, options, console)
-    from experiments.planning.device import find_device
+    from experiments.planning.device import find_device, find_gpus
 
     result = LaunchResult()
     if any(store.run(name).state().name != "complete" for name in plan.runs):
-        device = find_device(options.device)
+        gpus = () if options.gpus is None else find_gpus(options.gpus)
+        device = find_device("cuda" if gpus else options.device)
         jobs = options.jobs or _default_jobs(options, device, len(plan.cells))
         resolved = options.on_this_machine(device, jobs)
         print_notes(console, check_plan(plan, store, device, resolved))
-        result = launch(plan.runs.values(), store, resolved, console)
+        result = launch(plan.runs.values(), store, resolved, console, gpus)
     return result, {name: store.run(name).state() for name in plan.runs}
 
 
@@ -115,7 +118,7 @@ def _default_jobs(options: "ComputeOptions", device: str, cells: int) -> int:
     from experiments.planning.device import find_gpus
 
     if options.gpus is not None:
-        return len(find_gpus(options.gpus))
+        return max(1, len(find_gpus(options.gpus)) // options.processes)
     if device == "cpu":
         return max(1, min(cores() // options.processes, cells))
     return 1

@@ -20,10 +20,10 @@ from analysis.style import (
     styled,
 )
 from analysis.tables.content import Comparison, ExperimentRow, MeasuredRow, PairedComparison
-from analysis.tables.intervals import IMAGES
 from analysis.tables.render import FORMATS
 from analysis.tables.render_html import html_fragment
 from analysis.tables.table import Table
+from analysis.tables.verdicts import ONE_SEED, is_one_seed
 from core.runtime.errors import UserError
 from core.runtime.files import write_text
 
@@ -45,7 +45,7 @@ def overview_table(tables: Sequence[Table]) -> pd.DataFrame:
         measured = [row for row in planned if isinstance(row, MeasuredRow)]
         seeds = sorted({len(row.seeds) for row in measured})
         seed_range = dict.fromkeys(map(str, [*seeds[:1], *seeds[-1:]]))
-        row_verdicts = [row.verdict for row in planned if row.verdict]
+        row_verdicts = [_row_verdict(row) for row in planned if row.verdict]
         lines.append(
             {
                 "table": content.heading,
@@ -61,6 +61,12 @@ def overview_table(tables: Sequence[Table]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def _row_verdict(row: ExperimentRow) -> str:
+    """The verdict; of one seed with what its interval covers."""
+    judged = row.verdict in ("reproduced", "differs")
+    return f"{row.verdict} (one seed)" if judged and is_one_seed(row.seeds) else row.verdict
+
+
 def _count(verdicts: Iterable[str]) -> str:
     counts = Counter(verdicts)
     return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "–"
@@ -71,7 +77,8 @@ def differences_figure(tables: Sequence[Table]) -> Axes:
     """Differences of Avg between rows in points: measured with 95 % interval, and reported.
 
     A filled mark means that the interval excludes 0. A square means one seed, whose interval covers
-    test images only. Raises UserError if no difference is measured."""
+    test images only; it is never filled, because it decides nothing. Raises UserError if no
+    difference is measured."""
     differences = [
         (table, comparison)
         for table in tables
@@ -95,7 +102,7 @@ def differences_figure(tables: Sequence[Table]) -> Axes:
     axes.set_ylim(len(differences) - 0.4, -0.6)
     marks = {
         "several seeds": axes.plot([], [], "o", color=BLUE)[0],
-        "one seed": axes.plot([], [], "s", color=SKY)[0],
+        ONE_SEED: axes.plot([], [], "s", color=SKY, markerfacecolor="white")[0],
         "reported": axes.plot([], [], "D", color=VERMILION, markersize=2.5)[0],
     }
     figure_of(axes).legend(marks.values(), marks.keys(), loc="outside lower center", ncols=3)
@@ -106,16 +113,16 @@ def _draw_difference(axes: Axes, position: int, comparison: PairedComparison) ->
     measured = comparison.average
     low = measured.low
     high = measured.high
-    one_seed = measured.covers == IMAGES
+    one_seed = is_one_seed(comparison.seeds)
     color = SKY if one_seed else BLUE
-    excludes_zero = low > 0 or high < 0
+    is_decided = not one_seed and (low > 0 or high < 0)
     axes.plot([low, high], [position, position], color=color, linewidth=1.2)
     axes.plot(
         measured.accuracy,
         position,
         "s" if one_seed else "o",
         color=color,
-        markerfacecolor=color if excludes_zero else "white",
+        markerfacecolor=color if is_decided else "white",
     )
     if comparison.reported is not None:
         axes.plot(comparison.reported, position + 0.3, "D", color=VERMILION, markersize=2.5)

@@ -17,9 +17,15 @@ from core.text.protocols import Prediction
 
 BRACKETS = re.compile(r"([^\s\[{]+)\s+\[(.*)\]\s+\[(.*)\]\s*", re.DOTALL)
 COLUMN_NAMES = {  # our name -> names that files use
-    "index": ("index", "idx", "id", "image", "filename"),
-    "prediction": ("prediction", "pred", "predicted", "pred_text", "hypothesis", "text"),
-    "label": ("label", "gt", "gt_text", "ground_truth", "target", "reference"),
+    "index": ("index", "idx", "id", "image", "filename", "file", "path", "img", "name"),
+    "prediction": (
+        *("prediction", "pred", "predicted", "pred_text", "hypothesis", "text", "y_pred"),
+        *("preds", "predictions", "output", "recognized", "recognition", "result", "ocr"),
+    ),
+    "label": (
+        *("label", "gt", "gt_text", "ground_truth", "target", "reference", "y_true"),
+        *("labels", "truth", "groundtruth", "gold", "word", "words", "transcription"),
+    ),
     "subset": ("subset", "dataset", "split"),
     "confidence": ("confidence", "score", "prob", "probability"),
     "readable": ("readable",),
@@ -142,12 +148,15 @@ def _parse_separated(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]
     positions = _header_positions(path, head)
     first_line = 2
     if not positions:
+        _refuse_unknown_header(path, lines[0], head)
         if len(head) not in COLUMNS_WITHOUT_HEADER:
             raise UserError(f"{path}, line 1: none of the forms {FORMAT_NAMES}: {lines[0][:60]!r}")
         names = COLUMNS_WITHOUT_HEADER[len(head)]
         positions = {name: position for position, name in enumerate(names)}
         rows = _split_cells(lines, separator)
         first_line = 1
+    if first_line == 1:
+        rows = iter(_without_scores(path, list(rows), positions["prediction"]))
     for number, row in enumerate(rows, first_line):
         if len(row) != len(head):
             start = separator.join(row)[:60]
@@ -169,6 +178,43 @@ def _header_positions(path: Path, head: list[str]) -> dict[str, int]:
             f"{_choices(missing[0])}"
         )
     return {name: head.index(key) for name, key in columns.items()}
+
+
+HEADER_CELL = re.compile(r"[a-z]+(_[a-z]+)+")  # such as true_text; words have no underscores
+
+
+def _refuse_unknown_header(path: Path, line: str, head: list[str]) -> None:
+    """Raise UserError for a first line that is a header whose names are unknown."""
+    known = {synonym for synonyms in COLUMN_NAMES.values() for synonym in synonyms}
+    is_header = all(HEADER_CELL.fullmatch(cell) or cell in known for cell in head)
+    if is_header and any("_" in cell or cell in known for cell in head):
+        raise UserError(
+            f"{path}, line 1: unknown column names {line[:60]!r}; name the columns "
+            f"{_choices('prediction')}, and {_choices('label')}"
+        )
+
+
+DECIMAL = re.compile(r"[+-]?\d*\.?\d+(e[+-]?\d+)?%?", re.IGNORECASE)
+
+
+def _without_scores(path: Path, rows: list[list[str]], prediction: int) -> list[list[str]]:
+    """The rows, whose last column must be labels. Raises UserError if it is scores.
+
+    PaddleOCR and OpenOCR write image, text and score, without a label. Numbers such as 0.9998 in
+    all lines, of which none equals the prediction, are scores. House numbers are labels.
+    """
+    last = [row[-1].strip() for row in rows]
+    fractions = [value for value in last if "." in value or "e" in value.lower()]
+    if (
+        all(DECIMAL.fullmatch(value) for value in last)
+        and 2 * len(fractions) >= len(last)
+        and not any(row[-1].strip() == row[prediction].strip() for row in rows if len(row) > 1)
+    ):
+        raise UserError(
+            f"{path}: the last column has numbers such as {fractions[0]!r}, which are scores and "
+            "no labels; add a column with the labels, under a header: image, prediction, label"
+        )
+    return rows
 
 
 def _split_cells(lines: list[str], separator: str) -> Iterator[list[str]]:

@@ -1,6 +1,7 @@
 """Scores of stored predictions under a protocol and a label policy, without a model."""
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from core.text.protocols import (
     edit_similarity,
     is_correct,
 )
+
+ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"  # spaces and joiners that nobody sees
 
 
 @dataclass(frozen=True)
@@ -271,6 +274,7 @@ def _notes(subsets: Subsets, protocol: Protocol) -> list[str]:
         if unscorable:
             why = "the recognizer cannot express their label, or the image is broken"
             notes.append(f"{prefix}{unscorable} images count as wrong: {why}")
+        notes += [f"{prefix}{note}" for note in _normalization_notes(predictions, protocol)]
         expected = protocol.sizes.get(subset)
         if expected is not None and expected != count:
             notes.append(
@@ -278,3 +282,36 @@ def _notes(subsets: Subsets, protocol: Protocol) -> list[str]:
                 "not comparable"
             )
     return notes
+
+
+def _normalization_notes(predictions: Sequence[Prediction], protocol: Protocol) -> Iterator[str]:
+    """Labels of which the protocol leaves nothing; texts that differ in their Unicode form only."""
+    normalize = protocol.normalize
+    empty = [row for row in predictions if row.label and not normalize(row.label)]
+    if empty:
+        correct = sum(is_correct(row, protocol) for row in empty)
+        yield (
+            f"{len(empty)} labels have nothing left under {protocol.name} (such as "
+            f"{empty[0].label!r}); {correct} of them count as correct because nothing is left of "
+            "the prediction either; another --protocol (chinese, case_sensitive) compares them"
+        )
+    forms = [
+        row
+        for row in predictions
+        if not is_correct(row, protocol)
+        and row.scorable
+        and unicode_form(row.prediction) == unicode_form(row.label)
+    ]
+    if forms:
+        yield (
+            f"{len(forms)} predictions are wrong only by their Unicode form (such as "
+            f"{forms[0].prediction!r} and {forms[0].label!r}); protocol {protocol.name} compares "
+            "code points, so write both in one form (NFC)"
+        )
+
+
+def unicode_form(text: str) -> str:
+    """The text in one form: NFKC, without zero-width characters, case folded."""
+    visible = "".join(mark for mark in text if mark not in ZERO_WIDTH)
+    folded = unicodedata.normalize("NFKC", visible).casefold()
+    return unicodedata.normalize("NFKC", folded)

@@ -4,6 +4,8 @@ A difference between two rows varies with the seed, by more than with the choice
 a verdict on a difference needs an interval that covers seeds: at least two seeds of both rows.
 """
 
+from collections.abc import Sequence
+
 from analysis.tables.intervals import Estimate
 
 ONE_SEED = "one seed: undecided"
@@ -25,10 +27,24 @@ ROW_RULE = (
 )
 
 
+def is_one_seed(seeds: Sequence[int]) -> bool:
+    """Whether a row, or a difference between two rows, has one seed only.
+
+    seeds: of a difference those that both rows have. A seed is one number for pre-training and
+    fine-tuning; further fine-tunings of the same encoder (`transfers`) are no seeds. The seeds of
+    a row that starts from a checkpoint file are those of fine-tuning alone.
+    """
+    return len(seeds) < 2
+
+
 def difference_verdict(
     estimate: Estimate, reported: float | None, *, names: tuple[str, str] = ("higher", "lower")
 ) -> str:
     """The verdict on a difference.
+
+    Differences are paired by seed: only seeds that both rows have count. A row with one seed beside
+    a row with three has one seed in common at most, so nothing is decided. Without a common seed
+    there is no estimate, and the verdict is `missing`.
 
     estimate: of the difference, counted so that a positive value is the better one.
     reported: the difference of the paper; None or 0 if it reports none.

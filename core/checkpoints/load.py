@@ -20,7 +20,9 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises UserError if the file is missing, damaged, or of another kind."""
     if path.suffix == ".safetensors":
-        return safetensors_io.load(path)
+        weights, metadata = safetensors_io.load(path)
+        safetensors_io.check_finite_weights(weights, path)
+        return weights, metadata
     imported = read_released(path)
     return imported.weights, imported.metadata()
 

@@ -5,6 +5,7 @@ A released file is a pickle `{"model": state dict, "args": Namespace, ...}`.
 
 import argparse
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +27,13 @@ from core.checkpoints.released_names import (
 from core.config import Encoder, FrozenModel, PretrainModel, RecognizerModel
 from core.lmim import LMIM
 from core.model.recognizer import Recognizer
-from core.model.vit import VisionTransformer, is_table_of, position_kind
+from core.model.vit import (
+    VisionTransformer,
+    is_table_of,
+    position_kind,
+    position_table,
+    table_columns,
+)
 from core.runtime import safetensors_io
 from core.runtime.errors import UserError
 
@@ -81,6 +88,7 @@ def read_released(path: Path, overrides: Mapping[str, Any] | None = None) -> Imp
             f"{path}: 0 of {len(state)} weights matched (first: {next(iter(state))});"
             " a checkpoint of LMIM or MAERec is needed"
         )
+    safetensors_io.check_finite_weights(state, path)
     weights = from_released(state)
     args = content.get("args")
     config, assumed = _config_of(path, kind, state, weights, args, overrides or {})
@@ -90,7 +98,7 @@ def read_released(path: Path, overrides: Mapping[str, Any] | None = None) -> Imp
     return ImportedCheckpoint(
         kind=kind,
         config=config,
-        weights=weights,
+        weights=_exact(weights, config if isinstance(config, Encoder) else config.encoder),
         matched=[name for name in state if has_counterpart(kind, name)],
         ignored={name: reason_ignored(name) for name in ignored},
         missing=missing,
@@ -99,17 +107,46 @@ def read_released(path: Path, overrides: Mapping[str, Any] | None = None) -> Imp
     )
 
 
+# Keys under which training frameworks store a model, the preferred one first
+STATE_KEYS = (
+    *("model", "state_dict", "model_state_dict", "model_state", "net", "network", "module"),
+    *("model_ema", "ema", "student", "teacher"),
+)
+WRAPPERS = re.compile(r"^((_orig_mod|module)\.)+")  # of torch.compile and of distributed models
+
+
 def _state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """The state dict of a file; the prefix of a distributed model is removed from its names."""
-    state = content.get("model", content)
-    is_state = isinstance(state, dict) and all(
-        isinstance(value, Tensor) for value in state.values()
-    )
-    if not is_state or not state:
+    """The state dict of a file; prefixes of wrapped models are removed from its names."""
+    state = _find_state(content)
+    if not state:
         raise UserError(
             f"{path}: holds no state dict under 'model'; a checkpoint of LMIM or MAERec is needed"
         )
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return {WRAPPERS.sub("", name): tensor for name, tensor in state.items()}
+
+
+def _find_state(content: Any) -> dict[str, Tensor]:
+    """The state dict in nested dictionaries, by STATE_KEYS; {} if there is none."""
+    if not isinstance(content, dict):
+        return {}
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        return content
+    found = (_find_state(content[key]) for key in STATE_KEYS if key in content)
+    return next((state for state in found if state), {})
+
+
+def _exact(weights: Mapping[str, Tensor], encoder: Encoder) -> dict[str, Tensor]:
+    """The weights in fp32. Position tables of half precision become the exact tables."""
+    exact = {}
+    for name, tensor in weights.items():
+        exact[name] = tensor.float() if tensor.is_floating_point() else tensor
+        if name.endswith("positions") and tensor.dtype in (torch.float16, torch.bfloat16):
+            kind = position_kind(encoder, tensor)
+            if kind is not None:
+                sizes = encoder.model_copy(update={"positions": kind})
+                columns = table_columns(sizes)
+                exact[name] = position_table(encoder.width, encoder.patches, columns)
+    return exact
 
 
 def _config_of(
@@ -246,6 +283,7 @@ def export_released(path: Path, out: Path) -> ExportSummary:
 
     Raises UserError if the file holds no complete LMIM or recognizer, or if the disk is full."""
     weights, metadata = safetensors_io.load(path)
+    safetensors_io.check_finite_weights(weights, path)
     config = _complete_model(metadata)
     if config is None:
         raise UserError(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from core.checkpoints.released_names import ReleasedKind
 from core.config import Encoder, PretrainModel, RecognizerModel
-from core.model.vit import position_table
+from core.model.vit import position_table, rounding_of
 
 ModelConfig = Encoder | PretrainModel | RecognizerModel
 # Width -> heads, for the widths of the paper's models.
@@ -105,8 +105,9 @@ def _infer_encoder(
     assumed["encoder.image"] = [height, 4 * height]
     heads = ENCODER_HEADS.get(width, _default_heads(width))
     assumed["encoder.heads"] = heads
+    grid = position_table(width, patches, 4 * height // patch_width)
     grid_table = table is not None and torch.allclose(
-        table.float(), position_table(width, patches, 4 * height // patch_width), atol=1e-4
+        table.float(), grid, atol=max(1e-4, rounding_of(table.dtype))
     )
     return {
         "image": (height, 4 * height),

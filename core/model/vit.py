@@ -46,7 +46,13 @@ def is_table_of(config: Encoder, table: Tensor) -> bool:
     expected = position_table(config.width, config.patches, table_columns(config))
     if table.shape != expected.shape:
         return False
-    return torch.allclose(table.float().cpu(), expected, atol=1e-3)
+    tolerance = max(1e-3, rounding_of(table.dtype))
+    return torch.allclose(table.float().cpu(), expected, atol=tolerance)
+
+
+def rounding_of(dtype: torch.dtype) -> float:
+    """How far a number below 1 of this type can be from the number that was stored in it."""
+    return torch.finfo(dtype).eps if dtype.is_floating_point else 0.0
 
 
 def position_kind(config: Encoder, table: Tensor) -> PositionKind | None:

@@ -33,7 +33,8 @@ from core.runtime.errors import UserError
 from core.runtime.seeds import generator
 from core.text.charset import Charset, make_charset
 
-HELD_OUT = 10  # one of so many training words chooses the ridge
+HELD_OUT = 10  # one of this many training words is held out
+CHUNK = 256  # words whose products are summed at once
 
 
 def held_out_words(numbers: Sequence[int], seed: int) -> tuple[list[int], list[int]]:
@@ -153,7 +154,7 @@ def train_characters(training: HeadTraining, head: CharacterHead) -> CharacterCl
 
     def sums_of(numbers: Sequence[int]) -> RidgeSums | None:
         sums: RidgeSums | None = None
-        for batch in training.features.batches(in_order(numbers)):
+        for batch in training.features.batches(in_order(numbers, CHUNK)):
             features, classes = extractor.examples(batch, words)
             part = ridge_sums(features, classes, len(extractor.class_of))
             sums = part if sums is None else sums + part
@@ -168,11 +169,13 @@ def train_characters(training: HeadTraining, head: CharacterHead) -> CharacterCl
             "charset; name more training words"
         )
     examples = [
-        extractor.examples(batch, words) for batch in training.features.batches(in_order(held_out))
+        extractor.examples(batch, words)
+        for batch in training.features.batches(in_order(held_out, CHUNK))
     ]
     choice = choose_ridge(fitted_sums, head.ridges, examples)
     total = fitted_sums + held_out_sums
     summary: dict[str, Any] = {
+        "words": len(words.numbers),
         "characters": total.rows,
         "ridge": choice.ridge,
         "temperature": choice.temperature,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.config import Precision
+from core.config import Encoder, Precision
 from core.data.batches import load_batches, normalize, to_unit
 from core.data.lmdb_folder import fingerprint
 from core.model.vit import VisionTransformer
@@ -29,7 +29,7 @@ from core.runtime.files import atomic_path, write_text
 from core.training.run_context import RunContext, autocast
 
 FORMAT = 1  # increase when a change of the code alters cached features
-BATCH = 128  # words per forward pass
+BATCH = 64  # words per forward pass
 DEFAULT_BUDGET = 8 << 30  # bytes of cached features
 
 Shape = tuple[int, int]  # (1 + N, D) of one word
@@ -63,6 +63,11 @@ def in_order(numbers: Sequence[int], size: int = BATCH) -> list[list[int]]:
     return [list(numbers[start : start + size]) for start in range(0, len(numbers), size)]
 
 
+def feature_bytes(encoder: Encoder, words: int) -> int:
+    """Size of the features of some words."""
+    return 4 * words * (1 + encoder.patches) * encoder.width
+
+
 class FrozenEncoder:
     """An encoder in evaluation mode whose parameters receive no gradient."""
 
@@ -89,8 +94,12 @@ class FrozenEncoder:
             encoded: Tensor = self.module(normalize(to_unit(images, self.context.device)))
         return encoded.float()
 
-    def batches(self, words: SelectedWords, order: Iterable[list[int]]) -> Iterator[FeatureBatch]:
-        """Features of each group of word numbers, without words that cannot be decoded."""
+    def batches(
+        self, words: SelectedWords, order: Iterable[list[int]], unreadable: set[int]
+    ) -> Iterator[FeatureBatch]:
+        """Features of each group of word numbers, without words that cannot be decoded.
+
+        words: of one data set. order: the groups. unreadable: gets the numbers of those words."""
         loaded = load_batches(
             words.images,
             self.module.config.image,
@@ -100,6 +109,7 @@ class FrozenEncoder:
             pin_memory=self.context.pinned,
         )
         for batch in loaded:
+            unreadable.update(batch.unreadable)
             if batch.indices:
                 labels = [words.labels[number] for number in batch.indices]
                 yield FeatureBatch(self.features(batch.images), batch.indices, labels)
@@ -111,21 +121,16 @@ class RecomputedFeatures:
     def __init__(self, encoder: FrozenEncoder, words: SelectedWords) -> None:
         self.encoder = encoder
         self.words = words
-        self._missing: set[int] = set()
+        self._unreadable: set[int] = set()
 
     def batches(self, order: Iterable[list[int]]) -> Iterator[FeatureBatch]:
         """As `WordFeatures.batches`."""
-        for numbers in order:
-            readable: set[int] = set()
-            for batch in self.encoder.batches(self.words, [numbers]):
-                readable.update(batch.numbers)
-                yield batch
-            self._missing.update(set(numbers) - readable)
+        return self.encoder.batches(self.words, order, self._unreadable)
 
     @property
     def unreadable(self) -> int:
         """Words that could not be decoded so far."""
-        return len(self._missing)
+        return len(self._unreadable)
 
 
 class CachedFeatures:
@@ -171,12 +176,12 @@ class FeatureCache:
     set and the numbers of the words. Several runs may share a folder.
 
     folder: created when it is needed.
-    budget: bytes of all files. Features that need more are not kept.
+    budget: bytes of all files. Features that do not fit in are not kept.
     """
 
     folder: Path
     budget: int = DEFAULT_BUDGET
-    _in_use: set[Path] = field(default_factory=set)
+    _in_use: set[Path] = field(default_factory=set, init=False)
 
     def features(self, encoder: FrozenEncoder, words: SelectedWords, note: str) -> WordFeatures:
         """The features of some words, computed now unless a file has them.
@@ -186,13 +191,12 @@ class FeatureCache:
         config = encoder.module.config
         shape = (1 + config.patches, config.width)
         path = self.folder / f"{_cache_key(encoder, words)}.f32"
-        size = 4 * len(words.numbers) * shape[0] * shape[1]
-        if size > self.budget:
-            return RecomputedFeatures(encoder, words)
+        size = feature_bytes(config, len(words.numbers))
         self._in_use.add(path)
         numbers = _stored_numbers(path, shape)
         if numbers is None:
-            self._make_room(size)
+            if not self._make_room(size):
+                return RecomputedFeatures(encoder, words)
             numbers = _write_features(path, encoder, words, note)
         path.with_suffix(".json").touch()  # the time of the last use
         return CachedFeatures(path, words, numbers, encoder.context.device, shape)
@@ -201,17 +205,21 @@ class FeatureCache:
         """Remove the folder with all features."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _make_room(self, size: int) -> None:
-        """Remove the files used longest ago until `size` bytes are free, but none in use."""
+    def _make_room(self, size: int) -> bool:
+        """Whether `size` bytes fit into the budget; removes the files used longest ago for that.
+
+        Files that this object uses are kept."""
         files = {path: path.stat() for path in self.folder.glob("*.f32")}
         used = sum(status.st_size for status in files.values())
-        for path in sorted(files, key=_last_use):
-            if used + size <= self.budget:
-                return
-            if path not in self._in_use:
+        kept = sum(status.st_size for path, status in files.items() if path in self._in_use)
+        if kept + size > self.budget:
+            return False
+        for path in sorted(files.keys() - self._in_use, key=_last_use):
+            if used + size > self.budget:
                 path.with_suffix(".json").unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
                 used -= files[path].st_size
+        return True
 
 
 def _last_use(path: Path) -> float:
@@ -254,7 +262,7 @@ def _write_features(
     numbers: list[int] = []
     with atomic_path(path) as temporary:
         with temporary.open("wb") as file:
-            for batch in encoder.batches(words, in_order(words.numbers)):
+            for batch in encoder.batches(words, in_order(words.numbers), set()):
                 file.write(batch.features.cpu().numpy().tobytes())
                 numbers += batch.numbers
                 progress.advance(len(batch.numbers), len(batch.numbers))

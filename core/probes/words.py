@@ -67,9 +67,9 @@ def placed_text(images: WordImages, number: int, label: str, charset: Charset) -
 def training_words(images: WordImages, config: Probe) -> SelectedWords:
     """The first `config.images` words that the head can be trained on; all of them if it is None.
 
-    Left out are words without label, with a label that the charset cannot express or that is too
-    long, and, for head `characters`, words without boxes. Raises UserError if fewer than two are
-    left."""
+    Left out are words without label, with a label that is too long or that the charset cannot
+    express, and, for head `characters`, words without boxes. This head also uses words of which the
+    charset has some characters. Raises UserError if fewer than two words are left."""
     charset = make_charset(config.charset)
     filtered = frozenset(images.filtered.tolist())
     dropped = Dropped(filtered=len(filtered))
@@ -82,7 +82,7 @@ def training_words(images: WordImages, config: Probe) -> SelectedWords:
         if not label or len(label) >= config.max_length:
             dropped.unlabeled += not label
             dropped.over_long += bool(label)
-        elif not charset.can_express(label, config.max_length):
+        elif not _is_trainable(label, charset, config):
             dropped.unknown_characters += 1
         else:
             selector.add(number, label)
@@ -95,6 +95,13 @@ def training_words(images: WordImages, config: Probe) -> SelectedWords:
             f"to train the probe ({reasons}){hint}"
         )
     return words
+
+
+def _is_trainable(label: str, charset: Charset, config: Probe) -> bool:
+    """Whether the charset can express a label; for head `characters`, any character of it."""
+    if isinstance(config.head, CharacterHead):
+        return len(charset.unknown_characters(label)) < len(set(charset.fold_case(label)))
+    return charset.can_express(label, config.max_length)
 
 
 class _Selector:

@@ -1,6 +1,7 @@
 """Keys and roots in the spelling of version 0.1, which files may use and run ids do use."""
 
 import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 # Today's key -> the key of version 0.1. Files and --set may use both; run ids use the former keys.
@@ -35,13 +36,35 @@ def current_root(root: str) -> str:
     return re.sub(r"^rendered(_chinese)?:(?=\w+$)", r"synthetic\1:", root)
 
 
+class RepeatedKeyError(ValueError):
+    """A section has one key twice, in today's and in the former spelling."""
+
+
+def refuse_both_spellings(keys: Iterable[str], spell: Callable[[str], str] | None = None) -> None:
+    """Raise RepeatedKeyError if two keys are the same in today's spelling.
+
+    Args:
+        keys: Keys of one section.
+        spell: Today's spelling of a key; by default `current_key`.
+    """
+    seen: dict[str, str] = {}
+    for key in keys:
+        current = (spell or current_key)(key)
+        if current in seen:
+            raise RepeatedKeyError(f"{seen[current]} and {key} are the same key; keep {current}")
+        seen[current] = key
+
+
 def with_current_keys(tree: Any, *, nested: bool = False) -> Any:
     """The same settings with all keys and roots in today's spelling.
 
     nested: the settings are those of a section.
+
+    Raises RepeatedKeyError.
     """
     if isinstance(tree, dict):
         spell = _nested_key if nested else current_key
+        refuse_both_spellings(map(str, tree), spell)
         return {
             spell(str(key)): with_current_keys(value, nested=True) for key, value in tree.items()
         }

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from core.runtime.errors import DiskError, UserError
 from core.runtime.files import FULL_DISK_ERRORS, atomic_path
+from core.runtime.foreign_files import LENGTH, foreign_content
 
 METADATA_KEY = "lmim"  # safetensors stores texts only; ours is one JSON text under this key
 
@@ -59,10 +60,27 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in names}, _metadata(file)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: a folder, not a file of weights") from error
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        if what := _foreign_file(path):
+            raise UserError(f"{path}: {what}") from error
         raise UserError(
             f"{path}: not a readable safetensors file ({error}); move it aside or name another"
         ) from error
+
+
+def _foreign_file(path: Path) -> str:
+    """What a file is that is not a checkpoint; "" if nothing is known about it."""
+    if path.is_dir():
+        return "a folder, not a checkpoint"
+    with path.open("rb") as file:
+        start = file.read(LENGTH)
+    if not start:
+        return "empty; copy or download it again"
+    if start.startswith(b"PK"):  # also how PyTorch stores checkpoints
+        return "a ZIP archive that is damaged or holds no checkpoint; copy or download it again"
+    return foreign_content(start)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -79,6 +97,20 @@ def _metadata(file: Any) -> dict[str, Any]:
     return metadata
 
 
+def check_finite_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise UserError for a tensor with NaN or infinity: a model with it predicts nothing.
+
+    tensors: by name. path: the file that the message names."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            count = int((~torch.isfinite(tensor)).sum())
+            raise UserError(
+                f"{path}: {name} has {count:,} of {tensor.numel():,} values that are NaN or "
+                "infinite, as after a training that diverged or overflowed; name a file of an "
+                "earlier step"
+            )
+
+
 def load_pickle(path: Path) -> dict[str, Any]:
     """A dictionary written by `torch.save`. No code in the file is executed.
 
@@ -93,7 +125,10 @@ def load_pickle(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file") from error
     except IsADirectoryError as error:
         raise UserError(f"{path}: a folder, not a checkpoint") from error
-    except Exception as error:  # torch does not document what it raises for a damaged pickle
+    except Exception as error:  # torch does not document what it raises
+        asks_for_code = "GLOBAL" in str(error)
+        if not asks_for_code and (what := _foreign_file(path)):
+            raise UserError(f"{path}: {what}") from error
         raise UserError(
             f"{path}: damaged, or not a checkpoint that can be read without executing code "
             f"({_pickle_problem(error)})"
@@ -171,7 +206,8 @@ def _equal_buffers(stored: Tensor, buffer: Tensor) -> bool:
     """Whether a stored buffer equals the module's. A module on device `meta` has no values."""
     if stored.shape != buffer.shape:
         return False
-    return buffer.is_meta or torch.allclose(stored.float(), buffer.cpu(), atol=1e-3)
+    tolerance = max(1e-3, torch.finfo(stored.dtype).eps) if stored.is_floating_point() else 0.0
+    return buffer.is_meta or torch.allclose(stored.float(), buffer.cpu(), atol=tolerance)
 
 
 def load_into(module: nn.Module, weights: Mapping[str, Tensor], prefix: str, path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from core.config import FrozenModel, Probability, Share, Size
+from core.runtime.number_types import Integer, PositiveInt
 
 ENGLISH_SUBSETS = (  # of the Union14M-Benchmark
     "curve",
@@ -26,10 +27,10 @@ class Synthetic(FrozenModel):
     says."""
 
     language: Literal["en", "zh"] = "en"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[Integer, Field(ge=0)] = 0
     train: PositiveInt  # images
     validation: PositiveInt  # images
-    test: Annotated[int, Field(ge=0)] = 0  # images per test subset
+    test: Annotated[Integer, Field(ge=0)] = 0  # images per test subset
     vocabulary: PositiveInt  # number of words, the most frequent ones
     letters: tuple[PositiveInt, PositiveInt] = (3, 7)  # least and most characters of a word
     image: Size = (32, 128)

@@ -39,7 +39,7 @@ class PlanOptions:
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace) -> "PlanOptions":
         """The options of a parsed command. Raises UserError."""
-        from experiments.planning.schema import parse_overrides
+        from experiments.planning.changes import parse_overrides
 
         overrides = parse_overrides(arguments.set)
         if arguments.precision:

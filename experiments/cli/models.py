@@ -61,7 +61,7 @@ def import_command(arguments: argparse.Namespace) -> int:
     """Run `import`; returns the exit code."""
     from core.checkpoints.released import read_released
     from core.runtime import safetensors_io
-    from experiments.planning.schema import parse_overrides
+    from experiments.planning.changes import parse_overrides
 
     out: Path = arguments.out
     if out.suffix != ".safetensors":

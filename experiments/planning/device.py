@@ -2,17 +2,16 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
 from core.runtime.errors import UserError
+from experiments.planning.bf16_speed import has_bf16_flag
 
 DRIVERS = (
     "/dev/nvidiactl",  # NVIDIA
     "/dev/kfd",  # AMD
     "/dev/dxg",  # NVIDIA in Windows' Linux
 )
-BF16_CPU_FLAGS = ("amx_bf16", "avx512_bf16")
 
 
 def find_device(wanted: str) -> str:
@@ -82,6 +81,4 @@ def default_precision(device: str) -> str:
         import torch
 
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
-    return "bf16" if any(flag in flags for flag in BF16_CPU_FLAGS) else "fp32"
+    return "bf16" if has_bf16_flag() else "fp32"

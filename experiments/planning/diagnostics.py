@@ -1,12 +1,13 @@
 """Explanations of mistakes in settings: one line with the file, the key and the allowed values."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from experiments.planning.model_keys import choices_at, fields_at, keys_of
 
 Tree = dict[str, Any]  # settings as YAML has them: key -> value, list or mapping
 COMMAND_LINE = "--set"  # the source of settings that were typed
@@ -16,6 +17,20 @@ BOUNDS = {  # type of a problem -> (name of the bound, what is wrong)
     "greater_than": ("gt", "is not above"),
     "greater_than_equal": ("ge", "is below"),
 }
+TYPES = {  # type of a problem -> what the value must be
+    "int_type": "must be an integer",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "dict_type": "must be a section of keys and values",
+    "model_attributes_type": "must be a section of keys and values",
+    "model_type": "must be a section of keys and values",
+    "tuple_type": "must be a list",
+    "invalid_key": "keys must be text",
+}
+MAX_SHOWN = 60  # characters of a section that an error message shows
 
 
 @dataclass(frozen=True)
@@ -41,20 +56,47 @@ def explain(
     layers: the settings, lowest layer first.
     prefix: the section that the model describes, e.g. `pretrain`.
     """
-    problem = min(error.errors(), key=lambda details: details["type"] != "extra_forbidden")
-    location = [str(part) for part in problem["loc"]]
-    path = location
-    if prefix and location[:1] != ["encoder"]:  # all stages share the encoder's section
-        path = [prefix, *location]
+    problems = error.errors()
+    problem = min(problems, key=lambda details: details["type"] != "extra_forbidden")
+    keys = keys_of(model, problem["loc"])
+    same = [other for other in problems if keys_of(model, other["loc"]) == keys]
+    keys += _named_key(problem, fields_at(model, problem["loc"]))
+    in_section = prefix and keys[:1] != ["encoder"]  # all stages share the encoder's section
+    path = [*prefix.split("."), *keys] if in_section else keys
     key = f"{'.'.join(path)}: " if path else ""
-    return f"{source_of(layers, path)}: {key}{_reason(problem, model, location)}"
+    reason = _one_line(_reason(same, model))
+    return f"{source_of(layers, path)}: {key}{reason}"
 
 
-def _reason(problem: ErrorDetails, model: type[BaseModel], location: Sequence[str]) -> str:
+def _named_key(problem: ErrorDetails, fields: Sequence[str]) -> list[str]:
+    """The keys inside a section that a problem is about; [] if it is about the section.
+
+    problem: of a section. Its text begins with a key, such as `mask.ratio 0.9 leaves none ...`.
+    fields: the keys that the section allows.
+    """
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return [problem["ctx"]["discriminator"].strip("'")]
+    if problem["type"] != "value_error":
+        return []
+    first = _text(problem).split(" ", 1)[0].rstrip(":").split(".")
+    return first if first[0] in fields else []
+
+
+def _reason(problems: Sequence[ErrorDetails], model: type[BaseModel]) -> str:
+    """What is wrong with a value.
+
+    problems: those of the value; several if no member of a union accepts it.
+    model: the model that was validated.
+    """
+    problem = problems[0]
     if problem["type"] == "missing":
         return "this key is required"
+    if problem["type"] == "union_tag_not_found":
+        key = problem["ctx"]["discriminator"].strip("'")
+        choices = choices_at(model, problem["loc"], key)
+        return f"this key is required; choose from {', '.join(map(repr, choices))}"
     if problem["type"] == "extra_forbidden":
-        allowed = _fields_at(model, location[:-1])
+        allowed = fields_at(model, problem["loc"][:-1])
         return f"unknown key; allowed: {', '.join(allowed)}" if allowed else "unknown key"
     value = problem["input"]
     context = problem.get("ctx", {})
@@ -63,9 +105,32 @@ def _reason(problem: ErrorDetails, model: type[BaseModel], location: Sequence[st
         return f"{value!r} {relation} {context[bound]}"
     if problem["type"] == "literal_error":
         return f"unknown value {value!r}; choose from {context['expected']}"
+    if problem["type"] == "union_tag_invalid":
+        return f"unknown value {context['tag']!r}; choose from {context['expected_tags']}"
+    if problem["type"] == "too_short":
+        return f"must have at least {context['min_length']} item"
+    if problem["type"] == "too_long":
+        return f"must have at most {context['max_length']} items (given: {value!r})"
+    texts = dict.fromkeys(_text(each) for each in problems)
+    given = repr(value)
+    shown = f" (given: {given})" if len(given) <= MAX_SHOWN or not _is_section(value) else ""
+    return " or ".join(texts).replace(" or must be ", " or ") + shown
+
+
+def _text(problem: ErrorDetails) -> str:
+    """The text of a problem, with the words of YAML for Python's types."""
+    if problem["type"] in TYPES:
+        return TYPES[problem["type"]]
     text = problem["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(value, dict) else f" (given: {value!r})"
-    return text[:1].lower() + text[1:] + given
+    return text[:1].lower() + text[1:]
+
+
+def _is_section(value: Any) -> bool:
+    return isinstance(value, dict | list)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())
 
 
 def source_of(layers: Sequence[Layer], path: Sequence[str]) -> str:
@@ -101,30 +166,3 @@ def _has(tree: Any, path: Sequence[str]) -> bool:
         else:
             return False
     return True
-
-
-def _fields_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """The keys that a model allows at a path inside it."""
-    annotation: Any = model
-    for part in path:
-        for candidate in _models_in(annotation):
-            fields = {field.alias or name: field for name, field in candidate.model_fields.items()}
-            if part in fields:
-                annotation = fields[part].annotation
-                break
-    return sorted(
-        {
-            field.alias or name
-            for candidate in _models_in(annotation)
-            for name, field in candidate.model_fields.items()
-        }
-    )
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The pydantic models inside an annotation (an optional, a union, a tuple, ...)."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif get_origin(annotation) or isinstance(annotation, UnionType):
-        for inner in get_args(annotation):
-            yield from _models_in(inner)

@@ -1,9 +1,12 @@
 """Names of endpoints: what a table can compare rows by."""
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 Measure = Literal["words", "characters", "cer", "nll"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
+RECOGNIZER_MEASURES: tuple[Measure, ...] = ("words", "cer", "nll")
+CHARACTER_MEASURES: tuple[Measure, ...] = ("characters", "nll")
 FINE_TUNED = "fine-tuned"  # the source of the recognizer's endpoints; other sources are probes
 DEFAULT_ENDPOINT = f"{FINE_TUNED} words"
 
@@ -21,3 +24,22 @@ def split_endpoint(name: str) -> tuple[str, Measure]:
         f"{name!r} is not an endpoint; write SOURCE MEASURE: {FINE_TUNED} or the name of a probe, "
         f"then one of {', '.join(MEASURES)}"
     )
+
+
+def measures_of(head: str) -> tuple[Measure, ...]:
+    """The measures of a probe. head: the `kind` of its head."""
+    return CHARACTER_MEASURES if head == "characters" else RECOGNIZER_MEASURES
+
+
+def check_endpoint(name: str, heads: Mapping[str, str]) -> None:
+    """Raise ValueError unless an experiment can have an endpoint.
+
+    name: of the endpoint.
+    heads: name of each probe -> `kind` of its head.
+    """
+    source, measure = split_endpoint(name)
+    measures = {FINE_TUNED: RECOGNIZER_MEASURES}
+    measures |= {probe: measures_of(head) for probe, head in heads.items()}
+    if measure not in measures.get(source, ()):
+        choices = [f"{known} {each}" for known, allowed in measures.items() for each in allowed]
+        raise ValueError(f"{name!r} is not measured here; choose from {', '.join(choices)}")

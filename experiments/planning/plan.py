@@ -122,6 +122,7 @@ class Plan:
     cells: the cells of all experiments.
     notes: sentences for the user.
     substitute_synthetic: synthetic words replace the paper's data.
+    files: name -> experiment file.
     """
 
     scale: str
@@ -133,6 +134,7 @@ class Plan:
     cells: tuple[Cell, ...] = ()
     notes: tuple[str, ...] = ()
     substitute_synthetic: bool = False
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     def cells_of(self, experiment: str, variant: int) -> list[Cell]:
         """The cells of a row, one for each seed."""
@@ -160,6 +162,7 @@ class Plan:
                 for name, experiment in self.experiments.items()
                 if name not in experiments
             },
+            files={name: file for name, file in self.files.items() if name not in experiments},
             cells=cells,
             runs={name: run for name, run in self.runs.items() if name in needed},
         )

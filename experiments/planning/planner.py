@@ -6,10 +6,12 @@ from pathlib import Path
 
 from core.config import ContrastivePretrain, Evaluate, Finetune, Pretrain, Probe, StageConfig
 from core.runtime.errors import UserError
+from experiments.planning.changes import changes_layer
 from experiments.planning.data_roots import resolve_root
 from experiments.planning.diagnostics import Layer, Tree, source_of
 from experiments.planning.plan import FILE, TRAIN, Cell, Plan, PlannedRun, filters_of, run_id
 from experiments.planning.recipe import (
+    check_primary,
     defines,
     encoder_methods,
     is_name,
@@ -21,7 +23,7 @@ from experiments.planning.recipe import (
     row_layers,
 )
 from experiments.planning.registry import expand
-from experiments.planning.schema import Experiment, Recipe, changes_layer, read_experiment
+from experiments.planning.schema import Experiment, Recipe, read_experiment
 from experiments.planning.substitution import absent_charset
 from results.store import Store
 
@@ -86,6 +88,7 @@ class Planner:
         self.name_experiments = name_experiments
         self.experiments: dict[str, Experiment] = {}
         self.primary: dict[str, str] = {}
+        self.files: dict[str, Path] = {}
         self.runs: dict[str, PlannedRun] = {}
         self.rows: dict[str, list[str]] = {}  # id of a run -> rows that need it
         self.cells: list[Cell] = []
@@ -107,6 +110,7 @@ class Planner:
             cells=tuple(self.cells),
             notes=tuple(self.notes),
             substitute_synthetic=self.substitute_synthetic,
+            files=self.files,
         )
 
     def add(
@@ -128,6 +132,7 @@ class Planner:
         shared = read_recipe(below)
         experiment = experiment.with_control(shared.control)
         self.experiments[path.stem] = experiment
+        self.files[path.stem] = path
         self.primary[path.stem] = experiment.primary or shared.primary
         self.description = shared.description
         self.substitute_synthetic = shared.substitute_synthetic
@@ -142,6 +147,8 @@ class Planner:
             ]
             layers.append(own)
         recipes = [read_recipe([*below, *own]) for own in layers]
+        source = str(path) if experiment.primary else source_of(below, ["primary"])
+        check_primary(source, self.primary[path.stem], recipes)
         # Depth first: all rows of one seed, evaluations included, come before the next seed.
         for seed in seeds:
             for number, variant in enumerate(experiment.variants):
@@ -169,7 +176,8 @@ class Planner:
     def _add_row(self, row: _PlannedRow) -> None:
         """Add the runs of a row and its cell."""
         init = row.recipe.init
-        configs = {stage: self._config(stage, row) for stage in ROW_STAGES}
+        # Evaluation first: fine-tuning takes `last` from it, so a mistake is reported there.
+        configs = {stage: self._config(stage, row) for stage in reversed(ROW_STAGES)}
         trainings: list[str] = []
         teacher = ""
         probes: dict[str, str] = {}

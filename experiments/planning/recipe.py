@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from core.config import Probe, StageConfig
 from core.runtime.errors import UserError
+from experiments.planning.changes import changes_layer
 from experiments.planning.diagnostics import COMMAND_LINE, Layer, Tree, explain, source_of
+from experiments.planning.endpoints import check_endpoint
 from experiments.planning.registry import registry
 from experiments.planning.schema import (
     PROBE_INPUT,
@@ -18,7 +20,6 @@ from experiments.planning.schema import (
     Experiment,
     Recipe,
     Variant,
-    changes_layer,
     file_layer,
     stage_model,
 )
@@ -217,6 +218,25 @@ def read_probe(
         raise UserError(explain(error, Probe, layers, section)) from error
     _check_roots(section, config, layers)
     return config, probed
+
+
+def check_primary(source: str, primary: str, recipes: Sequence[Recipe]) -> None:
+    """Raise UserError unless the rows can have the primary endpoint.
+
+    source: where it is declared.
+    primary: its name.
+    recipes: of the rows.
+    """
+    heads: dict[str, str] = {}
+    for recipe in recipes:
+        for name, settings in recipe.probes.items():
+            head = (settings or {}).get("head")
+            if isinstance(head, dict):
+                heads[name] = str(head.get("kind"))
+    try:
+        check_endpoint(primary, heads)
+    except ValueError as error:
+        raise UserError(f"{source}: primary: {error}") from error
 
 
 def _check_roots(stage: str, config: StageConfig, layers: Sequence[Layer]) -> None:

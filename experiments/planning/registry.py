@@ -7,11 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, PositiveInt, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from core.config import FrozenModel
 from core.runtime.errors import UserError
 from core.runtime.former_keys import current_root
+from core.runtime.number_types import PositiveInt
 from core.runtime.yaml import read_yaml
 from experiments.planning.diagnostics import Layer, explain
 from experiments.planning.schema import HERE

@@ -1,27 +1,26 @@
 """Models of experiment files and recipes, and their readers."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
 
 from core.config import ContrastivePretrain, Evaluate, Finetune, FrozenModel, Pretrain, Probe
 from core.runtime.errors import UserError
-from core.runtime.former_keys import current_key, with_current_keys
+from core.runtime.former_keys import RepeatedKeyError, with_current_keys
 from core.runtime.number_types import Integer, Number, PositiveFloat, PositiveInt
-from core.runtime.yaml import parse_yaml, read_yaml
+from core.runtime.yaml import read_yaml
 from core.synthetic.config import Synthetic
-from experiments.planning.diagnostics import COMMAND_LINE, Layer, Tree, explain
+from experiments.planning.changes import refuse_repeated_settings
+from experiments.planning.diagnostics import Layer, Tree, explain
 from experiments.planning.endpoints import DEFAULT_ENDPOINT, split_endpoint
 from results.reported import find_row
 
 HERE = Path(__file__).resolve().parent.parent  # the folder of the experiment files
 EXAMPLE = "experiments/ablation_alignment.yaml"
 STAGES = ("pretrain", "finetune", "evaluate", "probe")
-
-WHOLE_KEYS = ("subsets", "finetune.labels")  # ends of keys whose section is replaced as a whole
 
 Values = TypeVar("Values")
 
@@ -211,43 +210,6 @@ def stage_model(stage: str, content: Tree) -> StageModel:
     return Finetune if stage == "finetune" else Evaluate
 
 
-def changes_layer(source: str, tree: Tree) -> Layer:
-    """A layer of dotted keys.
-
-    A section in place of a value sets only the values that it names. A section that names its
-    `kind`, and the sections of WHOLE_KEYS, are replaced as a whole.
-    """
-    changes: Tree = {}
-    for key, value in tree.items():
-        changes |= _flattened(key, value)
-    current = {
-        current_key(path): with_current_keys(value, nested=True) for path, value in changes.items()
-    }
-    return Layer(source, current, dotted=True)
-
-
-def _flattened(key: str, value: Any) -> Tree:
-    if not isinstance(value, dict) or not value or "kind" in value or key.endswith(WHOLE_KEYS):
-        return {key: value}
-    flat: Tree = {}
-    for name, inner in value.items():
-        flat |= _flattened(f"{key}.{name}", inner)
-    return flat
-
-
-def parse_overrides(pairs: Sequence[str]) -> Tree:
-    """Settings of the command line from texts KEY=VALUE, where VALUE is YAML. Raises UserError."""
-    settings = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
-            raise UserError(
-                f"{COMMAND_LINE} {pair}: write it as KEY=VALUE, e.g. pretrain.mask.ratio=0.7"
-            )
-        settings[key.strip()] = parse_yaml(value, f"{COMMAND_LINE} {pair}")
-    return settings
-
-
 def read_experiment(path: Path) -> Experiment:
     """An experiment file, checked. Raises UserError."""
     tree = read_yaml(path)
@@ -259,6 +221,9 @@ def read_experiment(path: Path) -> Experiment:
         experiment = Experiment.model_validate(tree)
     except ValidationError as error:
         raise UserError(explain(error, Experiment, [Layer(str(path), tree)])) from error
+    refuse_repeated_settings(f"{path}: set", experiment.set)
+    for variant in experiment.variants:
+        refuse_repeated_settings(f"{path}: {variant.name}", variant.set)
     _check_names(path, experiment)
     _check_reported_rows(path, experiment)
     return experiment
@@ -320,4 +285,13 @@ def named_file(kind: str, name: str) -> Path:
 def file_layer(kind: str, name: str) -> Layer:
     """The settings of a base or scale. Raises UserError. kind: `base` or `scales`."""
     path = named_file(kind, name)
-    return Layer(f"experiments/{kind}/{path.name}", with_current_keys(read_yaml(path)))
+    source = f"experiments/{kind}/{path.name}"
+    tree = read_yaml(path)
+    methods = tree.get("methods")
+    for name, changes in methods.items() if isinstance(methods, dict) else ():
+        if isinstance(changes, dict):
+            refuse_repeated_settings(f"{source}: methods.{name}", changes)
+    try:
+        return Layer(source, with_current_keys(tree))
+    except RepeatedKeyError as error:
+        raise UserError(f"{source}: {error}") from error

@@ -36,7 +36,7 @@ def filled_in(stage: str, recipe: Recipe, typed: Sequence[str]) -> Tree:
     optimizer = content.get("optimizer")
     if isinstance(optimizer, dict) and not _is_typed(f"{stage}.optimizer.epochs", typed):
         epochs = optimizer.get("epochs")
-        if isinstance(epochs, int | float):
+        if isinstance(epochs, int | float) and not isinstance(epochs, bool):
             factor = getattr(recipe.epoch_multiplier, stage)
             content["optimizer"] = optimizer | {"epochs": epochs * factor}
     if not _is_typed(f"{stage}.charset", typed):

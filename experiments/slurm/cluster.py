@@ -3,20 +3,13 @@
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from core.config import FrozenModel
 from core.runtime.errors import UserError
+from core.runtime.number_types import Integer, NonNegativeInt, PositiveFloat, PositiveInt
 from core.runtime.yaml import read_yaml
 from experiments.planning.diagnostics import Layer, Tree, explain
 from experiments.planning.schema import HERE, named_file
@@ -108,7 +101,7 @@ class Resources(FrozenModel):
     tasks_per_node: PositiveInt | None = None
     cpus_per_task: PositiveInt = 1
     mem: Annotated[str | None, BeforeValidator(_number_as_text)] = None  # of a node
-    time: Annotated[int | str, AfterValidator(time_limit_minutes)] = 60
+    time: Annotated[Integer | str, AfterValidator(time_limit_minutes)] = 60
     parallelism: PositiveInt = 64  # jobs of an array that run at the same time
     setup: Annotated[tuple[str, ...], BeforeValidator(_line_as_tuple)] = ()  # shell lines
     python: str | None = None  # command of the interpreter; None: the one that submits
@@ -140,6 +133,9 @@ class Cluster(ScaleResources):
     lost_after_stops: PositiveInt = 5
 
 
+Checked = TypeVar("Checked", bound=Resources)
+
+
 def read_cluster(path: Path | None, scale: str) -> tuple[Cluster, dict[str, Resources]]:
     """Read a cluster file. Raises UserError.
 
@@ -157,17 +153,38 @@ def read_cluster(path: Path | None, scale: str) -> tuple[Cluster, dict[str, Reso
 
 
 def _check_cluster(path: Path, tree: Tree) -> Cluster:
-    """The validated settings of a cluster file and of its scales. Raises UserError."""
-    try:
-        cluster = Cluster.model_validate(tree)
-        for name, changes in cluster.scales.items():
+    """The validated settings of a cluster file, of its scales and stages. Raises UserError."""
+    layers = [Layer(str(path), tree)]
+    cluster = _checked(Cluster, tree, layers, "")
+    _check_stages(cluster, layers, "")
+    for name, changes in cluster.scales.items():
+        try:
             named_file("scales", name)
-            ScaleResources.model_validate(changes)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except ValidationError as error:
-        raise UserError(explain(error, Cluster, [Layer(str(path), tree)])) from error
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        section = f"scales.{name}"
+        _check_stages(_checked(ScaleResources, changes, layers, section), layers, f"{section}.")
     return cluster
+
+
+def _check_stages(resources: ScaleResources, layers: list[Layer], prefix: str) -> None:
+    """Raise UserError for a mistake in the stages of a section. prefix: of their keys."""
+    for stage, changes in resources.stages.items():
+        _checked(Resources, changes, layers, f"{prefix}stages.{stage}")
+
+
+def _checked(model: type[Checked], tree: Tree, layers: list[Layer], section: str) -> Checked:
+    """A validated section of a cluster file. Raises UserError with file and key.
+
+    model: of the section.
+    tree: its content.
+    layers: the file, for the error message.
+    section: its dotted key; empty for the whole file.
+    """
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(explain(error, model, layers, section)) from error
 
 
 def _stage_resources(

@@ -59,13 +59,16 @@ def plan_sweep(options: PlanOptions, *, as_json: bool) -> int:
     """Print the space, the method, and the runs of a trial with the base row's values."""
     from experiments.cli.plan_report import describe_plan
     from experiments.cli.plan_text import plan_text as runs_text
+    from experiments.cli.slow_precision import warn_of_slow_precision
     from sweeps.engine.status import sweep_status
     from sweeps.engine.status_text import plan_text, summary_text
 
     trials = trials_of(options)
     status = sweep_status(trials)
     device = options.device if options.launcher == "local" else ""
-    runs = describe_plan(_first_trial_plan(trials), trials.store, device=device)
+    first_trial = _first_trial_plan(trials)
+    warn_of_slow_precision(first_trial, trials.store, options.device, options.launcher)
+    runs = describe_plan(first_trial, trials.store, device=device)
     if as_json:
         search = trials.search.as_json()
         print_json({"search": search, "sweep": status.as_json(), "first_trial": runs.as_json()})
@@ -155,6 +158,7 @@ def run_sweep(options: PlanOptions, compute: "ComputeOptions", *, as_json: bool)
     """
     from rich.console import Console
 
+    from experiments.cli.slow_precision import warn_of_slow_precision
     from sweeps.engine.status import sweep_status
     from sweeps.engine.status_text import plan_text, summary_text
 
@@ -165,6 +169,8 @@ def run_sweep(options: PlanOptions, compute: "ComputeOptions", *, as_json: bool)
     for note in trials.search.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     _check_requirements(trials)
+    first_trial = _first_trial_plan(trials)
+    warn_of_slow_precision(first_trial, trials.store, options.device, options.launcher)
     status = sweep_status(trials)
     console.print(plan_text(trials.search), highlight=False, markup=False)
     result = None

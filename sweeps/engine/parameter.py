@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from core.config import FrozenModel
 from core.runtime.former_keys import current_key
+from core.runtime.number_types import Integer, Number, PositiveFloat
 
 Scalar = str | int | float | bool | None
 
@@ -58,10 +59,10 @@ def _check_conditions(when: Any) -> Any:
 
 
 NumberRange = Annotated[
-    tuple[float, float], BeforeValidator(_check_numbers), AfterValidator(_check_order)
+    tuple[Number, Number], BeforeValidator(_check_numbers), AfterValidator(_check_order)
 ]
 IntegerRange = Annotated[
-    tuple[int, int], BeforeValidator(_check_numbers), AfterValidator(_check_order)
+    tuple[Integer, Integer], BeforeValidator(_check_numbers), AfterValidator(_check_order)
 ]
 
 

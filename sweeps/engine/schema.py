@@ -8,21 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from core.config import FrozenModel
 from core.runtime.errors import UserError
-from core.runtime.former_keys import current_key
+from core.runtime.former_keys import current_key, refuse_both_spellings
+from core.runtime.number_types import Integer, NonNegativeInt, Number, PositiveFloat, PositiveInt
 from core.runtime.yaml import read_yaml
+from experiments.planning.changes import refuse_repeated_settings
 from experiments.planning.diagnostics import Layer, Tree, explain
 from experiments.planning.schema import Line, Seeds
 from sweeps.engine.parameter import Parameter, as_list
@@ -93,7 +86,7 @@ class GpConfig(SeededSampler):
 
 
 SamplerConfig = TpeConfig | RandomConfig | GridConfig | GpConfig
-TrainingShare = Annotated[float, Field(gt=0, lt=1)]
+TrainingShare = Annotated[Number, Field(gt=0, lt=1)]
 
 
 def _check_rising(shares: tuple[float, ...]) -> tuple[float, ...]:
@@ -145,7 +138,7 @@ class HalvingConfig(RungPruner):
     """Asynchronous successive halving (ASHA; Li et al., 2020)."""
 
     kind: Literal["halving"]
-    reduction_factor: Annotated[int, Field(ge=2)] = 2
+    reduction_factor: Annotated[Integer, Field(ge=2)] = 2
     min_early_stopping_rate: NonNegativeInt = 0
     bootstrap_count: NonNegativeInt = 0
 
@@ -155,7 +148,7 @@ class HyperbandConfig(RungPruner):
 
     kind: Literal["hyperband"]
     max_resource: PositiveInt = 100
-    reduction_factor: Annotated[int, Field(ge=2)] = 2
+    reduction_factor: Annotated[Integer, Field(ge=2)] = 2
     bootstrap_count: NonNegativeInt = 0
 
     @model_validator(mode="after")
@@ -209,7 +202,7 @@ class Sweep(FrozenModel):
     direction: Literal["maximize", "minimize"] = "maximize"
     sampler: Annotated[SamplerConfig, Field(discriminator="kind")] = TpeConfig()
     pruner: Annotated[PrunerConfig, Field(discriminator="kind")] | None = None
-    trials: Annotated[PositiveInt, Field(strict=True)]
+    trials: PositiveInt
     recipe_first: bool = True
     budget: Budget = Budget()
 
@@ -218,6 +211,7 @@ class Sweep(FrozenModel):
     def _with_current_keys(cls, settings: Any) -> Any:
         if not isinstance(settings, dict):
             return settings
+        refuse_both_spellings(map(str, settings))
         return {current_key(str(key)): value for key, value in settings.items()}
 
     @model_validator(mode="after")
@@ -272,11 +266,8 @@ def keys_overlap(first: str, second: str) -> bool:
 
 
 def is_sweep(path: Path) -> bool:
-    """Whether a file is a sweep. False for an unreadable file; the next reader reports it."""
-    try:
-        return bool(SWEEP_KEYS & read_yaml(path).keys())
-    except UserError:
-        return False
+    """Whether a file is a sweep. Raises UserError if it is no valid YAML file."""
+    return bool(SWEEP_KEYS & read_yaml(path).keys())
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -285,6 +276,8 @@ def read_sweep(path: Path) -> Sweep:
     if not SWEEP_KEYS & tree.keys():
         raise UserError(f"{path}: not a sweep (no space to search); name a file like {EXAMPLE}")
     try:
-        return Sweep.model_validate(tree)
+        sweep = Sweep.model_validate(tree)
     except ValidationError as error:
         raise UserError(explain(error, Sweep, [Layer(str(path), tree)])) from error
+    refuse_repeated_settings(f"{path}: set", sweep.set)
+    return sweep

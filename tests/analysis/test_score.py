@@ -70,7 +70,7 @@ def test_every_form_of_a_file_gives_the_same_predictions(name: str, tmp_path: Pa
         ('{"pred": "a", "gt": "b"}\nnull\n', "line 2: not a JSON object"),
         ("prediction\tlabel\na\n", "line 2: 1 columns, not 2"),
         ("prediction\tlabel\n", "a header without lines"),
-        ("image\tprediction\ttruth\n1\ta\ta\n", "a header without label"),
+        ("image\tprediction\tcolor\n1\ta\ta\n", "a header without label"),
         ("just words\n", "none of the forms"),
         ("3\n", "none of the forms"),
         ('prediction,label\n"a,b\n', "not valid CSV"),

@@ -35,10 +35,10 @@ def configs(plan: Plan) -> Mapping[str, StageConfig]:
 
 def test_scale_paper_plans_nine_runs_with_the_papers_learning_rates(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, scale="paper")
-    assert stages(plan) == {"evaluate": 3, "finetune": 3, "pretrain": 3}
+    assert stages(plan) == {"evaluate": 3, "finetune": 3, "pretrain": 3, "probe": 6}
     for run in plan.runs.values():
         schedule = resolved_schedule(run)
-        if run.stage != "evaluate":
+        if run.stage not in ("evaluate", "probe"):
             assert schedule.peak_lr == {"pretrain": 3e-4, "finetune": 2e-4}[run.stage]
             assert schedule.batch == 512
 
@@ -57,7 +57,8 @@ def test_the_json_of_a_schedule_has_no_empty_values() -> None:
 @pytest.mark.parametrize("scale", ["smoke", "mini", "small"])
 def test_rows_on_synthetic_words_share_one_teacher(tmp_path: Path, scale: str) -> None:
     plan = plan_of(tmp_path, scale=scale)
-    assert stages(plan) == {"evaluate": 3, "finetune": 3, "pretrain": 4}
+    trained = {stage: count for stage, count in stages(plan).items() if stage != "probe"}
+    assert trained == {"evaluate": 3, "finetune": 3, "pretrain": 4}
     teachers = {run.inputs["teacher"] for run in plan.runs.values() if "teacher" in run.inputs}
     assert len(teachers) == 1
     teacher = pretrain_config(plan, teachers.pop())

@@ -10,7 +10,7 @@ import pytest
 from commands import run_command
 from conftest import call
 
-from analysis.bench import training
+from analysis.bench import steps as bench_steps
 from analysis.bench.limits import native_precisions
 from analysis.bench.measure import Timing, compare_paths, speed_ratio
 from analysis.bench.report import cells, ratio_text
@@ -123,9 +123,9 @@ def test_an_interrupted_benchmark_prints_what_it_has_measured(
 def test_compiled_steps_are_measured_on_cuda_only(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "native_precisions", lambda _: ("fp32",))
-    monkeypatch.setattr(training, "can_compile", lambda _: True)
-    paths = training.step_makers(BenchSetup("words", device), "pretrain", 4).keys()
+    monkeypatch.setattr(bench_steps, "native_precisions", lambda _: ("fp32",))
+    monkeypatch.setattr(bench_steps, "can_compile", lambda _: True)
+    paths = bench_steps.step_makers(BenchSetup("words", device), "pretrain", 4).keys()
     compiled = {"ours, compiled, fp32"} if device == "cuda" else set()
     assert paths == {"plain", "ours, fp32"} | compiled
 

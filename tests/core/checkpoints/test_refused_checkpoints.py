@@ -107,7 +107,7 @@ def test_a_truncated_file_is_refused(
     whole = files["lmim"].read_bytes()
     (tmp_path / "cut.pth").write_bytes(whole[: int(share * len(whole))])
     error = refused_import(capsys, tmp_path / "cut.pth", tmp_path / "x.safetensors")
-    assert "damaged" in error
+    assert ("damaged" if share else "empty") in error
 
 
 def test_a_path_that_is_no_checkpoint_is_refused(tmp_path: Path, capsys: Capture) -> None:

@@ -49,7 +49,7 @@ def test_values_have_the_types_of_yaml_1_2(text: str, value: object) -> None:
         ("2025-13-45", ("not valid YAML",)),
         ("a\0", ("not valid YAML",)),
         ("[" * 5000, ("not valid YAML",)),
-        ("--- a\n--- b", ("line 2", "not valid YAML")),
+        ("--- a\n--- b", ("line 2", "second document")),
     ],
 )
 def test_invalid_yaml_is_a_user_error_in_one_line(text: str, parts: tuple[str, ...]) -> None:
