@@ -35,7 +35,7 @@ def test_weights_of_another_precision_are_imported_as_fp32(
     torch.save(content | {"model": state}, path)
     imported = read_released(path)
     assert all(value.dtype == torch.float32 for value in imported.weights.values())
-    encoder = getattr(imported.config, "encoder", imported.config)
+    encoder: Any = getattr(imported.config, "encoder", imported.config)
     assert is_table_of(encoder, imported.weights["encoder.positions"])
 
 

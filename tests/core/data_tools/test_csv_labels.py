@@ -7,9 +7,9 @@ import pytest
 from core.data_tools.annotation_formats import read_annotations
 
 
-def labels(folder: Path, text: str, name: str = "labels.csv") -> list[tuple[str, str | None]]:
+def labels(folder: Path, text: str, name: str = "labels.csv") -> list[list[str | None]]:
     """(image, label) of each usable row."""
-    return [pair for *pair, problem in rows(folder, text, name) if not problem]  # type: ignore[misc]
+    return [pair for *pair, problem in rows(folder, text, name) if not problem]
 
 
 def rows(folder: Path, text: str, name: str = "labels.csv") -> list[tuple[str, str | None, str]]:
