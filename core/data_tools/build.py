@@ -26,7 +26,7 @@ from core.runtime.files import try_lock
 from core.runtime.processes import worker_pool
 
 CHUNK = 256  # samples that a process reads at a time
-SKIPPED = "skipped.tsv"  # in the LMDB folder: line number, image and reason of each skipped image
+SKIPPED = "skipped.tsv"  # in the LMDB folder: number, image and reason of each skipped annotation
 
 
 @dataclass
@@ -54,7 +54,7 @@ def read_sample(annotation: Annotation, folder: str) -> Sample | str:
         (label or "").encode()
     except OSError as error:
         if PureWindowsPath(annotation.image).drive:
-            return "image cannot be read (a Windows path with a drive; give it relative to DIR)"
+            return "image cannot be read (a Windows path with a drive; make it relative)"
         return f"image cannot be read ({error.strerror})"
     except UnicodeEncodeError:
         return "label is not valid text"

@@ -7,9 +7,9 @@ import pytest
 from core.data_tools.annotation_formats import read_annotations
 
 
-def labels(folder: Path, text: str, name: str = "labels.csv") -> list[list[str | None]]:
+def labels(folder: Path, text: str, name: str = "labels.csv") -> list[tuple[str, str | None]]:
     """(image, label) of each usable row."""
-    return [pair for *pair, problem in rows(folder, text, name) if not problem]
+    return [(image, label) for image, label, problem in rows(folder, text, name) if not problem]
 
 
 def rows(folder: Path, text: str, name: str = "labels.csv") -> list[tuple[str, str | None, str]]:
@@ -40,12 +40,12 @@ def test_no_row_vanishes_behind_a_quote(
 ) -> None:
     lines = [header, "1.png,one", f"2.png,{cell}", "3.png,three", '4.png,"four"', '5.png,5"']
     found = labels(tmp_path, end.join(line for line in lines if line) + end)
-    assert [list(pair) for pair in found] == [
-        ["1.png", "one"],
-        ["2.png", label],
-        ["3.png", "three"],
-        ["4.png", "four"],
-        ["5.png", '5"'],
+    assert found == [
+        ("1.png", "one"),
+        ("2.png", label),
+        ("3.png", "three"),
+        ("4.png", "four"),
+        ("5.png", '5"'),
     ]
 
 
@@ -105,10 +105,10 @@ def test_a_label_may_have_commas_without_quotes(text: str, tmp_path: Path) -> No
 
 
 def test_a_label_may_have_semicolons(tmp_path: Path) -> None:
-    assert labels(tmp_path, "1.png,a;b\n") == [["1.png", "a;b"]]
-    assert labels(tmp_path, "1.png;a;b\n") == [["1.png", "a;b"]]
-    assert labels(tmp_path, "filename;text\n1.png;a;b\n") == [["1.png", "a;b"]]
-    assert labels(tmp_path, "1.png;a;b\n", "gt.txt") == [["1.png", "a;b"]]
+    assert labels(tmp_path, "1.png,a;b\n") == [("1.png", "a;b")]
+    assert labels(tmp_path, "1.png;a;b\n") == [("1.png", "a;b")]
+    assert labels(tmp_path, "filename;text\n1.png;a;b\n") == [("1.png", "a;b")]
+    assert labels(tmp_path, "1.png;a;b\n", "gt.txt") == [("1.png", "a;b")]
 
 
 @pytest.mark.parametrize(
@@ -134,5 +134,5 @@ def test_quotes_in_a_tsv_file_are_text(tmp_path: Path) -> None:
 
 def test_columns_beside_image_and_label_are_left_out(tmp_path: Path) -> None:
     text = 'id,filename,text,score\n7,1.png,"a, b",0.5\n8,2.png,c,0.6\n'
-    assert labels(tmp_path, text) == [["1.png", "a, b"], ["2.png", "c"]]
-    assert labels(tmp_path, '1.png,"a, b",0.5\n') == [["1.png", "a, b"]]
+    assert labels(tmp_path, text) == [("1.png", "a, b"), ("2.png", "c")]
+    assert labels(tmp_path, '1.png,"a, b",0.5\n') == [("1.png", "a, b")]
