@@ -1,7 +1,8 @@
 """Linguistics-aware Masked Image Modeling: section 3 of the paper (CVPR 2025, arXiv 2503.18746).
 
-Each equation is one pure function; `LMIM.forward` composes them. Shapes: B images, N patches,
-V visible patches, D encoder features. Features hold [cls] first: (B, 1 + N, D).
+Equations 1 to 3 are pure functions, and equation 4 is `GuidedDecoder`; `LMIM.forward` composes
+them. Shapes: B images, N patches, V visible patches, D encoder features. Features hold [cls] first:
+(B, 1 + N, D).
 """
 
 from dataclasses import dataclass

@@ -68,4 +68,5 @@ def make_target(config: PretrainModel) -> PixelPatches | FrozenFeatures:
     A feature target starts with random weights; `load_teacher` loads those of MAE features."""
     if config.target.kind == "pixel":
         return PixelPatches(config.encoder, config.target.normalized)
+    assert config.target.kind in ("random_feature", "mae_feature"), config.target.kind
     return FrozenFeatures(config.encoder)

@@ -193,7 +193,7 @@ def _add_local_options(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=argument_types.whole_number(1, MAX_PROCESSES),
         metavar="N",
-        help="runs at a time (default: one per core on CPU, else one per GPU)",
+        help="runs at a time (default: one per core on CPU, one per GPU that --gpus names, else 1)",
     )
     group.add_argument(
         "--gpus",

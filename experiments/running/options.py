@@ -70,6 +70,10 @@ class ComputeOptions:
         Raises UserError if a run has more processes than there are GPUs."""
         jobs = self.jobs or 1
         if not gpus:
+            if self.processes > 1 and self.device.startswith("cuda"):
+                raise UserError(
+                    f"--processes {self.processes}: on GPUs, name one for each process with --gpus"
+                )
             return [(self.device,) * self.processes] * jobs
         if self.processes > len(gpus):
             raise UserError(

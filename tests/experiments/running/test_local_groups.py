@@ -33,7 +33,6 @@ EPOCHS = ("--set", "pretrain.optimizer.epochs=4")  # 32 steps
         ((0, 1, 2, 3), 2, [("cuda:0", "cuda:1"), ("cuda:2", "cuda:3")]),
         ((0, 1, 2), 2, [("cuda:0", "cuda:1")]),
         ((), 1, [("cuda",)] * 3),
-        ((), 2, [("cuda", "cuda")] * 3),
     ],
 )
 def test_each_worker_has_gpus_of_its_own(
@@ -47,8 +46,11 @@ def test_no_more_workers_than_jobs_get_gpus() -> None:
 
 
 def test_a_run_with_more_processes_than_gpus_is_refused() -> None:
-    with pytest.raises(UserError, match="--processes 4"):
-        replace(OPTIONS, processes=4).devices((0, 1))
+    for gpus in ((0, 1), ()):
+        with pytest.raises(UserError, match="--processes 4"):
+            replace(OPTIONS, processes=4).devices(gpus)
+    on_cpu = replace(OPTIONS, device="cpu", processes=2, jobs=1)
+    assert on_cpu.devices(()) == [("cpu", "cpu")]
 
 
 def test_threads_are_divided_among_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
