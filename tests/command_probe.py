@@ -134,7 +134,8 @@ class Probe:
             assumed={},
             weights={},
             metadata=lambda: {"config": {}},
-            source=SimpleNamespace(epoch=1),
+            source=SimpleNamespace(epoch=1, state="model"),
+            alternatives=[],
         )
         built = SimpleNamespace(items=2, samples=2, reasons={})
         hashes = ImageHashes(np.zeros((2, 32), np.uint8), np.zeros(2, np.uint64))
@@ -163,7 +164,7 @@ class Probe:
             "core.training.predict.find_images": self.record("images", []),
             "core.training.predict.predict": self.record("predict", [("a.png", "ab", 0.5)]),
             "core.checkpoints.released.read_released": self.record("read", imported),
-            "core.checkpoints.released.export_released": self.record("export", (1, "")),
+            "core.checkpoints.export.export_released": self.record("export", (1, "")),
             "core.runtime.safetensors_io.save": self.record("save"),
             "core.data_tools.build.build": self.record("build", built),
             "core.data_tools.overlap.find_matches": self.record("match", []),

@@ -18,7 +18,7 @@ from core.lmim import LMIM
 from core.model.masking import visible_from_noise
 from core.model.recognizer import Recognizer, sequence_cross_entropy
 from core.model.vit import position_table
-from core.runtime import safetensors_io
+from core.runtime import pickle_io, safetensors_io
 
 Files = dict[str, Path]
 Change = Callable[[dict[str, Any]], object]
@@ -71,7 +71,7 @@ def _tables(kind: str) -> dict[str, Tensor]:
 
 def altered(path: Path, out: Path, change: Change) -> Path:
     """Write a file whose content `change` has altered."""
-    content = safetensors_io.load_pickle(path)
+    content = pickle_io.load_pickle(path)
     change(content)
     torch.save(content, out)
     return out

@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from analysis.bench.budget import Budget
+from analysis.bench.budget import TimeBudget
 from analysis.bench.limited_process import call_in_process
 from analysis.bench.limits import native_precisions
 from analysis.bench.measure import Timing
@@ -11,6 +11,7 @@ from analysis.bench.setup import BenchSetup
 from analysis.bench.steps import LEARNING_RATE, make_training
 from core.config import Precision
 from core.model.compile import can_compile, compile_blocks
+from core.training.loop import NonFiniteLoss
 
 STEPS = 50
 BATCH = 16
@@ -19,9 +20,9 @@ BATCH = 16
 def measure_agreement(setup: BenchSetup) -> list[Timing]:
     """Differences of losses from those of fp32 after 50 steps, on a small model.
 
-    Compiled blocks are left out if no compiler is installed. Each path has a process of its own,
+    Compiled blocks are left out if no compiler is installed. Each path runs in a new process,
     because a compilation cannot be interrupted when the time is over."""
-    small = replace(setup, quick=True, budget=Budget())
+    small = replace(setup, quick=True, budget=TimeBudget())
     paths: list[tuple[Precision, bool]] = [("bf16", False), ("fp32", True), ("bf16", True)]
     timings = []
     for precision, compiled in paths:
@@ -35,6 +36,12 @@ def measure_agreement(setup: BenchSetup) -> list[Timing]:
             seconds, difference = call_in_process(limit, _timed, small, precision, compiled)
         except TimeoutError:
             setup.budget.cut(path, f"it was not complete after {max(limit, 0):.0f} s")
+            continue
+        except (
+            NonFiniteLoss,
+            RuntimeError,
+        ) as error:  # compiled code can fail where interpreted code does not
+            setup.budget.cut(path, f"it failed: {error}")
             continue
         timings.append(
             Timing(

@@ -15,7 +15,7 @@ TOTAL_MINUTES = 18.0  # below 20: a repetition that has begun is completed
 
 
 @dataclass
-class Budget:
+class TimeBudget:
     """The time of one measurement. Without arguments it is unlimited.
 
     end: the reading of `time.monotonic` at which the measurement should be over. All processes of
@@ -42,7 +42,8 @@ class Budget:
         """
         if self.allows(seconds):
             return True
-        self.cut(part, f"it would take about {duration(seconds)}")
+        left = duration(max(self.remaining(), 0))
+        self.cut(part, f"it would take about {duration(seconds)} and {left} are left")
         return False
 
     def cut(self, part: str, reason: str) -> None:
@@ -58,12 +59,15 @@ class Budget:
         """
         if done < planned:
             self.cuts.append(
-                f"{case}: {done} of {planned} repetitions, because one takes {duration(seconds)}"
+                f"{case}: {done} of {planned} repetitions fit in the time of this measurement, "
+                f"because one takes {duration(seconds)}"
             )
 
 
 def duration(seconds: float) -> str:
     """Seconds as text, from 90 s on in minutes."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
 
 

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any
 
 from core.runtime.errors import UserError
@@ -18,15 +19,15 @@ from experiments.cli.options import (
 from experiments.cli.output import print_json
 
 if TYPE_CHECKING:
-    from analysis.bench.budget import Budget
+    from analysis.bench.budget import TimeBudget
     from analysis.bench.measure import Timing
     from analysis.bench.setup import BenchSetup
 
 # Name -> its share of the time of the command. Minutes on two slow cores; pre-training has the rest
 # of the time, so it is the last one.
 MEASUREMENTS = {
-    "limits": 0.3,
-    "start": 0.8,
+    "limits": 0.6,
+    "start": 1.0,
     "input": 0.8,
     "feeding": 1.0,
     "profile": 1.0,
@@ -80,7 +81,7 @@ def bench_command(arguments: argparse.Namespace) -> int:
             raise UserError(
                 f"bench: unknown measurement '{name}'; choose from {', '.join(MEASUREMENTS)}"
             )
-    from analysis.bench.budget import Budget, schedule
+    from analysis.bench.budget import TimeBudget, schedule
     from analysis.bench.limits import excluded_precisions
     from analysis.bench.report import BenchReport, describe_machine
 
@@ -93,8 +94,10 @@ def bench_command(arguments: argparse.Namespace) -> int:
     try:
         for number, name in enumerate(names):
             print(f"{number + 1} of {len(names)}: {name}", file=sys.stderr, flush=True)
-            budget = Budget(started + ends[number])
-            timings += _measure(name, arguments.results, setup, budget)
+            budget = TimeBudget(started + ends[number])
+            measured, failure = _measure(name, arguments.results, setup, budget)
+            timings += measured
+            code = max(code, failure)
             cuts = [f"{name}, {cut}" for cut in budget.cuts]
             print("".join(f"note: {cut}\n" for cut in cuts), end="", file=sys.stderr)
             left_out += cuts
@@ -109,18 +112,29 @@ def bench_command(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _measure(name: str, results: Path, setup: "BenchSetup", budget: "Budget") -> "list[Timing]":
-    """The timings of a measurement, which notes in its budget what it leaves out.
+def _measure(
+    name: str, results: Path, setup: "BenchSetup", budget: "TimeBudget"
+) -> "tuple[list[Timing], int]":
+    """The timings of a measurement, and the exit code if it fails, else 0.
+
+    Its budget gets what it leaves out. After a failure the other measurements are still of use.
 
     name: of the measurement.
     results: the folder for pictures.
     setup: what is measured.
     budget: the time.
     """
-    if budget.allows(0):
-        return measurement(name, results)(setup.within(budget))
-    budget.cut("all of it", "the time is over")
-    return []
+    if not budget.allows(0):
+        budget.cut("all of it", "the time is over")
+        return [], 0
+    from core.training.loop import NonFiniteLoss
+
+    failures = (UserError, NonFiniteLoss, RuntimeError, OSError, CalledProcessError)
+    try:
+        return measurement(name, results)(setup.within(budget)), 0
+    except failures as error:
+        budget.cut("all of it", f"it failed: {error}")
+        return [], 2 if isinstance(error, UserError) else 1
 
 
 def make_setup(data: str | None, device: str, *, quick: bool) -> "BenchSetup":

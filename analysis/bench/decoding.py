@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from analysis.bench.limits import expected_seconds, matrix_product, native_precisions
 from analysis.bench.measure import (
     Timing,
+    add_share_of_limit,
     compare_paths,
     share_of_limit,
     speed_ratio,
@@ -84,7 +85,7 @@ def measure_decoding(setup: BenchSetup) -> list[Timing]:
             timing.ratios["of the encoder's speed"] = speed_ratio(timing.seconds, encoder)
         if timing.path == f"greedy, {fastest}":
             share = share_of_limit(limit, product.operations, timing.seconds, operations)
-            timing.ratios[f"of the {fastest} matrix product's rate"] = share
+            add_share_of_limit(setup, timing, fastest, share)
         if timing.path.startswith("beam"):
             greedy = seconds[f"greedy, {precision}"]
             timing.ratios["times greedy's cost"] = speed_ratio(greedy, timing.seconds)

@@ -1,4 +1,4 @@
-"""A function in a process of its own, with a time limit."""
+"""Calls a function in a new process, with a time limit."""
 
 import os
 from collections.abc import Callable

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from statistics import median
 
 import torch
 from torch import Tensor
@@ -14,7 +13,9 @@ from core.config import Precision
 from experiments.planning.bf16_speed import NATIVE_LIMIT, bf16_slowdown
 
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices
-EFFICIENCY = 0.3  # of a model, as a share of the matrix product's rate; for estimates of time
+EFFICIENCY = 0.5  # of a model, as a share of the matrix product's rate; for estimates of time
+RATE_SIDE = {"cpu": 512, "cuda": 8192}  # of the matrices of an estimate
+RATE_TRIES = 10
 COPY_BYTES = 1 << 26
 
 
@@ -61,17 +62,31 @@ def matrix_product(device: str, precision: Precision) -> MatrixProduct:
 
 
 def expected_seconds(setup: BenchSetup, operations: float) -> float:
-    """An estimate of the time of a model's floating-point operations in fp32 on this device."""
-    return operations / _product_rate(setup.device) / EFFICIENCY
+    """An estimate of the time of a model's floating-point operations in fp32 on this device.
+
+    It is rather too short than too long: a measurement is left out only if it cannot end in time.
+    """
+    return operations / fp32_rate(setup.device) / EFFICIENCY
 
 
 @cache
-def _product_rate(device: str) -> float:
-    """Operations per second of a large matrix product in fp32."""
-    product = matrix_product(device, "fp32")
-    unlimited = BenchSetup("", device)
-    seconds = time_in_turns(unlimited, "", {"product": product.path}, repetitions=2)
-    return product.operations / median(seconds["product"])
+def fp32_rate(device: str) -> float:
+    """Operations per second of matrix products: the highest of several short tries.
+
+    On a CPU one thread is measured, and multiplied by their number: on a busy machine several
+    threads wait for one another for a long time.
+    """
+    side = RATE_SIDE[device.partition(":")[0]]
+    first, second = torch.ones(2, side, side, device=device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        seconds = time_in_turns(
+            BenchSetup("", device), "", {"product": lambda: first @ second}, RATE_TRIES
+        )
+    finally:
+        torch.set_num_threads(threads)
+    return (threads if device == "cpu" else 1) * 2.0 * side**3 / min(seconds["product"])
 
 
 def measure_limits(setup: BenchSetup) -> list[Timing]:

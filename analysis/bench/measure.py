@@ -96,6 +96,24 @@ def share_of_limit(
     return speed_ratio(seconds, limit_seconds) * operations / limit_operations
 
 
+def add_share_of_limit(setup: BenchSetup, timing: Timing, precision: str, share: float) -> None:
+    """Add a path's share of the matrix product's rate to its ratios.
+
+    A share above 1 means that other work on the machine disturbed the timing of the product. It is
+    left out, and noted.
+
+    setup: the budget for the note.
+    timing: of the path.
+    precision: of the product.
+    share: as `share_of_limit` returns it.
+    """
+    if share <= 1:
+        timing.ratios[f"of the {precision} matrix product's rate"] = share
+        return
+    ratio = f"{timing.case}, {timing.path}, share of the {precision} matrix product's rate"
+    setup.budget.cut(ratio, "other work on this machine disturbed the timing of the product")
+
+
 def compare_paths(
     what: str,
     case: str,

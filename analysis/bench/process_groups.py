@@ -12,7 +12,7 @@ from typing import cast
 
 import torch
 
-from analysis.bench.budget import Budget
+from analysis.bench.budget import TimeBudget
 from analysis.bench.limits import expected_seconds, native_precisions
 from analysis.bench.measure import Timing, time_in_turns
 from analysis.bench.setup import BenchSetup
@@ -112,7 +112,7 @@ def _time_steps(rank: int, port: int, setup: BenchSetup, precision: Precision, f
         wanted = max(1, int(min(setup.repetitions, affordable)))
         repetitions = min(group.all_gather(wanted))  # all processes take the same steps
         paths = {"exchange": lambda: step(True), "no exchange": lambda: step(False)}
-        unlimited = replace(setup, device="cpu", budget=Budget())
+        unlimited = replace(setup, device="cpu", budget=TimeBudget())
         seconds = time_in_turns(unlimited, "", paths, repetitions)
         if group.is_main:
             torch.save(seconds, Path(folder) / SECONDS_FILE)

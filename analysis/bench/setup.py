@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from analysis.bench.budget import Budget
+from analysis.bench.budget import TimeBudget
 from core.config import (
     Alignment,
     Data,
@@ -40,9 +40,9 @@ class BenchSetup:
     data: str  # an LMDB of word images
     device: str = "cpu"
     quick: bool = False  # tiny models and few repetitions: a check that everything works
-    budget: Budget = field(default_factory=Budget, compare=False)
+    budget: TimeBudget = field(default_factory=TimeBudget, compare=False)
 
-    def within(self, budget: Budget) -> "BenchSetup":
+    def within(self, budget: TimeBudget) -> "BenchSetup":
         """The same sizes for a measurement with a limited time."""
         return replace(self, budget=budget)
 

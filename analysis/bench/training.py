@@ -11,6 +11,7 @@ from analysis.bench.budget import duration
 from analysis.bench.limits import expected_seconds, matrix_product, native_precisions
 from analysis.bench.measure import (
     Timing,
+    add_share_of_limit,
     compare_paths,
     peak_memory,
     share_of_limit,
@@ -29,7 +30,7 @@ from core.config import Precision
 from core.data.batches import load_batches
 from core.model.cost import cost
 
-MEMORY_STEPS = 2  # of each path, in a process of its own
+MEMORY_STEPS = 2  # of each path, in a new process
 PROCESS_SECONDS = 5.0  # until such a process has imported PyTorch; for estimates
 
 
@@ -87,7 +88,7 @@ def _measure_step(
         limit = seconds[f"limit, {precision}"]
         limit_operations = products[precision].operations
         share = share_of_limit(limit, limit_operations, timing.seconds, operations)
-        timing.ratios[f"of the {precision} matrix product's rate"] = share
+        add_share_of_limit(setup, timing, precision, share)
     return [replace(timing, memory_mb=memory.get(timing.path)) for timing in timings]
 
 

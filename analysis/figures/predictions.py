@@ -139,6 +139,13 @@ def figures_of_run(store: Store, run_id: str, count: int) -> dict[str, Figure]:
     count: the largest number of images in a grid.
     Raises UserError if the run or its data are not available."""
     run = store.run(run_id)
+    if Path(run_id).name != run_id or not run.folder.is_dir():
+        runs = store.run("evaluate").folder.parent
+        known = ", ".join(sorted(path.name for path in runs.glob("evaluate-*")))
+        raise UserError(
+            f"{run_id}: no run below {runs}; name an evaluate run by its id"
+            f" ({known or 'there is none yet'}), not a file"
+        )
     record = run.record()
     if record["stage"] != "evaluate":
         raise UserError(
@@ -174,9 +181,10 @@ def write_grids(store: Store, run_id: str, out: Path, count: int) -> list[Path]:
         count: the largest number of images in a grid.
 
     Returns the paths of the files."""
+    figures = figures_of_run(store, run_id, count)
     out.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, figure in figures_of_run(store, run_id, count).items():
+    for name, figure in figures.items():
         path = out / f"{run_id}.{name}.png"
         with styled():
             figure.savefig(path)

@@ -19,7 +19,7 @@ from analysis.style import (
     plain_label,
     styled,
 )
-from analysis.tables.content import Comparison, ExperimentRow, MeasuredRow, PairedComparison
+from analysis.tables.content import ExperimentRow, MeasuredRow, PairedComparison, RowComparison
 from analysis.tables.render import FORMATS
 from analysis.tables.render_html import html_fragment
 from analysis.tables.table import Table
@@ -128,7 +128,7 @@ def _draw_difference(axes: Axes, position: int, comparison: PairedComparison) ->
         axes.plot(comparison.reported, position + 0.3, "D", color=VERMILION, markersize=2.5)
 
 
-def _difference_label(table: Table, comparison: Comparison) -> str:
+def _difference_label(table: Table, comparison: RowComparison) -> str:
     name = table.label.replace("Table ", "T").removeprefix("beyond_")
     return plain_label(f"{name}: {comparison.row} − {comparison.other}", 34)
 

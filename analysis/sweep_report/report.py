@@ -150,13 +150,13 @@ def make_report(trials: Trials, note: str = "") -> SweepReport:
         for trial in status.complete
         if trial is not best
     }
-    known = {number: found for number, found in differences.items() if found is not None}
+    known = {number: interval for number, interval in differences.items() if interval is not None}
     return SweepReport(
         status=status,
         estimate=ReportedInterval.from_estimate(estimate_of(best, status.objective, store)),
         first=_compare_with_base_row(trials.search, status, differences),
         trace=_sources(best, store),
-        undecided=tuple(number for number, found in known.items() if not found.excludes_zero),
+        undecided=tuple(number for number, interval in known.items() if not interval.excludes_zero),
         compared=tuple(known),
         note=note,
     )

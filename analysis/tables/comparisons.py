@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from analysis.tables.content import Comparison, McNemarTest, PairedComparison, PercentEstimate
+from analysis.tables.content import McNemarTest, PairedComparison, PercentEstimate, RowComparison
 from analysis.tables.intervals import average_weights, bootstrap
 from analysis.tables.measurements import TableRecords
 from analysis.tables.power import minimum_detectable_difference
@@ -31,7 +31,7 @@ def compare_rows(
     *,
     judge_size: bool,
     fewer_subsets: bool = False,
-) -> Comparison:
+) -> RowComparison:
     """Row `number` minus row `other`.
 
     records: the runs of all rows.
@@ -45,8 +45,8 @@ def compare_rows(
     second = records.rows[other].name
     seeds = tuple(records.seeds_of(number, other))
 
-    def without_numbers(verdict: str, why: str) -> Comparison:
-        return Comparison(
+    def without_numbers(verdict: str, why: str) -> RowComparison:
+        return RowComparison(
             row=first, other=second, reported=reported, verdict=verdict, why=(why,), seeds=seeds
         )
 

@@ -174,7 +174,7 @@ class McNemarTest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class RowComparison:
     """The difference between two rows. Of this class itself: one that could not be computed.
 
     row, other: names; the difference is `row` minus `other`.
@@ -194,7 +194,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairedComparison(Comparison):
+class PairedComparison(RowComparison):
     """A difference between two rows on the same images and seeds.
 
     average, weighted_average: the differences of Avg and of W-Avg.
@@ -236,7 +236,7 @@ class TableContent:
     overrides: Mapping[str, object]
     columns: tuple[str, ...]
     rows: tuple[TableRow, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[RowComparison, ...]
     rules: tuple[str, ...]
     notes: tuple[str, ...]
     endpoints: tuple[EndpointTable, ...] = ()

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from analysis.tables.endpoint_content import EndpointDifference, EndpointTable
-from analysis.tables.endpoints import parse_endpoint
+from analysis.tables.endpoint_records import parse_endpoint
 from analysis.tables.intervals import Estimate
 from analysis.tables.power import seeds_needed
 from analysis.tables.table import Table

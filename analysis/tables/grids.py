@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from analysis.tables.comparisons import SIGNIFICANCE_LEVEL
 from analysis.tables.content import (
     AVERAGES,
-    Comparison,
     ExperimentRow,
     McNemarTest,
     MeasuredRow,
     PairedComparison,
     PercentEstimate,
+    RowComparison,
     TableContent,
     TableRow,
     TrainingCost,
@@ -89,7 +89,7 @@ def comparison_grid(content: TableContent) -> TextGrid:
     return TextGrid(COMPARISON_HEAD, [_comparison_line(pair) for pair in content.comparisons])
 
 
-def _comparison_line(pair: Comparison) -> list[str]:
+def _comparison_line(pair: RowComparison) -> list[str]:
     first_cells = [f"{pair.row} − {pair.other}", _number(pair.reported, "+.1f")]
     why = f" ({'; '.join(pair.why)})" if pair.why else ""
     if not isinstance(pair, PairedComparison):

@@ -1,10 +1,9 @@
 """The complete runs of a table's rows, loaded from a results folder."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -281,30 +280,3 @@ class TableRecords:
     def values(self, number: int, subset: str, seeds: Sequence[int]) -> np.ndarray:
         """(S, n) 0 or 1: whether each image of a subset was predicted correctly under each seed."""
         return np.stack([self.measured[number][seed].correct[subset] for seed in seeds])
-
-
-def recorded_runs(store: Store, table: str) -> dict[str, dict[int, RowRuns]]:
-    """Row -> seed -> the runs that a stored table names.
-
-    Empty if the table was never written or is damaged.
-    """
-    try:
-        (content,) = json.loads(store.table(f"{table}.json").read_text(encoding="utf-8"))
-        rows = content["known_runs"].items()
-        return {
-            name: {int(seed): _row_runs(runs) for seed, runs in seeds.items()}
-            for name, seeds in rows
-        }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}
-
-
-def _row_runs(runs: Mapping[str, Any]) -> RowRuns:
-    """The runs of a row at one seed, from a table's JSON."""
-    return RowRuns(
-        str(runs["evaluate"]),
-        tuple(map(str, runs["trainings"])),
-        str(runs["teacher"]),
-        tuple(map(str, runs.get("transfers", ()))),
-        {str(name): str(run) for name, run in runs.get("probes", {}).items()},
-    )

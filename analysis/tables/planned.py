@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from analysis.tables.content import RowRuns
-from analysis.tables.endpoints import Endpoint
+from analysis.tables.endpoint_records import Endpoint
 from analysis.tables.measurements import Row
 from analysis.tables.table import Table, table_name
 from analysis.tables.table_files import recorded_runs_of, refuse_other_file

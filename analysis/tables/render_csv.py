@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.tables.content import (
-    Comparison,
     MeasuredRow,
     PairedComparison,
+    RowComparison,
     TableContent,
     TableRow,
     as_json,
@@ -135,7 +135,7 @@ def _endpoint_lines(endpoint: EndpointTable) -> Iterator[Line]:
         }
 
 
-def _comparison_lines(pair: Comparison) -> Iterator[Line]:
+def _comparison_lines(pair: RowComparison) -> Iterator[Line]:
     common = {"source": "paired difference", "seeds": _spaced(pair.seeds)}
     judged = {"verdict": pair.verdict, "reported": pair.reported, "why": "; ".join(pair.why)}
     if not isinstance(pair, PairedComparison):

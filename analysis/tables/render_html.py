@@ -8,7 +8,13 @@ from analysis.tables.content import TableContent
 from analysis.tables.grids import titled_grids
 from analysis.tables.text_grid import TextGrid
 
-COLORED_VERDICTS = ("reproduced", "holds", "differs", "reversed")
+# Verdict -> class of the line, which has a color.
+LINE_CLASSES = {
+    "reproduced": "agrees",
+    "holds": "agrees",
+    "differs": "disagrees",
+    "reversed": "disagrees",
+}
 STYLE = (
     "body{font:14px/1.45 system-ui,sans-serif;margin:2em;}"
     ".wide{overflow-x:auto}ul{max-width:70em}"
@@ -17,7 +23,7 @@ STYLE = (
     "thead th{border-bottom:2px solid #444}.n{text-align:right}"
     "th:first-child,td:first-child{position:sticky;left:0;background:#fff}"
     "td:last-child{white-space:normal;min-width:10em}"
-    "tr.reproduced,tr.holds{background:#e3f0f9}tr.differs,tr.reversed{background:#fbe6da}"
+    "tr.agrees{background:#e3f0f9}tr.disagrees{background:#fbe6da}"
 )
 
 
@@ -72,13 +78,13 @@ def _html_table(grid: TextGrid) -> str:
 
 
 def _html_line(cells: Sequence[str], tag: str, numeric: Sequence[bool]) -> str:
-    verdicts = (
-        verdict
-        for verdict in COLORED_VERDICTS
+    classes = (
+        name
+        for verdict, name in LINE_CLASSES.items()
         if cells[-1].startswith(verdict) or verdict in cells[-3:]
     )
-    verdict = next(verdicts, "")
-    line_class = f" class={verdict}" if verdict else ""
+    name = next(classes, "")
+    line_class = f" class={name}" if name else ""
     shown = (
         f"<{tag}{' class=n' if right else ''}>{escape(cell).replace('_', '_<wbr>')}</{tag}>"
         for cell, right in zip(cells, numeric, strict=True)

@@ -11,30 +11,18 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from analysis.tables.comparability import deviations_from_paper
 from analysis.tables.comparisons import compare_rows, compared_pairs
-from analysis.tables.content import (
-    AVERAGES,
-    Comparison,
-    ExperimentRow,
-    MeasuredRow,
-    PercentEstimate,
-    RowRuns,
-    SubsetAccuracy,
-    TableContent,
-    TableRow,
-)
+from analysis.tables.content import RowComparison, RowRuns, TableContent
 from analysis.tables.endpoint_content import EndpointTable
-from analysis.tables.endpoints import ENDPOINT_RULE, ComparedRows, Endpoint, endpoint_tables
+from analysis.tables.endpoint_records import Endpoint
+from analysis.tables.endpoints import ComparedRows, endpoint_rule, endpoint_tables
 from analysis.tables.footnotes import notes
-from analysis.tables.intervals import Estimate, average_weights, bootstrap, mean_accuracy, wilson
-from analysis.tables.measurements import MeasuredEvaluation, Row, TableRecords, recorded_runs
+from analysis.tables.measurements import MeasuredEvaluation, Row, TableRecords
 from analysis.tables.render import FORMATS
-from analysis.tables.table_files import recorded_path, refuse_other_file
-from analysis.tables.training_cost import training_cost
-from analysis.tables.verdicts import DIFFERENCE_RULE, ROW_RULE, row_verdict
+from analysis.tables.table_files import recorded_path, recorded_runs, refuse_other_file
+from analysis.tables.table_rows import table_rows
+from analysis.tables.verdicts import ROW_RULE, difference_rule
 from core.runtime.files import write_text
 from experiments.planning.endpoints import DEFAULT_ENDPOINT
 from results.reported import reported, reported_table, reported_values
@@ -94,9 +82,10 @@ class Table:
     def content(self) -> TableContent:
         """The whole content of the table."""
         rules = [ROW_RULE] if self.paper_table else []
-        rules += [DIFFERENCE_RULE] if compared_pairs(self.records) else []
+        if pairs := compared_pairs(self.records):
+            rules.append(difference_rule(max(len(self.records.seeds_of(*pair)) for pair in pairs)))
         endpoints = self._endpoint_tables()
-        rules += [ENDPOINT_RULE] if endpoints else []
+        rules += [endpoint_rule(endpoints)] if endpoints else []
         return TableContent(
             experiment=self.name,
             title=self.title,
@@ -105,7 +94,7 @@ class Table:
             scale_description=self.scale_description,
             overrides=dict(self.overrides),
             columns=tuple(self.columns),
-            rows=tuple(self._rows()),
+            rows=tuple(table_rows(self)),
             comparisons=tuple(self._comparisons()),
             rules=tuple(rules),
             notes=notes(self),
@@ -123,75 +112,9 @@ class Table:
         ]
         return endpoint_tables(self.endpoints, self.primary, self.rows, compared, self.store)
 
-    # Rows
+    # The paper's numbers
 
-    def _rows(self) -> list[TableRow]:
-        """The paper's rows in its order, then the rows that the paper does not have."""
-        number_of = {
-            row.reported_row: number
-            for number, row in enumerate(self.rows)
-            if row.reported_row is not None
-        }
-        rows: list[TableRow] = []
-        if self.paper_table:
-            for reported_row in range(len(reported_table(self.paper_table).rows)):
-                if reported_row in number_of:
-                    rows.append(self._row(number_of[reported_row]))
-                else:
-                    rows.append(_paper_row(self.paper_table, reported_row))
-        new = (number for number, row in enumerate(self.rows) if row.reported_row is None)
-        return rows + [self._row(number) for number in new]
-
-    def _row(self, number: int) -> ExperimentRow:
-        row = self.rows[number]
-        measured = self.measured[number]
-        reported = self._reported(number)
-        verdict, why = self._verdict(number)
-        plain = ExperimentRow(
-            name=row.name,
-            ours=bool(reported),
-            reported=reported,
-            verdict=verdict,
-            why=tuple(why),
-            seeds=tuple(measured),
-            missing_seeds=tuple(seed for seed in row.evaluations if seed not in measured),
-        )
-        if not measured:
-            return plain
-        accuracies = self._accuracies(number)
-        return MeasuredRow(
-            **vars(plain),
-            measured=accuracies,
-            training_cost=training_cost(self.records, number, plain.seeds),
-            difference={
-                name: round(accuracies[name].accuracy - reported[name], 4)
-                for name in self._columns_in_common(number)
-            },
-            runs={seed: row.runs(seed) for seed in measured},
-        )
-
-    def _accuracies(self, number: int) -> dict[str, PercentEstimate]:
-        """Subset, `Avg` and `W-Avg` -> accuracy of a measured row."""
-        accuracies: dict[str, PercentEstimate] = {}
-        for name, estimate in self._estimates[number].items():
-            percent = PercentEstimate.of(estimate)
-            if name not in AVERAGES:
-                counts = [run.counts[name] for run in self.measured[number].values()]
-                correct = sum(count for count, _ in counts)
-                images = sum(count for _, count in counts)
-                percent = SubsetAccuracy(**vars(percent), correct=correct, images=images)
-            accuracies[name] = percent
-        return accuracies
-
-    def _columns_in_common(self, number: int) -> list[str]:
-        """The columns in which a measured row and the paper's row have the same meaning."""
-        reported = self._reported(number)
-        columns = [name for name in self._estimates[number] if name in reported]
-        if tuple(self._averaged_subsets(number)) == self.paper_columns():
-            return columns
-        return [name for name in columns if name not in AVERAGES]  # averages over other subsets
-
-    def _reported(self, number: int) -> dict[str, float]:
+    def reported_accuracies(self, number: int) -> dict[str, float]:
         """The accuracies that the paper reports for row `number`; {} if none."""
         reported_row = self.rows[number].reported_row
         if self.paper_table is None or reported_row is None:
@@ -204,62 +127,19 @@ class Table:
             return ()
         return reported().subsets[reported_table(self.paper_table).benchmark]
 
-    def _averaged_subsets(self, *numbers: int) -> list[str]:
+    def averaged_subsets(self, *numbers: int) -> list[str]:
         """The subsets averaged in Avg: the paper's if these rows have all of them, else all."""
         subsets = self.records.subsets_of(*numbers)
         paper = self.paper_columns()
         return list(paper) if paper and set(paper) <= set(subsets) else subsets
 
-    @cached_property
-    def _estimates(self) -> list[dict[str, Estimate]]:
-        """For each row: subset, `Avg` and `W-Avg` -> accuracy, mean over its seeds."""
-        return [
-            self._estimates_of(number) if measured else {}
-            for number, measured in enumerate(self.measured)
-        ]
-
-    def _estimates_of(self, number: int) -> dict[str, Estimate]:
-        measured = self.measured[number]
-        averaged = self._averaged_subsets(number)
-        evaluated = self.records.subsets_of(number)
-        subsets = [name for name in self.columns if name in evaluated]
-        first = next(iter(measured.values()))
-        images = [first.counts[name][1] for name in averaged]
-        weightings = [average_weights(images, pooled=pooled) for pooled in (False, True)]
-        if len(measured) == 1:
-            correct = [first.counts[name][0] for name in averaged]
-            estimates = [wilson(*first.counts[name]) for name in subsets]
-            estimates += [mean_accuracy(correct, images, weights) for weights in weightings]
-        else:
-            values = [self.records.values(number, name, list(measured)) for name in subsets]
-            unit_weights = np.eye(len(subsets))
-            positions = [subsets.index(name) for name in averaged]
-            of_all_subsets = [unit_weights[positions].T @ weights for weights in weightings]
-            estimates = bootstrap(values, *unit_weights, *of_all_subsets, paired=False)
-        return dict(zip((*subsets, *AVERAGES), estimates, strict=True))
-
-    # Verdicts
-
-    def _verdict(self, number: int) -> tuple[str, list[str]]:
-        """The verdict on a row, and the reasons for it."""
-        if not self.measured[number]:
-            return "missing", self.records.why_missing(number)
-        reported = self._reported(number)
-        if "Avg" not in reported:
-            missing_part = "row" if self.paper_table else "table"
-            return "", [f"the paper has no such {missing_part}"]
-        if why := deviations_from_paper(self, number):
-            return "not comparable", why
-        verdict, covered = row_verdict(self._estimates[number]["Avg"], reported["Avg"])
-        return verdict, [covered]
-
     # Differences
 
-    def _comparisons(self) -> list[Comparison]:
+    def _comparisons(self) -> list[RowComparison]:
         return [self._comparison(*pair) for pair in compared_pairs(self.records)]
 
-    def _comparison(self, number: int, other: int) -> Comparison:
-        subsets = self._averaged_subsets(number, other)
+    def _comparison(self, number: int, other: int) -> RowComparison:
+        subsets = self.averaged_subsets(number, other)
         other_subsets = bool(subsets) and tuple(subsets) != self.paper_columns()
         return compare_rows(
             self.records,
@@ -271,14 +151,14 @@ class Table:
             and not deviations_from_paper(self, number)
             and not deviations_from_paper(self, other),
             fewer_subsets=any(
-                set(self._averaged_subsets(row)) - set(subsets) for row in (number, other)
+                set(self.averaged_subsets(row)) - set(subsets) for row in (number, other)
             ),
         )
 
     def _reported_difference(self, number: int, other: int) -> float | None:
         """The difference between two rows' reported Avg; None if the paper has none."""
-        first = self._reported(number).get("Avg")
-        second = self._reported(other).get("Avg")
+        first = self.reported_accuracies(number).get("Avg")
+        second = self.reported_accuracies(other).get("Avg")
         return None if first is None or second is None else round(first - second, 4)
 
     # Files
@@ -314,20 +194,6 @@ class Table:
             }
             for name, seeds in known.items()
         }
-
-
-def _paper_row(paper_table: str, number: int) -> TableRow:
-    """A row of the paper without a row of the experiment."""
-    table = reported_table(paper_table)
-    row = table.rows[number]
-    ours = table.is_authors_row(number)
-    return TableRow(
-        name=row.name(),
-        ours=ours,
-        reported=reported_values(paper_table, number),
-        verdict="missing" if ours else "",
-        why=("no row of this experiment reproduces it" if ours else f"quoted from {row.source}",),
-    )
 
 
 def table_name(experiment: str, scale: str, overrides: Mapping[str, object]) -> str:

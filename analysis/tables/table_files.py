@@ -6,10 +6,11 @@ project and its results can be moved together. Tables of earlier versions record
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from analysis.tables.content import RowRuns
-from analysis.tables.measurements import recorded_runs
 from core.runtime.errors import UserError
 from results.store import Store
 
@@ -59,3 +60,30 @@ def recorded_runs_of(store: Store, table: str, file: Path | None) -> dict[str, d
     if file is not None and other_file(store, table, file):
         return {}
     return recorded_runs(store, table)
+
+
+def recorded_runs(store: Store, table: str) -> dict[str, dict[int, RowRuns]]:
+    """Row -> seed -> the runs that a stored table names.
+
+    Empty if the table was never written or is damaged.
+    """
+    try:
+        (content,) = json.loads(store.table(f"{table}.json").read_text(encoding="utf-8"))
+        rows = content["known_runs"].items()
+        return {
+            name: {int(seed): _row_runs(runs) for seed, runs in seeds.items()}
+            for name, seeds in rows
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _row_runs(runs: Mapping[str, Any]) -> RowRuns:
+    """The runs of a row at one seed, from a table's JSON."""
+    return RowRuns(
+        str(runs["evaluate"]),
+        tuple(map(str, runs["trainings"])),
+        str(runs["teacher"]),
+        tuple(map(str, runs.get("transfers", ()))),
+        {str(name): str(run) for name, run in runs.get("probes", {}).items()},
+    )

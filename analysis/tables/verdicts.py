@@ -9,12 +9,21 @@ from collections.abc import Sequence
 from analysis.tables.intervals import Estimate
 
 ONE_SEED = "one seed: undecided"
-DIFFERENCE_RULE = (
+ONE_SEED_RULE = (
+    "With one seed the interval does not cover the variance between seeds, and the verdict is "
+    f"`{ONE_SEED}`."
+)
+DECIDED_RULE = (
     "Verdict on a difference of Avg, at any scale: `holds` if the paired interval excludes 0 on "
     "the side that the paper reports, `reversed` if it excludes 0 on the opposite side, "
     "`undecided` if it contains 0; `higher` or `lower` if the paper reports no difference. These "
-    "need at least two seeds of both rows. With one seed the interval does not cover the variance "
-    f"between seeds, and the verdict is `{ONE_SEED}`. "
+    f"need at least two seeds of both rows. {ONE_SEED_RULE}"
+)
+UNDECIDED_RULE = (
+    "Verdict on a difference of Avg, at any scale: a decision needs at least two seeds of both "
+    f"rows. {ONE_SEED_RULE}"
+)
+DETECTABLE_RULE = (
     "`detectable` is the true difference that such a comparison detects in 80 of 100 cases; "
     "`none` means that 100 points would not be detected."
 )
@@ -35,6 +44,15 @@ def is_one_seed(seeds: Sequence[int]) -> bool:
     a row that starts from a checkpoint file are those of fine-tuning alone.
     """
     return len(seeds) < 2
+
+
+def difference_rule(seeds: int) -> str:
+    """The rule of the verdicts on differences.
+
+    seeds: the highest number of seeds of a difference in the table. With fewer than two the rule
+    names no verdict that a reader could take for one of the table's.
+    """
+    return f"{DECIDED_RULE if seeds > 1 else UNDECIDED_RULE} {DETECTABLE_RULE}"
 
 
 def difference_verdict(

@@ -1,15 +1,14 @@
-"""Import and export of released checkpoints (LMIM pre-trained and fine-tuned, MAERec).
+"""Import of released checkpoints (LMIM pre-trained and fine-tuned, MAERec).
 
 A released file is a pickle `{"model": state dict, "args": Namespace, ...}`.
 """
 
 import argparse
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -22,8 +21,8 @@ from core.checkpoints.released_names import (
     has_counterpart,
     reason_ignored,
     released_kind,
-    to_released,
 )
+from core.checkpoints.state_dicts import find_state_dict
 from core.config import Encoder, FrozenModel, PretrainModel, RecognizerModel
 from core.lmim import LMIM
 from core.model.recognizer import Recognizer
@@ -36,6 +35,7 @@ from core.model.vit import (
 )
 from core.runtime import safetensors_io
 from core.runtime.errors import UserError
+from core.runtime.pickle_io import load_pickle
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class ReleasedFile:
     sha256: str
     epoch: int | None
     args: dict[str, Any]  # the Namespace's plain values
+    state: str  # key of the state dict in the file
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class ImportedCheckpoint:
     missing: list[str]  # parts that a file of this kind may hold and this file does not
     assumed: dict[str, Any]  # dotted key -> value that the file does not state
     source: ReleasedFile
+    alternatives: list[str]  # keys of the other state dicts in the file
 
     def metadata(self) -> dict[str, Any]:
         """The metadata of the safetensors file: those of a run, and the source of the weights."""
@@ -75,64 +77,51 @@ class ImportedCheckpoint:
         return {"stage": stage, "config": config, "imported": imported}
 
 
-def read_released(path: Path, overrides: Mapping[str, Any] | None = None) -> ImportedCheckpoint:
+def read_released(
+    path: Path, overrides: Mapping[str, Any] | None = None, state_key: str | None = None
+) -> ImportedCheckpoint:
     """A released checkpoint, checked against a model of its sizes.
 
-    overrides: dotted key of the config -> value, in place of the inferred one. Raises UserError
-    if no name matches, a weight is missing or of another shape, or the file is damaged."""
-    content = safetensors_io.load_pickle(path)
-    state = _state_dict(content, path)
+    overrides: dotted key of the config -> value, in place of the inferred one. state_key: which of
+    the file's state dicts to take; None takes the first of STATE_KEYS. Raises UserError if no name
+    matches, a weight is missing, of another shape or type, or the file is damaged."""
+    content = load_pickle(path)
+    found = find_state_dict(content, path, state_key)
+    state = found.tensors
     kind = released_kind(state)
-    if kind is None:
-        raise UserError(
-            f"{path}: 0 of {len(state)} weights matched (first: {next(iter(state))});"
-            " a checkpoint of LMIM or MAERec is needed"
-        )
-    safetensors_io.check_finite_weights(state, path)
+    assert kind is not None  # by `find_state_dict`
+    _check_values(state, kind, path)
     weights = from_released(state)
     args = content.get("args")
     config, assumed = _config_of(path, kind, state, weights, args, overrides or {})
     missing = _missing_parts(kind, weights, config)
     _check_weights(path, weights, config, with_target=not missing)
-    ignored = [name for name in state if not has_counterpart(kind, name)]
+    ignored = {
+        name: reason_ignored(name) for name in state if not has_counterpart(kind, name)
+    } | dict.fromkeys(found.other_values, "not a tensor")
     return ImportedCheckpoint(
         kind=kind,
         config=config,
         weights=_exact(weights, config if isinstance(config, Encoder) else config.encoder),
         matched=[name for name in state if has_counterpart(kind, name)],
-        ignored={name: reason_ignored(name) for name in ignored},
+        ignored=ignored,
         missing=missing,
         assumed=assumed,
-        source=_source_of(path, content.get("epoch"), args),
+        source=_source_of(path, content.get("epoch"), args, found.key),
+        alternatives=found.alternatives,
     )
 
 
-# Keys under which training frameworks store a model, the preferred one first
-STATE_KEYS = (
-    *("model", "state_dict", "model_state_dict", "model_state", "net", "network", "module"),
-    *("model_ema", "ema", "student", "teacher"),
-)
-WRAPPERS = re.compile(r"^((_orig_mod|module)\.)+")  # of torch.compile and of distributed models
-
-
-def _state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """The state dict of a file; prefixes of wrapped models are removed from its names."""
-    state = _find_state(content)
-    if not state:
-        raise UserError(
-            f"{path}: holds no state dict under 'model'; a checkpoint of LMIM or MAERec is needed"
-        )
-    return {WRAPPERS.sub("", name): tensor for name, tensor in state.items()}
-
-
-def _find_state(content: Any) -> dict[str, Tensor]:
-    """The state dict in nested dictionaries, by STATE_KEYS; {} if there is none."""
-    if not isinstance(content, dict):
-        return {}
-    if content and all(isinstance(value, Tensor) for value in content.values()):
-        return content
-    found = (_find_state(content[key]) for key in STATE_KEYS if key in content)
-    return next((state for state in found if state), {})
+def _check_values(state: Mapping[str, Tensor], kind: ReleasedKind, path: Path) -> None:
+    """Raise UserError for a weight that is no floating-point tensor, or not finite."""
+    for name, tensor in state.items():
+        if has_counterpart(kind, name) and not tensor.is_floating_point():
+            stored = str(tensor.dtype).removeprefix("torch.")
+            raise UserError(
+                f"{path}: {name} is stored as {stored}; import needs weights of a floating-point "
+                "type, not quantized ones"
+            )
+    safetensors_io.check_finite_weights(state, path)
 
 
 def _exact(weights: Mapping[str, Tensor], encoder: Encoder) -> dict[str, Tensor]:
@@ -192,11 +181,12 @@ def _infer(
     kernels = [tensor for name, tensor in state.items() if name.endswith("patch_embed.proj.weight")]
     if not kernels:
         raise KeyError("patch_embed.proj.weight")
+    max_length = getattr(args, "max_len", None)
     inferred = infer_config(
         kind,
         weights,
         kernel=kernels[0],
-        max_length=getattr(args, "max_len", None),
+        max_length=max_length if isinstance(max_length, int) else None,
         charset_given="charset" in overrides,
     )
     for key, value in overrides.items():
@@ -259,7 +249,8 @@ def _missing_parts(
     return ["target.encoder (the frozen teacher)"] if needs_teacher and not has_teacher else []
 
 
-def _source_of(path: Path, epoch: object, args: object) -> ReleasedFile:
+def _source_of(path: Path, epoch: object, args: object, state: str) -> ReleasedFile:
+    """Where the weights come from. state: key of the state dict in the file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     values = vars(args) if isinstance(args, argparse.Namespace) else {}
@@ -268,48 +259,5 @@ def _source_of(path: Path, epoch: object, args: object) -> ReleasedFile:
         for name, value in values.items()
         if isinstance(value, str | int | float | bool | None)
     }
-    return ReleasedFile(path.name, digest, epoch if isinstance(epoch, int) else None, plain)
-
-
-class ExportSummary(NamedTuple):
-    """How many weights were written, and which part the file did not hold ("" if none)."""
-
-    weights: int
-    absent: str
-
-
-def export_released(path: Path, out: Path) -> ExportSummary:
-    """Write the weights of a run's safetensors file under the released names.
-
-    Raises UserError if the file holds no complete LMIM or recognizer, or if the disk is full."""
-    weights, metadata = safetensors_io.load(path)
-    safetensors_io.check_finite_weights(weights, path)
-    config = _complete_model(metadata)
-    if config is None:
-        raise UserError(
-            f"{path}: holds no complete LMIM or recognizer, and the released code has no format"
-            " for an encoder alone; name a run's model.safetensors"
-        )
-    state = to_released(weights, config)
-    arguments = argparse.Namespace(**metadata.get("imported", {}).get("args", {}))
-    safetensors_io.save_pickle(out, {"model": state, "args": arguments})
-    has_teacher = any(name.startswith("model_maeenc_momentum.") for name in state)
-    complete = has_teacher or isinstance(config, RecognizerModel)
-    return ExportSummary(
-        len(state), "" if complete else "the frozen teacher, which our runs do not store"
-    )
-
-
-def _complete_model(metadata: dict[str, Any]) -> PretrainModel | RecognizerModel | None:
-    """The model's config in a file's metadata; None if the file holds no complete model."""
-    models: dict[str, type[PretrainModel] | type[RecognizerModel]] = {
-        "pretrain": PretrainModel,
-        "finetune": RecognizerModel,
-    }
-    model = models.get(metadata.get("stage", ""))
-    settings = metadata.get("config", {})
-    if model is None or not model.model_fields.keys() <= settings.keys():
-        return None
-    if settings["decoder"] is None:
-        return None
-    return model.model_validate({name: settings[name] for name in model.model_fields})
+    epochs = epoch if isinstance(epoch, int) else None
+    return ReleasedFile(path.name, digest, epochs, plain, state)

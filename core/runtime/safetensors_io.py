@@ -1,9 +1,6 @@
-"""Weights on disk: atomic writing of safetensors, and reading of pickles that executes no code."""
+"""Weights as safetensors files: atomic writing, reading, and the check against a model."""
 
-import argparse
 import json
-import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from core.runtime.errors import DiskError, UserError
-from core.runtime.files import FULL_DISK_ERRORS, atomic_path
-from core.runtime.foreign_files import LENGTH, foreign_content
+from core.runtime.files import atomic_path
+from core.runtime.foreign_weights import foreign_weights
 
 METADATA_KEY = "lmim"  # safetensors stores texts only; ours is one JSON text under this key
 
@@ -36,22 +33,6 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any])
             ) from error
 
 
-def save_pickle(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a dictionary by `torch.save`, atomically. Raises DiskError if the disk is full."""
-    with atomic_path(path) as temporary:
-        try:
-            with temporary.open("wb") as file:
-                torch.save(dict(content), file)
-        except (OSError, RuntimeError) as error:  # PyTorch raises the latter after the former
-            cause = error if isinstance(error, OSError) else error.__context__
-            if not isinstance(cause, OSError) or cause.errno not in FULL_DISK_ERRORS:
-                raise
-            raise DiskError(
-                f"{path}: cannot be written ({cause.strerror}); "
-                "free disk space and run the same command again"
-            ) from error
-
-
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and metadata of a file written by `save`. Raises UserError if that is impossible."""
     try:
@@ -60,27 +41,13 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in names}, _metadata(file)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path}: a folder, not a file of weights") from error
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        if what := _foreign_file(path):
-            raise UserError(f"{path}: {what}") from error
-        raise UserError(
-            f"{path}: not a readable safetensors file ({error}); move it aside or name another"
-        ) from error
-
-
-def _foreign_file(path: Path) -> str:
-    """What a file is that is not a checkpoint; "" if nothing is known about it."""
-    if path.is_dir():
-        return "a folder, not a checkpoint"
-    with path.open("rb") as file:
-        start = file.read(LENGTH)
-    if not start:
-        return "empty; copy or download it again"
-    if start.startswith(b"PK"):  # also how PyTorch stores checkpoints
-        return "a ZIP archive that is damaged or holds no checkpoint; copy or download it again"
-    return foreign_content(start)
+        try:
+            what = foreign_weights(path)
+        except OSError as failure:  # such as a file without the right to read it
+            raise UserError(f"{path}: cannot be read ({failure.strerror})") from error
+        reason = what or f"not a readable safetensors file ({error}); move it aside or name another"
+        raise UserError(f"{path}: {reason}") from error
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -102,51 +69,16 @@ def check_finite_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
 
     tensors: by name. path: the file that the message names."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            count = int((~torch.isfinite(tensor)).sum())
+        if not tensor.is_floating_point():
+            continue
+        values = tensor if tensor.element_size() > 1 else tensor.float()  # no isfinite of 8 bits
+        count = int((~torch.isfinite(values)).sum())
+        if count:
             raise UserError(
                 f"{path}: {name} has {count:,} of {tensor.numel():,} values that are NaN or "
                 "infinite, as after a training that diverged or overflowed; name a file of an "
                 "earlier step"
             )
-
-
-def load_pickle(path: Path) -> dict[str, Any]:
-    """A dictionary written by `torch.save`. No code in the file is executed.
-
-    Besides tensors and plain values the file may contain an `argparse.Namespace`, as MAE's
-    checkpoints do. Raises UserError for anything else.
-    """
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old pickle protocols; errors are shown below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path}: a folder, not a checkpoint") from error
-    except Exception as error:  # torch does not document what it raises
-        asks_for_code = "GLOBAL" in str(error)
-        if not asks_for_code and (what := _foreign_file(path)):
-            raise UserError(f"{path}: {what}") from error
-        raise UserError(
-            f"{path}: damaged, or not a checkpoint that can be read without executing code "
-            f"({_pickle_problem(error)})"
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{path}: holds a {type(content).__name__}, "
-            "not a dictionary with a state dict under 'model'"
-        )
-    return content
-
-
-def _pickle_problem(error: Exception) -> str:
-    """The cause in torch's long message: the class that the pickle needs, or the first sentence."""
-    text = " ".join(str(error).split())
-    if needed := re.search(r"GLOBAL (\S+)", text):
-        return f"it asks for {needed[1]}"
-    return text.split(". ")[0][:160] if len(text) > 8 else type(error).__name__
 
 
 def check_fits(

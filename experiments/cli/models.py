@@ -54,6 +54,11 @@ def _add_import(commands: Any) -> None:
         help="what the file does not state, or states wrongly: encoder.heads=6, "
         "charset=file:PATH, ...",
     )
+    parser.add_argument(
+        "--state",
+        metavar="KEY",
+        help="which state dict to take, where the file has several: model, model_ema, teacher, ...",
+    )
     add_json_option(parser)
 
 
@@ -66,7 +71,7 @@ def import_command(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if out.suffix != ".safetensors":
         raise UserError(f"{out}: the name of the imported file must end in .safetensors")
-    imported = read_released(arguments.checkpoint, parse_overrides(arguments.set))
+    imported = read_released(arguments.checkpoint, parse_overrides(arguments.set), arguments.state)
     metadata = imported.metadata()
     safetensors_io.save(out, imported.weights, metadata)
     config: dict[str, Any] = metadata["config"]
@@ -74,6 +79,8 @@ def import_command(arguments: argparse.Namespace) -> int:
         print_json(
             {
                 "kind": imported.kind,
+                "state": imported.source.state,
+                "other_states": imported.alternatives,
                 "matched": len(imported.matched),
                 "missing": imported.missing,
                 "ignored": imported.ignored,
@@ -92,7 +99,12 @@ def import_command(arguments: argparse.Namespace) -> int:
 def _import_lines(imported: "ImportedCheckpoint", config: dict[str, Any]) -> list[str]:
     """What was done with each weight, and the sizes of the model. config: of the model."""
     total = len(imported.matched) + len(imported.ignored)
-    lines = [f"matched  {len(imported.matched)} of {total} weights"]
+    others = ", ".join(imported.alternatives)
+    choice = f" (also in the file: {others}; choose with --state)" if others else ""
+    lines = [
+        f"state    {imported.source.state}{choice}",
+        f"matched  {len(imported.matched)} of {total} weights",
+    ]
     for reason in dict.fromkeys(imported.ignored.values()):
         names = [name for name, why in imported.ignored.items() if why == reason]
         more = ", ..." if len(names) > SHOWN_NAMES else ""
@@ -125,7 +137,7 @@ def _add_export(commands: Any) -> None:
 
 def export_command(arguments: argparse.Namespace) -> int:
     """Run `export`; returns the exit code."""
-    from core.checkpoints.released import export_released
+    from core.checkpoints.export import export_released
     from experiments.running.find_model import find_model
 
     weights = find_model(arguments.model, arguments.results)
@@ -168,14 +180,17 @@ def predict_command(arguments: argparse.Namespace) -> int:
     failed = False
     results: list[dict[str, Any]] = []
     for image, text, confidence in predict(weights, images, device):
+        row: dict[str, Any] = {"image": str(image)}
+        problem = ""
         if text is None:
             problem = "cannot be read or decoded"
-            results.append({"image": str(image), "error": problem})
         else:
-            problem = "" if math.isfinite(confidence) else f"{weights} gives no finite numbers"
-            results.append({"image": str(image), "text": text, "confidence": round(confidence, 6)})
+            row |= {"text": text, "confidence": round(confidence, 6)}
+            if not math.isfinite(confidence):
+                problem = f"{weights} computes NaN or infinity for it; the text has no meaning"
             if not arguments.json:
                 print(f"{image}\t{text}\t{confidence:.3f}")
+        results.append(row | ({"error": problem} if problem else {}))
         if problem:
             failed = True
             print(f"{image}: {problem}", file=sys.stderr)

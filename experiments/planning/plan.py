@@ -59,7 +59,13 @@ class PlannedRun:
         files = [name.removeprefix(FILE) for name in self.inputs.values() if name.startswith(FILE)]
         files += [expand(path) for paths in filters_of(self.config).values() for path in paths]
         unmet = [root.unmet for roots in self.data.values() for root in roots if root.unmet]
-        unmet += [f"{file}: no such file" for file in files if not Path(file).is_file()]
+        unmet += [
+            f"{file}: a folder; name a file in it"
+            if Path(file).is_dir()
+            else f"{file}: no such file"
+            for file in files
+            if not Path(file).is_file()
+        ]
         if self.unmet:
             unmet.append(self.unmet)
         return list(dict.fromkeys(unmet))

@@ -16,6 +16,10 @@ def find_model(name: str, results: Path) -> Path:
         return Path(name)
     store = Store(results)
     folder = store.run(name).folder
+    if Path(name).is_dir() and Path(name).name != name:
+        raise UserError(
+            f"{name}: a folder; name a file of weights, or a run by its id (the name of its folder)"
+        )
     if not folder.is_dir():
         known = sorted(path.name for path in folder.parent.glob("finetune-*"))
         runs = f"runs there: {', '.join(known)}" if known else "no finetune run there yet"

@@ -7,13 +7,8 @@ import numpy as np
 import pytest
 
 from analysis.tables.endpoint_content import EndpointTable
-from analysis.tables.endpoints import (
-    ComparedRows,
-    Endpoint,
-    EndpointRecords,
-    endpoint_table,
-    parse_endpoint,
-)
+from analysis.tables.endpoint_records import Endpoint, EndpointRecords, parse_endpoint
+from analysis.tables.endpoints import ComparedRows, endpoint_table
 from analysis.tables.intervals import Estimate, bootstrap
 from analysis.tables.power import minimum_detectable_difference, seeds_needed
 from analysis.tables.variance import variance_components

@@ -203,8 +203,8 @@ def test_weights_of_the_teacher_need_its_position_table(tmp_path: Path, settings
     ("key", "message"),
     [
         ("finetune.data.filters", "not a filter list"),
-        ("init.encoder", "damaged, or not a checkpoint"),
-        ("teacher.file", "damaged, or not a checkpoint"),
+        ("init.encoder", "a text file"),
+        ("teacher.file", "a text file"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_by_the_plan(

@@ -12,10 +12,10 @@ import pytest
 from conftest import call
 
 from analysis.bench import decoding, inputs, limits, operators, process_groups, training
-from analysis.bench.budget import TOTAL_MINUTES, Budget, duration, schedule
+from analysis.bench.budget import TOTAL_MINUTES, TimeBudget, duration, schedule
 from analysis.bench.commands import MEASUREMENTS
 from analysis.bench.limited_process import ProcessDied, call_in_process
-from analysis.bench.measure import Timing, peak_memory, time_in_turns
+from analysis.bench.measure import Timing, add_share_of_limit, peak_memory, time_in_turns
 from analysis.bench.setup import BenchSetup
 from core.runtime.errors import UserError
 
@@ -49,7 +49,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def setup_with(seconds: float) -> BenchSetup:
     """The paper's sizes, with a limited time."""
-    return BenchSetup("words").within(Budget(time.monotonic() + seconds))
+    return BenchSetup("words").within(TimeBudget(time.monotonic() + seconds))
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,9 @@ def test_slow_paths_have_fewer_turns_and_the_cut_is_named(
     paths = {"plain": clock.work(6), "ours": clock.work(4)}  # 10 s a turn, one turn warms up
     measured = time_in_turns(setup, "a case", paths)
     assert measured == {"plain": [6] * counted, "ours": [4] * counted}
-    cuts = [] if counted == 5 else [f"a case: {counted} of 5 repetitions, because one takes 10 s"]
-    assert setup.budget.cuts == cuts
+    cuts = setup.budget.cuts
+    assert [cut.startswith(f"a case: {counted} of 5 ") for cut in cuts] == [True] * (counted < 5)
+    assert all("10 s" in cut for cut in cuts)
 
 
 def test_the_first_turn_is_not_counted_if_there_are_others(clock: Clock) -> None:
@@ -101,7 +102,7 @@ def test_the_measurements_end_before_20_minutes_and_share_the_time() -> None:
 def test_a_model_too_slow_for_one_step_is_left_out(
     measure: Callable[[BenchSetup], list[Timing]], part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "_product_rate", lambda device: 1e8)  # a thousandth of a CPU
+    monkeypatch.setattr(limits, "fp32_rate", lambda device: 1e8)  # a thousandth of a CPU
     setup = setup_with(60)
     assert all(timing.note for timing in measure(setup))  # estimates, not measurements
     assert any(part in cut and "left out" in cut for cut in setup.budget.cuts)
@@ -132,7 +133,19 @@ def test_memory_is_left_out_before_the_timing_is() -> None:
     ]
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (120, "2 minutes")])
+def test_a_share_above_1_of_the_matrix_product_is_left_out_and_noted() -> None:
+    setup = setup_with(60)
+    shares = {}
+    for share in (0.5, 18.5):
+        timing = Timing("finetune", "batch 16", "ours", "images", 16, [1.0])
+        add_share_of_limit(setup, timing, "fp32", share)
+        shares[share] = list(timing.ratios.values())
+    assert shares == {0.5: [0.5], 18.5: []}
+    (cut,) = setup.budget.cuts
+    assert "batch 16, ours, share of the fp32" in cut
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0.4 s"), (89, "89 s"), (120, "2 minutes")])
 def test_durations_are_seconds_or_minutes(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
@@ -185,6 +198,34 @@ def test_bench_prints_what_it_left_out_in_the_report_and_on_stderr(
     assert code == 0, err
     assert "limits, batch 64: left out, because it is slow" in out
     assert "note: input, batch 64" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(UserError("bad image"), 2), (RuntimeError("no memory"), 1), (OSError("disk full"), 1)],
+)
+def test_after_a_failed_measurement_the_others_are_printed(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    expected: int,
+) -> None:
+    def measure(setup: BenchSetup) -> list[Timing]:
+        return [Timing("start", "a case", "ours", "starts", 1, [1.0])]
+
+    def fail(setup: BenchSetup) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr("analysis.bench.commands.make_setup", small_setup)
+    monkeypatch.setattr(
+        "analysis.bench.commands.measurement",
+        lambda name, results: fail if name == "limits" else measure,
+    )
+    code, out, err = call(capsys, "bench", "--quick", "limits", "start")
+    assert code == expected
+    assert f"limits, all of it: left out, because it failed: {error}" in out
+    assert str(error) in err
+    assert "### start" in out
 
 
 def test_a_measurement_whose_time_is_over_is_left_out(

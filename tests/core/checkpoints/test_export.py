@@ -8,10 +8,11 @@ from conftest import call
 from golden_weights import golden_state, load_golden
 from released_files import Files, import_file, write_released_files
 
-from core.checkpoints.released import export_released, read_released
+from core.checkpoints.export import export_released
+from core.checkpoints.released import read_released
 from core.checkpoints.released_names import from_released, to_released
 from core.config import PretrainModel, RecognizerModel
-from core.runtime import safetensors_io
+from core.runtime import pickle_io, safetensors_io
 from core.runtime.errors import UserError
 
 Capture = pytest.CaptureFixture[str]
@@ -33,8 +34,8 @@ def test_export_is_the_inverse_of_import(
 ) -> None:
     import_file(capsys, files[kind], tmp_path / "x.safetensors")
     assert call(capsys, "export", tmp_path / "x.safetensors", tmp_path / "y.pth")[0] == 0
-    before = safetensors_io.load_pickle(files[kind])["model"]
-    after = safetensors_io.load_pickle(tmp_path / "y.pth")["model"]
+    before = pickle_io.load_pickle(files[kind])["model"]
+    after = pickle_io.load_pickle(tmp_path / "y.pth")["model"]
     assert set(before) <= set(after)
     assert set(after) - set(before) <= {"patch_embed.proj.weight", "patch_embed.proj.bias"}
     for name in load_golden(kind)["names"]:

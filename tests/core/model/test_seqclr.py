@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import STAGE
 
-from core.checkpoints.released import export_released
+from core.checkpoints.export import export_released
 from core.config import Contrast, ContrastivePretrain, Encoder, Finetune, TextDecoder
 from core.data.batches import Batch
 from core.data.word_images import resize_image

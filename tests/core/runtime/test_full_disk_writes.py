@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from core.data.lmdb_folder import new_lmdb, put_samples
-from core.runtime import safetensors_io
+from core.runtime import pickle_io, safetensors_io
 from core.runtime.errors import DiskError
 from core.runtime.files import overwrite_text, write_text
 
@@ -28,7 +28,8 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def atomic_path(path: Path) -> Iterator[Path]:
         yield FULL_DEVICE
 
-    monkeypatch.setattr(safetensors_io, "atomic_path", atomic_path)
+    for module in (pickle_io, safetensors_io):
+        monkeypatch.setattr(module, "atomic_path", atomic_path)
 
 
 @pytest.mark.parametrize("size", [1, 100_000])
@@ -36,7 +37,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_pickle_on_a_full_disk_is_one_sentence(tmp_path: Path, size: int) -> None:
     path = tmp_path / "out.pth"
     with pytest.raises(DiskError) as error:
-        safetensors_io.save_pickle(path, {"model": {"weight": torch.zeros(size)}})
+        pickle_io.save_pickle(path, {"model": {"weight": torch.zeros(size)}})
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -71,7 +72,7 @@ def test_an_lmdb_that_becomes_full_is_one_sentence(tmp_path: Path) -> None:
 
 
 def save_pickle(path: Path) -> None:
-    safetensors_io.save_pickle(path, {"model": {}})
+    pickle_io.save_pickle(path, {"model": {}})
 
 
 def save_weights(path: Path) -> None:

@@ -11,7 +11,8 @@ from torch import nn
 from core.config import Encoder
 from core.model.vit import VisionTransformer
 from core.runtime.errors import UserError
-from core.runtime.safetensors_io import load, load_into, load_pickle, save
+from core.runtime.pickle_io import load_pickle
+from core.runtime.safetensors_io import load, load_into, save
 from core.training.parameters import exported_tensors
 
 

@@ -9,7 +9,7 @@ from finetune_config import WORDS, config
 from plans import plan_of
 from safetensors.torch import load_file
 
-from analysis.tables.endpoints import Endpoint, EndpointRecords
+from analysis.tables.endpoint_records import Endpoint, EndpointRecords
 from core.config import Evaluate
 from core.data.word_images import WordImages
 from core.runtime.artifacts import EARLIER_MODEL, MODEL

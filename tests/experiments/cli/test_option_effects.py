@@ -74,6 +74,7 @@ VALUES = {
     "--scale": "mini",
     "--seeds": "5",
     "--set": "pretrain.target=pixel",
+    "--state": "model_ema",
     "--storage": "sqlite:///trials.db",
     "--threshold": "3",
     "--workers": "3",
