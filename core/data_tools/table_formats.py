@@ -27,7 +27,7 @@ _QUOTED_TEXT = r'"([^"]*(?:""[^"]*)*)"'
 _OPEN_CELL = re.compile(r' *"([^"]*(?:""[^"]*)*)')  # up to the end of the line
 
 
-class Cell(NamedTuple):
+class CsvCell(NamedTuple):
     """A cell of a row."""
 
     text: str
@@ -35,15 +35,15 @@ class Cell(NamedTuple):
     quoted: bool
 
 
-class Row(NamedTuple):
+class CsvRow(NamedTuple):
     """A row of a table, and the lines it comes from."""
 
-    cells: list[Cell]
+    cells: list[CsvCell]
     line: str
 
 
 @dataclass(frozen=True)
-class Columns:
+class CsvColumns:
     """Where a table has its images and labels."""
 
     image: int
@@ -69,7 +69,7 @@ def parse_csv(lines: Iterable[str]) -> Iterator[Annotation]:
 
 def parse_tsv(lines: Iterable[str]) -> Iterator[Annotation]:
     """The annotations in the lines of a TSV file."""
-    rows = (Row(_plain_cells(line, "\t"), line) for line in _text_lines(lines))
+    rows = (CsvRow(_plain_cells(line, "\t"), line) for line in _text_lines(lines))
     yield from _annotations(rows, "\t")
 
 
@@ -88,7 +88,7 @@ def _text_lines(lines: Iterable[str]) -> Iterator[str]:
     return (line.rstrip("\r\n") for line in lines)
 
 
-def _csv_rows(lines: Iterator[str], separator: str) -> Iterator[Row]:
+def _csv_rows(lines: Iterator[str], separator: str) -> Iterator[CsvRow]:
     """The rows of a CSV file. A row has several lines if a quoted cell does."""
     waiting: list[str] = []  # lines that were looked at in advance
     while True:
@@ -102,7 +102,7 @@ def _csv_rows(lines: Iterator[str], separator: str) -> Iterator[Row]:
             count = _closing_line(waiting, separator, _has_image_cell(line, separator))
         text = "\n".join([line, *waiting[:count]])
         del waiting[:count]
-        yield Row(_split(text, separator), text)
+        yield CsvRow(_split(text, separator), text)
 
 
 def _open_cell(line: str, separator: str) -> str | None:
@@ -139,7 +139,7 @@ def _has_image_cell(text: str, separator: str) -> bool:
     return any(is_image_name(cell.strip(' "')) for cell in text.split(separator))
 
 
-def _split(line: str, separator: str, until_open: bool = False) -> list[Cell]:
+def _split(line: str, separator: str, until_open: bool = False) -> list[CsvCell]:
     """The cells of a row.
 
     Args:
@@ -149,52 +149,52 @@ def _split(line: str, separator: str, until_open: bool = False) -> list[Cell]:
     """
     end = rf" *(?={re.escape(separator)}|\Z)"
     quoted = re.compile(f" *{_QUOTED_TEXT}{end}", re.DOTALL)
-    cells: list[Cell] = []
+    cells: list[CsvCell] = []
     position = 0
     while True:
         match = quoted.match(line, position)
         if match:
             stop = match.end()
-            cells.append(Cell(match[1].replace('""', '"'), match[0], True))
+            cells.append(CsvCell(match[1].replace('""', '"'), match[0], True))
         else:
             stop = line.find(separator, position)
             is_open = until_open and _OPEN_CELL.fullmatch(line, position)
             stop = len(line) if stop < 0 or is_open else stop
             raw = line[position:stop]
-            cells.append(Cell(raw.lstrip(" "), raw, False))
+            cells.append(CsvCell(raw.lstrip(" "), raw, False))
         if stop >= len(line):
             return cells
         position = stop + 1
 
 
-def _plain_cells(line: str, separator: str) -> list[Cell]:
-    return [Cell(cell, cell, False) for cell in line.split(separator)]
+def _plain_cells(line: str, separator: str) -> list[CsvCell]:
+    return [CsvCell(cell, cell, False) for cell in line.split(separator)]
 
 
-def _header_columns(cells: list[Cell]) -> Columns | None:
+def _header_columns(cells: list[CsvCell]) -> CsvColumns | None:
     """The columns that a header names; None if the row is no header."""
     names = [cell.text.strip().lower() for cell in cells]
     image = next((names.index(name) for name in IMAGE_NAMES if name in names), None)
     label = next((names.index(name) for name in LABEL_NAMES if name in names), None)
-    return None if image is None or label is None else Columns(image, label, len(names), True)
+    return None if image is None or label is None else CsvColumns(image, label, len(names), True)
 
 
-def _annotations(rows: Iterator[Row], separator: str) -> Iterator[Annotation]:
+def _annotations(rows: Iterator[CsvRow], separator: str) -> Iterator[Annotation]:
     """The annotations in rows. Without a header: the image, then its label."""
-    used: Iterator[Row] = (row for row in rows if row.line.strip())
+    used: Iterator[CsvRow] = (row for row in rows if row.line.strip())
     first = next(used, None)
     if first is None:
         return
     columns = _header_columns(first.cells)
     if columns is None:
         count = len(first.cells) if separator == "\t" else 2
-        columns = Columns(image=0, label=1, count=max(count, 2), has_header=False)
+        columns = CsvColumns(image=0, label=1, count=max(count, 2), has_header=False)
         used = chain([first], used)
     for row in used:
         yield _annotation(row, columns, separator)
 
 
-def _annotation(row: Row, columns: Columns, separator: str) -> Annotation:
+def _annotation(row: CsvRow, columns: CsvColumns, separator: str) -> Annotation:
     """The annotation in a row. Cells beyond the header's belong to the label if that is clear."""
     cells = row.cells
     extra = max(len(cells) - columns.count, 0)
@@ -212,5 +212,5 @@ def _annotation(row: Row, columns: Columns, separator: str) -> Annotation:
     return Annotation(_image(cells[image], separator), label)
 
 
-def _image(cell: Cell, separator: str) -> str:
+def _image(cell: CsvCell, separator: str) -> str:
     return cell.text if separator == "\t" else cell.text.strip()
