@@ -54,6 +54,7 @@ def test_the_detectable_difference_has_80_percent_power_if_errors_are_known(
     assert np.mean(detected) == pytest.approx(0.8, abs=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "between", "advantage"),
     [(1, 0.0, 0.45), (3, 0.3, 1.55), (3, 0.05, 0.6), (5, 0.3, 0.72)],

@@ -68,6 +68,7 @@ def test_a_file_that_is_no_text_is_named_as_what_it_is(
         list(read_annotations(file))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -18,6 +18,8 @@ from core.data_tools.build import build
 from core.data_tools.sources import find_source
 from core.runtime.errors import UserError
 
+pytestmark = pytest.mark.slow  # each build starts processes
+
 
 def images_in(folder: Path, count: int) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
