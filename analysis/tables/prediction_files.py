@@ -1,76 +1,107 @@
 """Files of stored predictions in several formats.
 
-Formats: the `predictions.csv` of this suite; lines `index [prediction] [label]`; tab- or
-comma-separated values with a header that names the columns, or without header as
-prediction, label or index, prediction, label; JSON lines.
+Formats: the `predictions.csv` of this suite; lines `index [prediction] [label]`; values separated
+by tabs, commas or semicolons with a header that names the columns, or without header as
+prediction, label or index, prediction, label; JSON lines, or a JSON list of objects. The encoding
+is UTF-8 or UTF-16.
 """
 
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from analysis.tables.prediction_columns import (
+    COLUMNS_WITHOUT_HEADER,
+    SHOWN,
+    TEXT_COLUMNS,
+    accepted_names,
+    check_texts,
+    find_columns,
+    header_positions,
+)
+from core.data_tools.text_encoding import file_encoding, undecodable_text
 from core.runtime.errors import UserError
 from core.text.protocols import Prediction
 
 BRACKETS = re.compile(r"([^\s\[{]+)\s+\[(.*)\]\s+\[(.*)\]\s*", re.DOTALL)
-COLUMN_NAMES = {  # our name -> names that files use
-    "index": ("index", "idx", "id", "image", "filename", "file", "path", "img", "name"),
-    "prediction": (
-        *("prediction", "pred", "predicted", "pred_text", "hypothesis", "text", "y_pred"),
-        *("preds", "predictions", "output", "recognized", "recognition", "result", "ocr"),
-    ),
-    "label": (
-        *("label", "gt", "gt_text", "ground_truth", "target", "reference", "y_true"),
-        *("labels", "truth", "groundtruth", "gold", "word", "words", "transcription"),
-    ),
-    "subset": ("subset", "dataset", "split"),
-    "confidence": ("confidence", "score", "prob", "probability"),
-    "readable": ("readable",),
-}
-COLUMNS_WITHOUT_HEADER = {2: ("prediction", "label"), 3: ("index", "prediction", "label")}
 FORMAT_NAMES = (
     "`index [prediction] [label]`, JSON lines, or columns prediction and label under a header"
 )
+SEPARATORS = ("\t", ",", ";")
+HEADER_EVIDENCE = 20  # rows below a first line that are compared with it
 Subsets = dict[str, list[Prediction]]
+Columns = Mapping[str, Any]  # our name of a column -> its value in one row
+
+
+class Line(NamedTuple):
+    """A line of a file and its number, counted from 1."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True)
+class PredictionFile:
+    """The content of a file of predictions.
+
+    subsets: subset -> predictions in the order of the file; the subset is "" if it names none.
+    notes: how the file was understood, where it does not say so itself.
+    """
+
+    subsets: Subsets
+    notes: tuple[str, ...] = ()
 
 
 def read_predictions(path: Path) -> Subsets:
-    """Subset -> predictions in the order of the file; the subset is "" if the file names none.
+    """The predictions of a file by subset. Errors as in `read_prediction_file`."""
+    return read_prediction_file(path).subsets
 
-    Raises UserError with file and line.
+
+def read_prediction_file(path: Path) -> PredictionFile:
+    """The content of a file of predictions.
+
+    Raises UserError with file and line if it has none of the formats.
     """
     lines = _read_lines(path)
     if not lines:
         raise UserError(f"{path}: empty; it needs one line for each image")
+    notes: list[str] = []
     try:
-        return _group_by_subset(path, lines)
+        subsets = _group_by_subset(path, _parse_lines(path, lines, notes))
     except csv.Error as error:
         raise UserError(
             f"{path}: not valid CSV ({error}); quote texts that contain commas or quotes"
         ) from error
+    return PredictionFile(subsets, tuple(notes))
 
 
-def _read_lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[Line]:
     """The lines without blank ones. Only \\n and \\r\\n end a line: texts may contain others."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file")
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; name a file of predictions")
+    encoding = file_encoding(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding=encoding, newline="") as file:
             text = file.read().replace("\r\n", "\n")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path}: a folder; name a file of predictions") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    return [line for line in text.split("\n") if line.strip(" ")]
+    except UnicodeDecodeError as error:
+        raise undecodable_text(path, encoding) from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    lines = (Line(number, line) for number, line in enumerate(text.split("\n"), 1))
+    return [line for line in lines if line.text.strip(" ")]
 
 
-def _group_by_subset(path: Path, lines: list[str]) -> Subsets:
+def _group_by_subset(path: Path, rows: Iterator[Columns]) -> Subsets:
     subsets: Subsets = {}
     number_of_name: dict[str, int] = {}  # for images with names instead of numbers
-    for number, row in enumerate(_parse_lines(path, lines)):
+    for number, row in enumerate(rows):
         name = str(row.get("index", number))
         is_number = name.isascii() and name.isdigit()
         prediction = Prediction(
@@ -94,131 +125,147 @@ def _confidence(value: Any) -> float:
         return 0.0
 
 
-def _parse_lines(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
-    """The columns of each line: prediction, label and others in COLUMN_NAMES."""
-    if BRACKETS.fullmatch(lines[0]):
+def _parse_lines(path: Path, lines: list[Line], notes: list[str]) -> Iterator[Columns]:
+    """The columns of each row: prediction, label and others in COLUMN_NAMES. Appends notes."""
+    first = lines[0].text.lstrip()
+    if BRACKETS.fullmatch(lines[0].text):
         return _parse_brackets(path, lines)
-    if lines[0].lstrip().startswith("{"):
+    if first.startswith("{"):
         return _parse_json_lines(path, lines)
-    return _parse_separated(path, lines)
+    if first.startswith("[") and (entries := _json_list(lines)) is not None:
+        return (
+            _json_columns(entry, f"{path}, entry {number}")
+            for number, entry in enumerate(entries, 1)
+        )
+    return _parse_separated(path, lines, notes)
 
 
-def _parse_brackets(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(lines, 1):
+def _parse_brackets(path: Path, lines: list[Line]) -> Iterator[Columns]:
+    for number, line in lines:
         match = BRACKETS.fullmatch(line)
         if match is None:
             raise UserError(
-                f"{path}, line {number}: not `index [prediction] [label]`: {line[:60]!r}"
+                f"{path}, line {number}: not `index [prediction] [label]`: {line[:SHOWN]!r}"
             )
         yield {"index": match[1], "prediction": match[2], "label": match[3]}
 
 
-def _parse_json_lines(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(lines, 1):
+# JSON
+
+
+def _load_json(text: str) -> Any:
+    """A JSON value. A number becomes the text that is written: 1.50 is "1.50"."""
+    return json.loads(text, parse_int=str, parse_float=str)
+
+
+def _json_list(lines: list[Line]) -> list[Any] | None:
+    """The entries of a file that is one JSON list; None if it is none."""
+    try:
+        entries = _load_json("\n".join(line.text for line in lines))
+    except (ValueError, RecursionError):
+        return None
+    return entries if isinstance(entries, list) and entries else None
+
+
+def _parse_json_lines(path: Path, lines: list[Line]) -> Iterator[Columns]:
+    for number, line in lines:
+        position = f"{path}, line {number}"
         try:
-            row = json.loads(line)
-            columns = {name: row[key] for name, key in _find_columns(row).items()}
-        except (ValueError, AttributeError, TypeError) as error:
-            raise UserError(f"{path}, line {number}: not a JSON object: {line[:60]!r}") from error
-        for name in ("prediction", "label"):
-            if not isinstance(columns.get(name), str):
-                raise UserError(f"{path}, line {number}: no text under {_choices(name)}")
-        yield columns
+            entry = _load_json(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{position}: not a JSON object: {line[:SHOWN]!r}") from error
+        yield _json_columns(entry, position)
 
 
-def _choices(column: str) -> str:
-    return " or ".join(COLUMN_NAMES[column][:3])
-
-
-def _find_columns(keys: Iterable[str]) -> dict[str, str]:
-    """Our name -> the key of the file that means it."""
-    key_of = {key.strip().lower(): key for key in keys}
-    columns = {}
-    for name, synonyms in COLUMN_NAMES.items():
-        key = next((key_of[synonym] for synonym in synonyms if synonym in key_of), None)
-        if key is not None:
-            columns[name] = key
+def _json_columns(entry: Any, position: str) -> Columns:
+    """The columns of a JSON object. Raises UserError; position: file and line."""
+    if not isinstance(entry, dict):
+        raise UserError(f"{position}: not a JSON object: {str(entry)[:SHOWN]!r}")
+    columns = {name: entry[key] for name, key in find_columns(entry).items()}
+    for name in TEXT_COLUMNS:
+        if not isinstance(columns.get(name), str):
+            keys = ", ".join(map(str, entry)) or "none"
+            raise UserError(
+                f"{position}: no text under {name}; accepted keys are {accepted_names(name)}; "
+                f"the object has {keys[:SHOWN]}"
+            )
     return columns
 
 
-def _parse_separated(path: Path, lines: list[str]) -> Iterator[Mapping[str, Any]]:
-    separator = "\t" if "\t" in lines[0] else ","
-    rows = _split_cells(lines, separator)
-    head = [cell.strip().lower() for cell in next(rows)]
-    positions = _header_positions(path, head)
-    first_line = 2
-    if not positions:
-        _refuse_unknown_header(path, lines[0], head)
-        if len(head) not in COLUMNS_WITHOUT_HEADER:
-            raise UserError(f"{path}, line 1: none of the forms {FORMAT_NAMES}: {lines[0][:60]!r}")
-        names = COLUMNS_WITHOUT_HEADER[len(head)]
-        positions = {name: position for position, name in enumerate(names)}
-        rows = _split_cells(lines, separator)
-        first_line = 1
-    if first_line == 1:
-        rows = iter(_without_scores(path, list(rows), positions["prediction"]))
-    for number, row in enumerate(rows, first_line):
-        if len(row) != len(head):
-            start = separator.join(row)[:60]
-            raise UserError(
-                f"{path}, line {number}: {len(row)} columns, not {len(head)}: {start!r}"
-            )
-        yield {name: row[position] for name, position in positions.items()}
+# separated values
 
 
-def _header_positions(path: Path, head: list[str]) -> dict[str, int]:
-    """Our name -> position of the column; {} if the first line is not a header."""
-    columns = _find_columns(head)
-    missing = [name for name in ("prediction", "label") if name not in columns]
-    if len(missing) == 2:
-        return {}
-    if missing:
-        raise UserError(
-            f"{path}, line 1: a header without {missing[0]}; name that column "
-            f"{_choices(missing[0])}"
-        )
-    return {name: head.index(key) for name, key in columns.items()}
+def _parse_separated(path: Path, lines: list[Line], notes: list[str]) -> Iterator[Columns]:
+    first = lines[0].text
+    separator = _separator(first)
+    rows = [cells for _, cells in islice(_split_cells(lines, separator), HEADER_EVIDENCE)]
+    head = rows[0]
+    positions = header_positions(path, first, rows)
+    if positions:
+        return _rows(path, lines, separator, positions)
+    if len(head) not in COLUMNS_WITHOUT_HEADER:
+        raise UserError(f"{path}, line 1: none of the forms {FORMAT_NAMES}: {first[:SHOWN]!r}")
+    names = COLUMNS_WITHOUT_HEADER[len(head)]
+    positions = {name: position for position, name in enumerate(names)}
+    columns = list(_rows(path, lines, separator, positions, has_header=False))
+    check_texts(path, columns)
+    notes.append(
+        f"the file has no header: its columns are taken as {', '.join(names)}, and line "
+        f"{lines[0].number} counts as an image"
+    )
+    return iter(columns)
 
 
-HEADER_CELL = re.compile(r"[a-z]+(_[a-z]+)+")  # such as true_text; words have no underscores
+def _rows(
+    path: Path,
+    lines: list[Line],
+    separator: str,
+    positions: Mapping[str, int],
+    has_header: bool = True,
+) -> Iterator[Columns]:
+    """The columns of each row.
 
+    path: the file, for errors.
+    lines: its lines.
+    separator: of the cells.
+    positions: our name of a column -> its position.
+    has_header: whether the first line is no row.
 
-def _refuse_unknown_header(path: Path, line: str, head: list[str]) -> None:
-    """Raise UserError for a first line that is a header whose names are unknown."""
-    known = {synonym for synonyms in COLUMN_NAMES.values() for synonym in synonyms}
-    is_header = all(HEADER_CELL.fullmatch(cell) or cell in known for cell in head)
-    if is_header and any("_" in cell or cell in known for cell in head):
-        raise UserError(
-            f"{path}, line 1: unknown column names {line[:60]!r}; name the columns "
-            f"{_choices('prediction')}, and {_choices('label')}"
-        )
-
-
-DECIMAL = re.compile(r"[+-]?\d*\.?\d+(e[+-]?\d+)?%?", re.IGNORECASE)
-
-
-def _without_scores(path: Path, rows: list[list[str]], prediction: int) -> list[list[str]]:
-    """The rows, whose last column must be labels. Raises UserError if it is scores.
-
-    PaddleOCR and OpenOCR write image, text and score, without a label. Numbers such as 0.9998 in
-    all lines, of which none equals the prediction, are scores. House numbers are labels.
+    Raises UserError for a row with another number of cells than the first.
     """
-    last = [row[-1].strip() for row in rows]
-    fractions = [value for value in last if "." in value or "e" in value.lower()]
-    if (
-        all(DECIMAL.fullmatch(value) for value in last)
-        and 2 * len(fractions) >= len(last)
-        and not any(row[-1].strip() == row[prediction].strip() for row in rows if len(row) > 1)
-    ):
-        raise UserError(
-            f"{path}: the last column has numbers such as {fractions[0]!r}, which are scores and "
-            "no labels; add a column with the labels, under a header: image, prediction, label"
-        )
-    return rows
+    rows = _split_cells(lines, separator)
+    count = 0
+    for number, cells in rows:
+        if not count:
+            count = len(cells)
+            if has_header:
+                continue
+        if len(cells) != count:
+            start = separator.join(cells)[:SHOWN]
+            quote = "" if separator == "\t" else f"; quote texts that contain {separator!r}"
+            raise UserError(
+                f"{path}, line {number}: {len(cells)} columns, not {count}: {start!r}{quote}"
+            )
+        yield {name: cells[position] for name, position in positions.items()}
 
 
-def _split_cells(lines: list[str], separator: str) -> Iterator[list[str]]:
-    """The cells of each line; quotes have a meaning only between commas."""
-    if separator == "\t":
-        return (line.split("\t") for line in lines)
-    return csv.reader((f"{line}\n" for line in lines), strict=True)
+def _separator(line: str) -> str:
+    """The separator of a file: the one that divides its header, or the first that occurs."""
+    for separator in SEPARATORS:
+        columns = find_columns(line.split(separator))
+        if all(name in columns for name in TEXT_COLUMNS):
+            return separator
+    return next((separator for separator in SEPARATORS if separator in line), ",")
+
+
+def _split_cells(lines: list[Line], separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The number and the cells of each line.
+
+    Quotes have a meaning between commas or semicolons, and between tabs if the header is quoted.
+    """
+    if separator == "\t" and not lines[0].text.startswith('"'):
+        yield from ((number, line.split("\t")) for number, line in lines)
+        return
+    reader = csv.reader((f"{line}\n" for _, line in lines), delimiter=separator, strict=True)
+    for cells in reader:
+        yield lines[reader.line_num - 1].number, cells

@@ -1,13 +1,13 @@
 """Scores of stored predictions under a protocol and a label policy, without a model."""
 
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from analysis.tables.intervals import pooled_accuracy, wilson
-from analysis.tables.prediction_files import Subsets, read_predictions
+from analysis.tables.prediction_files import PredictionFile, Subsets, read_prediction_file
+from analysis.tables.prediction_notes import prediction_notes
 from core.text.charset import Charset
 from core.text.protocols import (
     LABEL_POLICIES,
@@ -19,8 +19,6 @@ from core.text.protocols import (
     edit_similarity,
     is_correct,
 )
-
-ZERO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"  # spaces and joiners that nobody sees
 
 
 @dataclass(frozen=True)
@@ -178,15 +176,19 @@ def score_file(
 
     Raises UserError if the file is not valid.
     """
-    subsets = _apply_policy(read_predictions(path), policy, charset, max_length)
-    return _score_subsets(path, PROTOCOLS[protocol_name], policy, subsets)
+    content = read_prediction_file(path)
+    scored = PredictionFile(
+        _apply_policy(content.subsets, policy, charset, max_length), content.notes
+    )
+    return _score_content(path, PROTOCOLS[protocol_name], policy, scored)
 
 
 def compare_policies(
     path: Path, protocol_name: str, charset: Charset, max_length: int
 ) -> PolicyComparison:
     """Score a file under both label policies. The arguments are those of `score_file`."""
-    subsets = read_predictions(path)
+    content = read_prediction_file(path)
+    subsets = content.subsets
     protocol = PROTOCOLS[protocol_name]
     strict = _apply_policy(subsets, "strict", charset, max_length)
     released = _apply_policy(subsets, "released", charset, max_length)
@@ -207,8 +209,10 @@ def compare_policies(
             if difference.strict != difference.released:
                 differences.append(difference)
     scores = {
-        "strict": _score_subsets(path, protocol, "strict", strict),
-        "released": _score_subsets(path, protocol, "released", released),
+        "strict": _score_content(path, protocol, "strict", PredictionFile(strict, content.notes)),
+        "released": _score_content(
+            path, protocol, "released", PredictionFile(released, content.notes)
+        ),
     }
     return PolicyComparison(scores, tuple(differences))
 
@@ -230,9 +234,10 @@ def _apply_policy(
     return subsets
 
 
-def _score_subsets(
-    path: Path, protocol: Protocol, policy: str | None, subsets: Subsets
+def _score_content(
+    path: Path, protocol: Protocol, policy: str | None, content: PredictionFile
 ) -> FileScore:
+    subsets = content.subsets
     every = [prediction for predictions in subsets.values() for prediction in predictions]
     has_subsets = list(subsets) != [""]
     return FileScore(
@@ -243,7 +248,7 @@ def _score_subsets(
         subsets={name: score(predictions, protocol) for name, predictions in subsets.items()}
         if has_subsets
         else {},
-        notes=tuple(_notes(subsets, protocol)),
+        notes=(*content.notes, *prediction_notes(subsets, protocol)),
     )
 
 
@@ -259,59 +264,3 @@ def score(predictions: Sequence[Prediction], protocol: Protocol) -> Score:
         images=images,
         ned=edit_similarity(predictions, protocol),
     )
-
-
-def _notes(subsets: Subsets, protocol: Protocol) -> list[str]:
-    """Repeated indices, labels that cannot be scored, sizes that differ from the protocol's."""
-    notes = []
-    for subset, predictions in subsets.items():
-        prefix = f"{subset}: " if subset else ""
-        count = len(predictions)
-        repeated = count - len({prediction.index for prediction in predictions})
-        if repeated:
-            notes.append(f"{prefix}{repeated} indices occur more than once; every line is counted")
-        unscorable = sum(not prediction.scorable for prediction in predictions)
-        if unscorable:
-            why = "the recognizer cannot express their label, or the image is broken"
-            notes.append(f"{prefix}{unscorable} images count as wrong: {why}")
-        notes += [f"{prefix}{note}" for note in _normalization_notes(predictions, protocol)]
-        expected = protocol.sizes.get(subset)
-        if expected is not None and expected != count:
-            notes.append(
-                f"{prefix}{count:,} images, but protocol {protocol.name} has {expected:,}: "
-                "not comparable"
-            )
-    return notes
-
-
-def _normalization_notes(predictions: Sequence[Prediction], protocol: Protocol) -> Iterator[str]:
-    """Labels of which the protocol leaves nothing; texts that differ in their Unicode form only."""
-    normalize = protocol.normalize
-    empty = [row for row in predictions if row.label and not normalize(row.label)]
-    if empty:
-        correct = sum(is_correct(row, protocol) for row in empty)
-        yield (
-            f"{len(empty)} labels have nothing left under {protocol.name} (such as "
-            f"{empty[0].label!r}); {correct} of them count as correct because nothing is left of "
-            "the prediction either; another --protocol (chinese, case_sensitive) compares them"
-        )
-    forms = [
-        row
-        for row in predictions
-        if not is_correct(row, protocol)
-        and row.scorable
-        and unicode_form(row.prediction) == unicode_form(row.label)
-    ]
-    if forms:
-        yield (
-            f"{len(forms)} predictions are wrong only by their Unicode form (such as "
-            f"{forms[0].prediction!r} and {forms[0].label!r}); protocol {protocol.name} compares "
-            "code points, so write both in one form (NFC)"
-        )
-
-
-def unicode_form(text: str) -> str:
-    """The text in one form: NFKC, without zero-width characters, case folded."""
-    visible = "".join(mark for mark in text if mark not in ZERO_WIDTH)
-    folded = unicodedata.normalize("NFKC", visible).casefold()
-    return unicodedata.normalize("NFKC", folded)

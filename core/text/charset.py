@@ -6,13 +6,14 @@ between the words of one image. Labels that do not fit are treated by a label po
 """
 
 import string
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from core.text.charset_files import describe_character, is_text_character, read_charset
 
 if TYPE_CHECKING:  # scoring stored predictions needs charsets, but not PyTorch
     from torch import Tensor
@@ -127,59 +128,26 @@ def resolve_charset(charset: str) -> str:
     """The characters of a charset, or `ascii94`.
 
     Args:
-        charset: `ascii94`, `file:PATH` (a UTF-8 text; white space is ignored), or the characters.
+        charset: `ascii94`, `file:PATH` (see `core/text/charset_files.py`), or the characters.
 
     Raises:
         ValueError: The file is missing or not valid, or a character occurs twice.
     """
-    source = ""
-    if charset.startswith("file:"):
-        path = Path(charset.removeprefix("file:"))
-        source = f"{path}: "
-        charset = _read_characters(path)
     if charset == "ascii94":
         return charset
+    if charset.startswith("file:"):
+        return read_charset(Path(charset.removeprefix("file:")))
     if not charset:
-        raise ValueError(
-            f"{source}has no characters; give ascii94, file:PATH, or characters without duplicates"
-        )
+        raise ValueError("has no characters; give ascii94, file:PATH, or the characters")
     for character, count in Counter(charset).items():
+        if not is_text_character(character):
+            raise ValueError(f"{describe_character(character)} is no character of a text")
         if count > 1:
             raise ValueError(
-                f"{source}the character {describe_character(character)} occurs {count} times; "
+                f"the character {describe_character(character)} occurs {count} times; "
                 "give characters without duplicates"
             )
-        if unicodedata.category(character) in ("Cc", "Cs", "Cn"):
-            raise ValueError(f"{source}{describe_character(character)} is no character of a text")
     return charset
-
-
-def describe_character(character: str) -> str:
-    """A character with its code point, for messages: '\u00e9' (U+00E9)."""
-    return f"{character!r} (U+{ord(character):04X})"
-
-
-def _read_characters(path: Path) -> str:
-    """The characters of a file: one in each line, or several lines of them. Raises ValueError."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    lines = {
-        number: line.split() for number, line in enumerate(text.split("\n"), 1) if line.strip()
-    }
-    one_each = sum(parts == [parts[0][:1]] for parts in lines.values())
-    if len(lines) > 1 and one_each:
-        for number, parts in lines.items():
-            if len(parts) > 1 or len(parts[0]) > 1:
-                shown = " ".join(parts)[:20]
-                raise ValueError(
-                    f"{path}, line {number}: {shown!r} is more than one character; write one "
-                    "character in each line, or all of them in one line"
-                )
-    return "".join(part for parts in lines.values() for part in parts)
 
 
 def count_characters(labels: Iterable[str]) -> Counter[str]:

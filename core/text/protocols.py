@@ -1,7 +1,23 @@
 """Evaluation protocols and label policies.
 
 A protocol says how a prediction is compared with its label, on which images, and how subsets are
-averaged. A label policy says what happens to labels that the recognizer cannot express:
+averaged.
+
+Protocols compare code points. None applies Unicode normalization (NFC, NFKC), because the
+published numbers were computed without it:
+
+- `waics`, `openocr`: lower case first, then characters other than 0-9 and a-z are removed. An
+  accented letter in one code point (NFC) is removed; in two (NFD) its base letter stays. Full-width
+  digits, ligatures and the German sharp s are removed. The Turkish dotted capital I becomes i, and
+  the Kelvin sign k.
+- `alnum_case_sensitive`: the same without lower case, so these two are removed as well.
+- `case_sensitive`: all code points but white space count, zero-width characters included.
+- `chinese`: full-width ASCII characters become half-width ones. The Turkish dotted capital I
+  becomes i with a combining dot (U+0307). All other forms differ.
+
+`core/text/unicode_forms.py` finds comparisons that depend on the form.
+
+A label policy says what happens to labels that the recognizer cannot express:
 
 - `strict` (default): such an image counts as wrong.
 - `released`: as in the authors' code, a later sample replaces over-long labels and broken images,
