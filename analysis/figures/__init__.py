@@ -1,1 +1,1 @@
-"""Figures: attention, reconstructions, alignment, recognition errors."""
+"""Figures: endpoints, attention, reconstructions, alignment, recognition errors."""

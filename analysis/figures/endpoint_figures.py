@@ -12,6 +12,7 @@ from analysis.figures.endpoint_panels import (
     CONTROL_LABEL,
     draw_control,
     endpoint_heading,
+    last_line,
     legend_of_names,
     looks_of,
     panel_columns,
@@ -168,7 +169,7 @@ def scaling_figure(
     panels[0].xaxis.set_major_locator(FixedLocator(_some_of(images)))  # all panels share the axis
     panels[0].xaxis.set_minor_locator(NullLocator())
     panels[0].xaxis.set_major_formatter(lambda value, _: short_count(value))
-    for axes in panels[-panel_columns(len(endpoints)) :]:
+    for axes in panels[last_line(len(panels)) :]:
         axes.set_xlabel("images of pre-training", fontsize=6)
     legend_of_names(panels, list(looks), has_control=has_control)
     return panels

@@ -9,6 +9,7 @@ from core.runtime.errors import UserError
 from experiments.planning.plan import Plan
 
 CONTROL_METHOD = "scratch"
+IIIT5K_PROBE = "iiit5k_characters"  # a probe of this name is shown in the notebook
 NO_ENDPOINTS = (
     "these results have no endpoints besides word accuracy (version 0.1 did not store them); "
     "run an experiment with this version, and name its FILE"

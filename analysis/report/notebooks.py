@@ -21,6 +21,7 @@ from results import provenance
 NOTEBOOK_FOLDER = Path(__file__).resolve().parent.parent
 NOTEBOOKS = (  # in the order of the report
     "tables",
+    "probes",
     "reconstructions",
     "attention",
     "alignment",

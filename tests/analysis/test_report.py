@@ -43,7 +43,8 @@ def test_all_notebooks_execute_on_the_published_results(
     _, sections = published
     assert [section.name for section in sections] == list(NOTEBOOKS)
     assert [section.problem for section in sections] == [""] * len(sections)
-    assert all(len(section.body) > 10_000 for section in sections)
+    with_figures = [section for section in sections if section.name != "probes"]
+    assert all(len(section.body) > 10_000 for section in with_figures)
 
 
 def test_page_is_self_contained(published: tuple[Path, list[Section]]) -> None:
