@@ -197,22 +197,32 @@ class Run:
         Raises UserError if the file is absent or damaged."""
         return self._prediction_columns(earlier)[: len(PREDICTION_COLUMNS)]
 
+    def predictions_with_nll(
+        self, earlier: int = 0
+    ) -> tuple[list[tuple[str, ...]], list[float] | None]:
+        """As `predictions`, and the NLL of each label in nats; NaN where there is none.
+
+        The NLL are None if the file has no such column."""
+        columns = self._prediction_columns(earlier)
+        texts = columns[: len(PREDICTION_COLUMNS)]
+        if len(columns) == len(PREDICTION_COLUMNS):
+            return texts, None
+        return texts, [float(value) if value else math.nan for value in columns[-1]]
+
+    def has_nll(self) -> bool:
+        """Whether predictions.csv exists and has the column of likelihoods."""
+        try:
+            with self._predictions_path().open(encoding="utf-8") as file:
+                return NLL_COLUMN in file.readline().strip().split(",")
+        except (OSError, UnicodeDecodeError):
+            return False
+
     def checkpoints_evaluated(self) -> int:
         """How many checkpoints have predictions, the last one included."""
         count = 1
         while self._predictions_path(count).is_file():
             count += 1
         return count
-
-    def negative_log_likelihoods(self, earlier: int = 0) -> list[float] | None:
-        """NLL of each label in nats, in the order of predictions.csv; NaN where there is none.
-
-        earlier: number of an earlier checkpoint; 0: the last one.
-        None if the file has no such column. Raises UserError if it is absent or damaged."""
-        columns = self._prediction_columns(earlier)
-        if len(columns) == len(PREDICTION_COLUMNS):
-            return None
-        return [float(value) if value else math.nan for value in columns[-1]]
 
     def _prediction_columns(self, earlier: int) -> list[tuple[str, ...]]:
         path = self._predictions_path(earlier)

@@ -5,6 +5,7 @@ measures are those of `word_values.DESCRIPTIONS`.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,8 +13,8 @@ import numpy as np
 
 from analysis.tables.word_values import LOWER_IS_BETTER, PredictedWords, word_values
 from core.runtime.errors import UserError
-from core.text.protocols import PROTOCOLS
-from experiments.planning.endpoints import Measure, split_endpoint
+from core.text.protocols import PROTOCOLS, Protocol
+from experiments.planning.endpoints import MEASURES, Measure, split_endpoint
 from results.records import StoredProtocol, read_record
 from results.store import Run, Store
 
@@ -76,6 +77,15 @@ class EndpointRecords:
     runs: EndpointRuns
     store: Store
 
+    def has_nll(self) -> bool:
+        """Whether any run has likelihoods; reads only the first line of its predictions."""
+        return any(
+            self.store.run(run).has_nll()
+            for of_row in self.runs.values()
+            for runs in of_row.values()
+            for run in runs
+        )
+
     def seeds(self, *rows: str) -> list[int]:
         """The seeds at which all of these rows have complete runs."""
         complete = [
@@ -109,39 +119,54 @@ class EndpointRecords:
         return {name: np.stack([values[name] for values in runs]) for name in runs[0]}
 
 
-@cache
 def _values(run: Run, endpoint: Endpoint) -> dict[str, np.ndarray]:
-    """Subset -> (n,) values of the words of a run, those without a value left out.
+    """Subset -> (n,) values of the words of a run on an endpoint; {} if it has none."""
+    return _values_of_measures(run).get(endpoint.measure, {})
 
-    With several evaluated checkpoints (`evaluate.last`), the means over them.
 
-    {} if the run is not complete, is damaged (the table of the fine-tuned recognizer says so), or
-    has no such measure.
+@cache
+def _values_of_measures(run: Run) -> dict[Measure, dict[str, np.ndarray]]:
+    """Measure -> subset -> (n,) values of the words, those without a value left out.
+
+    All measures come from one reading of the predictions. With several evaluated checkpoints
+    (`evaluate.last`), the values are means over them.
+
+    {} if the run is not complete or is damaged (the table of the fine-tuned recognizer says so). A
+    measure that the run does not have is left out.
     """
     try:
         if run.state().name != "complete":
             return {}
         protocol = PROTOCOLS[read_record(run, StoredProtocol).config.protocol]
         checkpoints = [_predicted_words(run, n) for n in range(run.checkpoints_evaluated())]
-        means = {}
-        for name in checkpoints[0]:
-            values = np.mean(
-                [
-                    word_values(words[name], endpoint.measure, protocol.normalize)
-                    for words in checkpoints
-                ],
-                axis=0,
-            )
-            means[name] = values[~np.isnan(values)]
-        return means
     except UserError:
         return {}
+    measured: dict[Measure, dict[str, np.ndarray]] = {}
+    for measure in MEASURES:
+        with suppress(UserError):
+            measured[measure] = {
+                name: _mean_values([words[name] for words in checkpoints], measure, protocol)
+                for name in checkpoints[0]
+            }
+    return measured
+
+
+def _mean_values(
+    checkpoints: Sequence[PredictedWords], measure: Measure, protocol: Protocol
+) -> np.ndarray:
+    """(n,) values of a subset's words, means over checkpoints, those without a value left out.
+
+    Raises UserError if the predictions lack what the measure needs."""
+    values = np.mean(
+        [word_values(words, measure, protocol.normalize) for words in checkpoints], axis=0
+    )
+    return np.asarray(values[~np.isnan(values)])
 
 
 def _predicted_words(run: Run, earlier: int) -> dict[str, PredictedWords]:
     """Subset -> its words. earlier: number of the checkpoint. Raises UserError for a bad file."""
-    subsets, _, labels, predictions, _, scorable = map(np.array, run.predictions(earlier))
-    likelihoods = run.negative_log_likelihoods(earlier)
+    columns, likelihoods = run.predictions_with_nll(earlier)
+    subsets, _, labels, predictions, _, scorable = map(np.array, columns)
     nll = None if likelihoods is None else np.array(likelihoods)
     words = {}
     for name in dict.fromkeys(subsets.tolist()):

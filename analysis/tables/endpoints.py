@@ -76,6 +76,8 @@ def endpoint_tables(
     store: the results folder.
     """
     records = [EndpointRecords(endpoint, _runs(rows, endpoint), store) for endpoint in endpoints]
+    if not any(of_one.has_nll() for of_one in records):
+        return ()
     measured = [of_one for of_one in records if any(map(of_one.seeds, of_one.runs))]
     if not any(of_one.endpoint.measure == "nll" for of_one in measured):
         return ()
