@@ -4,13 +4,29 @@ Each class contains the fields that some table or command needs; a record has mo
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from core.runtime.errors import UserError
 from core.text.protocols import PROTOCOLS
 from results.store import MOVE_FOLDER, Run
 
 StrictCount = Annotated[int, Field(strict=True, ge=0)]
+
+
+def _known_protocol(name: str) -> str:
+    if name not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {name!r}")
+    return name
+
+
+KnownProtocol = Annotated[str, AfterValidator(_known_protocol)]
 
 
 class Stored(BaseModel):
@@ -37,16 +53,9 @@ class StoredReadings(Stored):
 
     counts: Annotated[dict[str, StoredCount], Field(min_length=1)]
     dropped: dict[str, dict[str, StrictCount]]
-    protocol: str
+    protocol: KnownProtocol
     protocol_statement: str
     labels: str = "strict"
-
-    @field_validator("protocol")
-    @classmethod
-    def _known(cls, protocol: str) -> str:
-        if protocol not in PROTOCOLS:
-            raise ValueError(f"unknown protocol {protocol!r}")
-        return protocol
 
 
 class StoredRoot(Stored):
@@ -81,21 +90,13 @@ class StoredEvaluation(Stored):
 class StoredScoring(Stored):
     """The part of a config that says how predictions are compared with labels."""
 
-    protocol: str = "waics"
-
-    @field_validator("protocol")
-    @classmethod
-    def _known(cls, protocol: str) -> str:
-        if protocol not in PROTOCOLS:
-            raise ValueError(f"unknown protocol {protocol!r}")
-        return protocol
+    protocol: KnownProtocol = "waics"
 
 
 class StoredProtocol(Stored):
-    """An evaluation or a probe: how its predictions are scored, and its data."""
+    """An evaluation or a probe: how its predictions are scored."""
 
     config: StoredScoring
-    data: dict[str, list[StoredRoot]] = {}
 
 
 class StoredRun(Stored):
