@@ -190,7 +190,8 @@ class Planner:
             inputs = {"encoder": encoder} if encoder else {}
             recognizer = self._add_run("finetune", configs["finetune"], inputs, row)
             trainings.append(recognizer)
-            probes = self._add_probes(row, {"encoder": encoder, "recognizer": recognizer})
+            encoders = {"encoder": encoder, "recognizer": recognizer}
+            probes = self._add_probes(row, configs, encoders)
         inputs = {"recognizer": recognizer}
         evaluation = self._add_run("evaluate", configs["evaluate"], inputs, row)
         encoder_file = "" if init.encoder in (None, SCRATCH, TEACHER) else init.encoder
@@ -210,17 +211,31 @@ class Planner:
             )
         )
 
-    def _add_probes(self, row: _PlannedRow, encoders: Mapping[str, str]) -> dict[str, str]:
+    def _add_probes(
+        self, row: _PlannedRow, configs: Mapping[str, StageConfig], encoders: Mapping[str, str]
+    ) -> dict[str, str]:
         """Add the probes of a row. Returns name -> id.
 
+        configs: stage -> config of the row.
         encoders: PROBE_INPUT -> id of a run, file:PATH, or empty for an untrained encoder.
         """
+        finetune = configs["finetune"]
+        evaluate = configs["evaluate"]
+        assert isinstance(finetune, Finetune)
+        assert isinstance(evaluate, Evaluate)
         added: dict[str, str] = {}
         for name, settings in row.recipe.probes.items():
             if settings is None:  # turned off
                 continue
-            precision = self._precision(row.recipe)
-            config, probed = read_probe(name, row.recipe, precision, row.seed, row.layers)
+            config, probed = read_probe(
+                name,
+                row.recipe,
+                finetune,
+                evaluate,
+                self._precision(row.recipe),
+                row.seed,
+                row.layers,
+            )
             inputs = {"encoder": encoders[probed]} if encoders[probed] else {}
             added[name] = self._add_run("probe", config, inputs, row)
         return added

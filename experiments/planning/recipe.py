@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from core.config import Probe, StageConfig
+from core.config import Evaluate, Finetune, Probe, StageConfig
 from core.runtime.errors import UserError
 from experiments.planning.changes import changes_layer
 from experiments.planning.diagnostics import COMMAND_LINE, Layer, Tree, explain, source_of
@@ -177,18 +177,25 @@ def read_stage(
 
 
 def read_probe(
-    name: str, recipe: Recipe, precision: str, seed: int, layers: Sequence[Layer]
+    name: str,
+    recipe: Recipe,
+    finetune: Finetune,
+    evaluate: Evaluate,
+    precision: str,
+    seed: int,
+    layers: Sequence[Layer],
 ) -> tuple[Probe, str]:
     """The config of a probe, and which encoder it probes. Raises UserError with file and key.
 
     name: of the probe in the recipe.
     recipe: the merged layers.
+    finetune, evaluate: of the row. Words, charset and protocol are theirs unless the probe names
+        others.
     precision: `fp32` or `bf16`.
     seed: of the row.
     layers: the layers, for error messages and for the keys that were typed.
     """
     section = f"probes.{name}"
-    typed = _typed_keys(layers)
     settings = dict(recipe.probes[name] or {})
     probed = settings.pop(PROBE_INPUT, PROBE_INPUTS[0])
     if probed not in PROBE_INPUTS:
@@ -199,15 +206,13 @@ def read_probe(
         if key in settings:
             source = source_of(layers, ["probes", name, key])
             raise UserError(f"{source}: {section}.{key}: all stages share it; set {instead}")
-    finetune = filled_in("finetune", recipe, typed)
-    evaluate = filled_in("evaluate", recipe, typed)
     content = {
-        "data": finetune.get("data"),
-        "charset": finetune.get("charset", "ascii94"),
-        "max_length": finetune.get("max_length", 25),
-        "subsets": evaluate.get("subsets"),
-        "protocol": evaluate.get("protocol", "waics"),
-        **with_substitutes(settings, section, recipe, typed),
+        "data": finetune.data,
+        "charset": finetune.charset,
+        "max_length": finetune.max_length,
+        "subsets": evaluate.subsets,
+        "protocol": evaluate.protocol,
+        **with_substitutes(settings, section, recipe, _typed_keys(layers)),
         "encoder": recipe.encoder,
         "precision": precision,
         "seed": seed,
