@@ -14,7 +14,8 @@ from torch import Tensor
 
 from core.checkpoints.released_names import ReleasedKind
 from core.config import Encoder, PretrainModel, RecognizerModel
-from core.model.vit import position_table, rounding_of
+from core.model.vit import position_table
+from core.runtime.safetensors_io import rounding_of
 
 ModelConfig = Encoder | PretrainModel | RecognizerModel
 # Width -> heads, for the widths of the paper's models.

@@ -4,6 +4,8 @@ Shapes: B images, R rows and C columns of patches, D features, F = frames per co
 T positions of text, K classes: the characters' classes, then the blank.
 """
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import cast
 
 import torch
@@ -24,6 +26,11 @@ def column_features(features: Tensor, encoder: Encoder) -> Tensor:
     batch, _, width = features.shape
     patches = features[:, 1:].reshape(batch, rows, columns, width)
     return patches.transpose(1, 2).flatten(2)
+
+
+def collapse(path: Sequence[int], blank: int) -> list[int]:
+    """The classes of a path of frames without repetitions and blanks."""
+    return [number for number, _ in groupby(path) if number != blank]
 
 
 class CTCHead(nn.Module):
@@ -108,11 +115,7 @@ class CTCRecognizer(nn.Module):
             (len(features), classes.shape[1] + 1), self.charset.eos, device=features.device
         )
         for row, path in enumerate(classes.tolist()):
-            text = [
-                value
-                for position, value in enumerate(path)
-                if value != blank and (position == 0 or path[position - 1] != value)
-            ]
+            text = collapse(path, blank)
             tokens[row, : len(text)] = torch.tensor(text, dtype=tokens.dtype)
         of_path = torch.ones_like(tokens, dtype=probabilities.dtype)
         of_path[:, 0] = probabilities.prod(1)

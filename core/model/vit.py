@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from core.config import Encoder
 from core.model.kernels.layers import SelfAttention
+from core.runtime.safetensors_io import rounding_of
 from core.runtime.torchvision_shim import declare_missing_operators
 
 declare_missing_operators()
@@ -48,11 +49,6 @@ def is_table_of(config: Encoder, table: Tensor) -> bool:
         return False
     tolerance = max(1e-3, rounding_of(table.dtype))
     return torch.allclose(table.float().cpu(), expected, atol=tolerance)
-
-
-def rounding_of(dtype: torch.dtype) -> float:
-    """How far a number below 1 of this type can be from the number that was stored in it."""
-    return torch.finfo(dtype).eps if dtype.is_floating_point else 0.0
 
 
 def position_kind(config: Encoder, table: Tensor) -> PositionKind | None:

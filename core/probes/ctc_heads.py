@@ -7,14 +7,14 @@ classes: the charset's characters, then the blank.
 """
 
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from core.config import BiLSTMCTCHead, Encoder, LinearCTCHead, steps
-from core.model.ctc import column_features, ctc_negative_log_likelihood
+from core.model.ctc import collapse, column_features, ctc_negative_log_likelihood
 from core.probes.features import FeatureBatch
 from core.probes.heads import HeadTraining, shuffled_batches
 from core.probes.progress import ProbeProgress
@@ -57,11 +57,6 @@ def plain_text(label: str, charset: Charset) -> str:
 def needed_frames(text: str) -> int:
     """The least number of frames for a text: a blank separates equal neighbors."""
     return len(text) + sum(first == second for first, second in pairwise(text))
-
-
-def collapse(path: Sequence[int], blank: int) -> list[int]:
-    """The classes of a path of frames without repetitions and blanks."""
-    return [number for number, _ in groupby(path) if number != blank]
 
 
 class CTCClassifier:

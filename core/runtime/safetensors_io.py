@@ -64,6 +64,11 @@ def _metadata(file: Any) -> dict[str, Any]:
     return metadata
 
 
+def rounding_of(dtype: torch.dtype) -> float:
+    """How far a number below 1 of this type can be from the number that was stored in it."""
+    return torch.finfo(dtype).eps if dtype.is_floating_point else 0.0
+
+
 def check_finite_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Raise UserError for a tensor with NaN or infinity: a model with it predicts nothing.
 
@@ -138,7 +143,7 @@ def _equal_buffers(stored: Tensor, buffer: Tensor) -> bool:
     """Whether a stored buffer equals the module's. A module on device `meta` has no values."""
     if stored.shape != buffer.shape:
         return False
-    tolerance = max(1e-3, torch.finfo(stored.dtype).eps) if stored.is_floating_point() else 0.0
+    tolerance = max(1e-3, rounding_of(stored.dtype)) if stored.is_floating_point() else 0.0
     return buffer.is_meta or torch.allclose(stored.float(), buffer.cpu(), atol=tolerance)
 
 

@@ -5,7 +5,6 @@ If one of them dies, the run fails with a clear state, and the worker continues 
 """
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from types import TracebackType
 import torch
 
 from core.runtime.distributed import join_local_group, open_rendezvous
+from core.runtime.processes import exit_with_parent
 from core.training.run_context import RunContext
 from experiments.planning.plan import PlannedRun
 from experiments.running.execute import Outcome, end_run, execute, fail_run
@@ -140,9 +140,7 @@ def _run_other(
 
     device_name: of this process. rank: its number. port: of the rendezvous. parent: the main
     process. The other arguments are those of `execute_in_group`."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # the main process decides when to stop
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    exit_with_parent(parent)  # the main process decides when to stop
     torch.set_num_threads(options.threads)
     device = torch.device(device_name)
     if device.type == "cuda":
@@ -158,11 +156,3 @@ def _run_other(
     context = options.run_context(device, main_process_died)
     with join_local_group(device, port, rank, size) as group:
         execute(run, store, replace(context, process_group=group))
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone."""
-    while os.getppid() == parent:
-        time.sleep(POLL_SECONDS)
-    time.sleep(GRACE_SECONDS / 3)  # in which an error in the main thread ends it
-    os._exit(1)

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from core.config import BiLSTMCTCHead, LinearCTCHead
 from core.data.word_images import WordImages
+from core.model.ctc import collapse
 from core.probes.ctc_heads import (
     ColumnClassifier,
-    collapse,
     needed_frames,
     plain_text,
     train_ctc,
