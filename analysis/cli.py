@@ -77,7 +77,7 @@ def _add_plan(commands: Any) -> None:
         "--power",
         type=argument_types.real_number(0.01, 100),
         metavar="POINTS",
-        help="also print how many seeds would detect a difference of so many percentage points",
+        help="also print how many seeds would detect a difference of POINTS (percentage points)",
     )
     add_json_option(parser)
 

@@ -31,7 +31,7 @@ class TimeBudget:
         return self.end - time.monotonic()
 
     def allows(self, seconds: float) -> bool:
-        """Whether work that takes so many seconds would end in time."""
+        """Whether work of this duration would end in time."""
         return seconds <= self.remaining()
 
     def allows_or_cut(self, part: str, seconds: float) -> bool:

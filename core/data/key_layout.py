@@ -24,8 +24,8 @@ HARMLESS_KEYS = {
     "lexicon": "lexicons, as CRNN's tools store them; not used here",
 }
 MAX_COUNT_DIGITS = 18
-# A count is absurd if it exceeds the last image's number by more than this and by more than that
-# number: no run should look for so many absent images.
+# A count is absurd if it exceeds the last image's number by more than MAX_ABSENT and by more than
+# that number. A run would otherwise look for every one of these absent images.
 MAX_ABSENT = 1000
 
 

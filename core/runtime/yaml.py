@@ -33,7 +33,7 @@ def parse_yaml(text: str, source: str) -> Any:
     Raises:
         UserError: The text is not valid YAML, or holds several documents; a mapping has a duplicate
             key; values are nested too deeply; an alias refers to a value that contains it; or
-            aliases repeat so many values that the content would not fit into memory.
+            the content with its repeated aliases would not fit into memory.
     """
     if version := re.match(r"(?:\s*#.*\n|\s*\n)*%YAML[ \t]+(?!1\.2\b)(\S+)", text.lstrip("\ufeff")):
         raise UserError(

@@ -75,7 +75,7 @@ def launch(
     """Compute the runs that are not complete.
 
     options: resolved for this machine (`ComputeOptions.on_this_machine`).
-    gpus: ids of the GPUs; each worker gets some of its own. (): all workers use the device."""
+    gpus: ids of the GPUs. No two workers share one. (): all workers use the options' device."""
     runs = list(runs)
 
     def on_killed(process: int, exit_code: int) -> None:

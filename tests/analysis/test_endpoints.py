@@ -87,7 +87,8 @@ def test_exploratory_intervals_are_wider(tmp_path: Path) -> None:
     primary = table_of(Store(tmp_path / "1"), "words", counts)
     explored = table_of(Store(tmp_path / "2"), "words", counts, primary=False, exploratory=10)
     assert (primary.level, explored.level) == pytest.approx((0.95, 0.995))
-    first, second = primary.differences[0], explored.differences[0]
+    first = primary.differences[0]
+    second = explored.differences[0]
     assert first.low is not None
     assert second.low is not None
     assert second.low < first.low
@@ -120,7 +121,9 @@ def test_an_unknown_endpoint_is_refused_with_the_measures(name: str) -> None:
 
 def test_variance_components_are_recovered_from_simulated_runs() -> None:
     random = np.random.default_rng(0)
-    seeds, transfers, words = 400, 4, 50
+    seeds = 400
+    transfers = 4
+    words = 50
     encoder = random.normal(0, 0.05, (seeds, 1, 1))
     transfer = random.normal(0, 0.03, (seeds, transfers, 1))
     difficulty = random.normal(0, 0.2, (1, 1, words))

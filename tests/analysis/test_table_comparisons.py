@@ -72,7 +72,8 @@ def test_at_the_papers_scale_the_size_of_a_difference_is_judged_too(tmp_path: Pa
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("scale", ["smoke", "mini", "paper"])
 def test_one_seed_decides_nothing_in_any_format(tmp_path: Path, form: str, scale: str) -> None:
-    right, wrong = [1] * 90 + [0] * 10, [0] * 100
+    right = [1] * 90 + [0] * 10
+    wrong = [0] * 100
     table = replace(two_row_table(Store(tmp_path), right, wrong), scale=scale)
     assert compared(table.content).verdict == ONE_SEED
     without_rules = replace(table.content, rules=())

@@ -30,7 +30,7 @@ class Clock:
         return self.now
 
     def work(self, seconds: float) -> Callable[[], None]:
-        """A function that takes so many seconds."""
+        """A function that takes this time on the simulated clock."""
 
         def path() -> None:
             self.now += seconds

@@ -40,7 +40,7 @@ LMIM: dict[str, Any] = {
     "target": {"kind": "random_feature"},
 }
 
-# A training of one step in a process of its own; prints the most memory that it took, in bytes.
+# Trains one step in a new process, and prints the peak memory of that process in bytes.
 MEASURE = """
 import core
 import sys
