@@ -600,7 +600,8 @@ class Probe(FrozenModel):
     # covariance are those of all patches of the training words.
     features: Literal["plain", "standardized", "whitened"] = "standardized"
     data: Data  # words to train the head on
-    images: PositiveInt | None = None  # only the first words of `data`; null: all
+    # So many words of `data`, drawn with the seed and stratified by length; null: all of them.
+    images: PositiveInt | None = None
     subsets: Annotated[dict[str, Data], Field(min_length=1)]  # words to test on
     charset: Annotated[str, AfterValidator(resolve_charset)] = "ascii94"  # as of the recognizer
     max_length: Annotated[Integer, Field(ge=2, le=200)] = 25  # as of the recognizer

@@ -1,11 +1,13 @@
 """The words that a probe uses, and the positions of their characters."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from core.config import CharacterHead, Probe
 from core.data.word_images import Dropped, WordImages, image_size
 from core.runtime.errors import UserError
 from core.text.charset import Charset, make_charset
+from core.training.label_subset import stratified_order
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,21 @@ def placed_text(images: WordImages, number: int, label: str, charset: Charset) -
 
 
 def training_words(images: WordImages, config: Probe) -> SelectedWords:
-    """The first `config.images` words that the head can be trained on; all of them if it is None.
+    """The words that the head is trained on: `config.images` of the usable ones, or all if None.
+
+    They are drawn with the config's seed and stratified by the length of their labels
+    (core/training/label_subset.py), because the first words of a root may be of one kind.
 
     Left out are words without label, with a label that is too long or that the charset cannot
     express, and, for head `characters`, words without boxes. This head also uses words of which the
-    charset has some characters. Raises UserError if fewer than two words are left."""
+    charset has some characters. The count of words without boxes is that of the words looked at
+    until there are enough. Raises UserError if fewer than two words are left."""
     charset = make_charset(config.charset)
     filtered = frozenset(images.filtered.tolist())
     dropped = Dropped(filtered=len(filtered))
     selector = _Selector(images, config)
+    lengths: dict[int, int] = {}  # number of a word with a usable label -> length of the label
     for number, label in enumerate(images.labels()):
-        if config.images is not None and len(selector.labels) == config.images:
-            break
         if number in filtered:
             continue
         if not label or len(label) >= config.max_length:
@@ -84,8 +89,12 @@ def training_words(images: WordImages, config: Probe) -> SelectedWords:
             dropped.over_long += bool(label)
         elif not _is_trainable(label, charset, config):
             dropped.unknown_characters += 1
-        else:
+        elif config.images is None:
             selector.add(number, label)
+        else:
+            lengths[number] = len(label)
+    if config.images is not None:
+        _draw(selector, lengths, config.images, config.seed)
     words = selector.words(dropped)
     if len(words.numbers) < 2:
         reasons = ", ".join(f"{reason} {count}" for reason, count in words.dropped.items() if count)
@@ -95,6 +104,16 @@ def training_words(images: WordImages, config: Probe) -> SelectedWords:
             f"to train the probe ({reasons}){hint}"
         )
     return words
+
+
+def _draw(selector: "_Selector", lengths: Mapping[int, int], count: int, seed: int) -> None:
+    """Collect `count` words that the head can use, or as many as there are.
+
+    selector: collects them. lengths: number of a word -> length of its label. seed: of the run."""
+    for number in stratified_order(lengths, seed).tolist():
+        if len(selector.labels) == count:
+            return
+        selector.add(number, selector.images.label(number) or "")
 
 
 def _is_trainable(label: str, charset: Charset, config: Probe) -> bool:
@@ -128,7 +147,7 @@ class _Selector:
     def words(self, dropped: Dropped) -> SelectedWords:
         """The collected words. dropped: counts of the others."""
         counts = dropped.counts() | {"without_boxes": self.without_boxes}
-        return SelectedWords(self.images, list(self.labels), self.labels, self.texts, counts)
+        return SelectedWords(self.images, sorted(self.labels), self.labels, self.texts, counts)
 
 
 BOXES_HINT = (

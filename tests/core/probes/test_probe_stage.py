@@ -147,7 +147,7 @@ def test_a_probe_stops_when_it_is_asked_to(head: str, probe_words: Path, tmp_pat
     assert not (tmp_path / CACHE).exists()
 
 
-def test_only_the_first_images_are_trained_on(probe_words: Path, tmp_path: Path) -> None:
+def test_the_head_is_trained_on_the_number_of_images(probe_words: Path, tmp_path: Path) -> None:
     result = run_probe(probe_config(probe_words, "decoder", images=20), None, tmp_path)
     assert result.metrics.training["words"] == 20
 
