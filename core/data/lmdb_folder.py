@@ -44,8 +44,13 @@ _environments: dict[str, lmdb.Environment] = {}
 def open_lmdb(root: str) -> lmdb.Environment:
     """The environment of an LMDB folder, opened read-only, once in each process.
 
+    It is quick if `root` is the folder's real path. Resolving another name takes system calls for
+    each of its parts.
+
     Raises UserError if the folder holds no readable LMDB.
     """
+    if root in _environments:
+        return _environments[root]
     path = os.path.realpath(root)
     if path not in _environments:
         _environments[path] = _open(root)

@@ -5,6 +5,7 @@ with the number of images, only with the number of filtered ones.
 """
 
 import io
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,6 +127,7 @@ class WordImages:
         self, roots: Sequence[str], filters: Sequence[str] = (), mixed: Sequence[str] = ()
     ) -> None:
         self.roots = [*roots, *mixed]
+        self.folders = [os.path.realpath(root) for root in self.roots]
         self.ends = np.cumsum([count_samples(open_lmdb(root), root) for root in self.roots])
         self.layouts = [key_layout(root) for root in self.roots]
         self.mixed_start = int(self.ends[len(roots) - 1])
@@ -174,7 +176,7 @@ class WordImages:
         start = int(self.ends[root - 1]) if root else 0
         key = self.layouts[root].key(kind, index - start)
         try:
-            with open_lmdb(self.roots[root]).begin() as transaction:
+            with open_lmdb(self.folders[root]).begin() as transaction:
                 value: bytes | None = transaction.get(key.encode())
                 return value
         except lmdb.Error:  # a damaged page

@@ -10,7 +10,7 @@ from conftest import jpeg, write_lmdb
 from PIL import Image
 
 from core.data.key_layout import COUNT_KEY
-from core.data.lmdb_folder import find_roots, fingerprint, root_irregularity
+from core.data.lmdb_folder import find_roots, fingerprint, open_lmdb, root_irregularity
 from core.data.word_images import WordImages
 from core.runtime.errors import UserError
 
@@ -104,3 +104,27 @@ def test_the_fingerprint_depends_on_the_content_and_not_on_the_folder(tmp_path: 
     other = fingerprint(write_lmdb(tmp_path / "z", [*relabeled]))
     assert first == second
     assert first[0] != other[0]
+
+
+def test_all_names_of_a_folder_share_one_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LMDB forbids two environments of a folder in one process."""
+    root = write_lmdb(tmp_path / "a" / "words", [(jpeg(1), "a")])
+    (tmp_path / "link").symlink_to(root)
+    environment = open_lmdb(root)
+    assert open_lmdb(str(tmp_path / "link")) is environment
+    monkeypatch.chdir(tmp_path / "a")
+    assert open_lmdb("words") is environment
+
+
+def test_a_relative_name_is_that_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        write_lmdb(tmp_path / name / "words", [(jpeg(1), name)])
+    monkeypatch.chdir(tmp_path / "a")
+    images = WordImages(["words"])
+    monkeypatch.chdir(tmp_path / "b")
+    assert WordImages(["words"]).label(0) == "b"
+    assert images.label(0) == "a"
