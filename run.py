@@ -8,6 +8,7 @@ plan                   what would run, and its cost
 status, watch          the state of every run: once, or live
 cancel, logs           end the jobs of a cluster; print what a run or job printed
 compare                tables: reported, measured, intervals, verdicts
+false-differences      how often seeds of one recipe are called different
 report                 all notebooks on these results, as one HTML page
 grid                   pictures of correct and wrong predictions
 sweep-report           what a sweep found
@@ -36,7 +37,7 @@ from experiments.cli.output import discard_output, prepare_streams
 
 COMMANDS = (
     *("run", "plan", "status", "watch", "compare", "report", "logs", "cancel", "sweep-report"),
-    *("data", "score", "import", "export", "predict", "grid", "bench"),
+    *("false-differences", "data", "score", "import", "export", "predict", "grid", "bench"),
 )
 
 

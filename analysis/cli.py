@@ -13,6 +13,7 @@ from analysis.commands.plan_commands import (
 )
 from analysis.commands.result_commands import (
     compare_command,
+    false_differences_command,
     grid_command,
     report_command,
     score_command,
@@ -34,6 +35,8 @@ from experiments.cli.options import (
 FORMAT_NAMES = ("md", "csv", "latex", "html", "json")
 MAX_IMAGES = 10_000  # of a picture
 MAX_JOBS = 64  # notebooks at a time
+MAX_PAIRS = 100_000  # of groups of seeds
+MAX_SEEDS_PER_ROW = 100
 
 
 def add_analysis_commands(commands: Any) -> None:
@@ -44,6 +47,7 @@ def add_analysis_commands(commands: Any) -> None:
     _add_watch(commands)
     _add_cancel(commands)
     _add_compare(commands)
+    _add_false_differences(commands)
     _add_report(commands)
     _add_score(commands)
     _add_grid(commands)
@@ -115,6 +119,37 @@ def _add_compare(commands: Any) -> None:
     formats.add_argument(
         "--json", action="store_const", const="json", dest="format", help="as --format json"
     )
+
+
+def _add_false_differences(commands: Any) -> None:
+    text = (
+        "Count the differences that a table would find in error.\n"
+        "Groups of seeds of one row are compared as if they were rows. Needs a row with many seeds."
+    )
+    parser = add_command(commands, "false-differences", false_differences_command, text)
+    add_plan_options(parser, storage=False)
+    group = parser.add_argument_group("groups of seeds, and output")
+    group.add_argument(
+        "--row",
+        type=argument_types.not_empty,
+        metavar="NAME",
+        help="the row (default: the only one of the file)",
+    )
+    group.add_argument(
+        "--seeds-per-row",
+        type=argument_types.whole_number(2, MAX_SEEDS_PER_ROW),
+        default=3,
+        metavar="N",
+        help="seeds of each group (default 3)",
+    )
+    group.add_argument(
+        "--pairs",
+        type=argument_types.whole_number(1, MAX_PAIRS),
+        default=200,
+        metavar="N",
+        help="pairs of groups, but always all that share no seed (default 200)",
+    )
+    add_json_option(group)
 
 
 def _add_report(commands: Any) -> None:

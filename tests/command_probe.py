@@ -18,6 +18,7 @@ from plans import plan_of
 from sweep_helpers import ROW, write_sweep
 
 import run
+from analysis.tables.false_differences import FalseDifferencesReport
 from core.data_tools.overlap import ImageHashes
 from core.runtime.errors import UserError
 from core.runtime.yaml import dump_yaml
@@ -179,6 +180,10 @@ class Probe:
             "analysis.sweep_report.best_experiment.write_experiment": self.record("best", "run"),
             "analysis.bench.commands.make_setup": self.record(
                 "setup", SimpleNamespace(device="cpu", name="words", within=lambda budget: "setup")
+            "analysis.tables.false_differences.report_false_differences": self.record(
+                "groups",
+                FalseDifferencesReport(experiment="a", scale="b", row="c", seeds_per_row=3),
+            ),
             ),
             "analysis.bench.commands.measurement": lambda name, results: self.record(
                 "measure", lambda setup: []

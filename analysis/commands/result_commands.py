@@ -1,4 +1,4 @@
-"""The commands on stored results: compare, report, score, grid, sweep-report."""
+"""The commands on stored results: compare, false-differences, report, score, grid, sweep-report."""
 
 import argparse
 import shlex
@@ -16,6 +16,7 @@ from sweeps.engine.cli import is_sweep_command, trials_of
 
 if TYPE_CHECKING:
     from analysis.report.notebooks import Section
+    from analysis.tables.table import Table
 
 RESULTS = Path("results")  # the default results folder
 MAX_NOTEBOOKS = 3  # executed at a time, by default
@@ -27,24 +28,59 @@ MAX_NOTEBOOKS = 3  # executed at a time, by default
 def compare_command(arguments: argparse.Namespace) -> int:
     """Run `compare`; returns the exit code."""
     from analysis.tables.content import as_json
-    from analysis.tables.planned import recorded_tables, tables_of
     from analysis.tables.render import FORMATS
-    from results.store import Store
 
-    options = PlanOptions.from_arguments(arguments)
-    if is_sweep_command(options.files):
-        file = options.files[0]
-        raise UserError(f"{file}: a sweep has no table; use `run.py sweep-report {file}`")
-    store = Store(options.results)
-    if options.seeds is None:
-        _, tables = recorded_tables(lambda seeds: make_plan_of(options, recorded=seeds)[0], store)
-    else:
-        tables = tables_of(make_plan_of(options)[0], store, recorded=True)
+    tables = _stored_tables(PlanOptions.from_arguments(arguments))
     contents = [table.content for table in tables]
     if arguments.format == "json":
         print_json([as_json(content) for content in contents])
     else:
         print(FORMATS[arguments.format or "md"](contents), end="")
+    return print_damages(tables)
+
+
+def _stored_tables(options: PlanOptions) -> "list[Table]":
+    """The tables of experiments with the seeds of the options, or else with all stored ones."""
+    from analysis.tables.planned import recorded_tables, tables_of
+    from results.store import Store
+
+    if is_sweep_command(options.files):
+        file = options.files[0]
+        raise UserError(f"{file}: a sweep has no table; use `run.py sweep-report {file}`")
+    store = Store(options.results)
+    if options.seeds is not None:
+        return tables_of(make_plan_of(options)[0], store, recorded=True)
+    return recorded_tables(lambda seeds: make_plan_of(options, recorded=seeds)[0], store)[1]
+
+
+# false-differences
+
+
+def false_differences_command(arguments: argparse.Namespace) -> int:
+    """Run `false-differences`; returns the exit code."""
+    from analysis.tables.content import as_json
+    from analysis.tables.false_differences import (
+        EXPLANATION,
+        false_differences_grid,
+        report_false_differences,
+    )
+    from analysis.tables.render import pipe_table
+
+    tables = _stored_tables(PlanOptions.from_arguments(arguments))
+    reports = [
+        report_false_differences(
+            table, arguments.row, seeds_per_row=arguments.seeds_per_row, pairs=arguments.pairs
+        )
+        for table in tables
+    ]
+    if arguments.json:
+        print_json([as_json(report) for report in reports])
+    else:
+        for report in reports:
+            groups = f"{report.row}, groups of {report.seeds_per_row} seeds"
+            print(f"# {report.experiment} (scale {report.scale}): {groups}", end="\n\n")
+            print(*pipe_table(false_differences_grid(report)), sep="\n", end="\n\n")
+        print(f"- {EXPLANATION}")
     return print_damages(tables)
 
 

@@ -75,19 +75,34 @@ def endpoint_tables(
     compared: the differences that the experiment declares.
     store: the results folder.
     """
-    records = [EndpointRecords(endpoint, _runs(rows, endpoint), store) for endpoint in endpoints]
-    if not any(of_one.has_nll() for of_one in records):
-        return ()
-    measured = [of_one for of_one in records if any(map(of_one.seeds, of_one.runs))]
-    if not any(of_one.endpoint.measure == "nll" for of_one in measured):
-        return ()
-    measured.sort(key=lambda of_one: of_one.endpoint.name != primary)
+    measured = measured_endpoints(endpoints, primary, rows, store)
     is_primary = [of_one.endpoint.name == primary for of_one in measured]
     tables = (
         endpoint_table(of_one, compared, primary=declared, exploratory=is_primary.count(False))
         for of_one, declared in zip(measured, is_primary, strict=True)
     )
     return tuple(table for table in tables if table is not None)
+
+
+def measured_endpoints(
+    endpoints: Sequence[Endpoint], primary: str, rows: Sequence[Row], store: Store
+) -> list[EndpointRecords]:
+    """The endpoints that some run has, the primary one first; empty without likelihoods.
+
+    The arguments are those of `endpoint_tables`.
+    """
+    records = [EndpointRecords(endpoint, _runs(rows, endpoint), store) for endpoint in endpoints]
+    if not any(of_one.has_nll() for of_one in records):
+        return []
+    measured = [of_one for of_one in records if any(map(of_one.seeds, of_one.runs))]
+    if not any(of_one.endpoint.measure == "nll" for of_one in measured):
+        return []
+    return sorted(measured, key=lambda of_one: of_one.endpoint.name != primary)
+
+
+def interval_level(*, primary: bool, exploratory: int) -> float:
+    """The level of an endpoint's intervals: 95 %, corrected for the number of exploratory ones."""
+    return 0.95 if primary else 1 - 0.05 / max(1, exploratory)
 
 
 def _runs(rows: Sequence[Row], endpoint: Endpoint) -> dict[str, dict[int, tuple[str, ...]]]:
@@ -123,7 +138,7 @@ def endpoint_table(
     rows = {name: row for name in records.runs if (row := _row(records, name)) is not None}
     if not rows:
         return None
-    level = 0.95 if primary else 1 - 0.05 / max(1, exploratory)
+    level = interval_level(primary=primary, exploratory=exploratory)
     return EndpointTable(
         name=endpoint.name,
         unit=endpoint.unit,
@@ -132,7 +147,7 @@ def endpoint_table(
         primary=primary,
         level=level,
         rows=rows,
-        differences=tuple(_difference(records, pair, level) for pair in compared),
+        differences=tuple(endpoint_difference(records, pair, level) for pair in compared),
     )
 
 
@@ -159,7 +174,15 @@ def _row(records: EndpointRecords, name: str) -> EndpointRow | None:
     )
 
 
-def _difference(records: EndpointRecords, pair: ComparedRows, level: float) -> EndpointDifference:
+def endpoint_difference(
+    records: EndpointRecords, pair: ComparedRows, level: float
+) -> EndpointDifference:
+    """The difference of two rows, paired by seed, with its interval and verdict.
+
+    records: the runs of both rows.
+    pair: the rows.
+    level: of the interval.
+    """
     seeds = records.seeds(pair.row, pair.other)
     subsets = records.subsets(pair.row, pair.other)
 

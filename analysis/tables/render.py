@@ -21,12 +21,13 @@ def _markdown_table(content: TableContent) -> str:
     for title, grid in titled_grids(content):
         if title:
             parts += [f"## {title}", ""]
-        parts += [*_pipe_table(grid), ""]
+        parts += [*pipe_table(grid), ""]
     parts += [f"- {text}" for text in (*content.notes, *content.rules)]
     return "\n".join(parts)
 
 
-def _pipe_table(grid: TextGrid) -> list[str]:
+def pipe_table(grid: TextGrid) -> list[str]:
+    """The lines of a grid as a Markdown table."""
     escaped = [[cell.replace("|", "\\|") for cell in line] for line in (grid.head, *grid.lines)]
     widths = [max(map(len, cells)) for cells in zip(*escaped, strict=True)]
 
