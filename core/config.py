@@ -609,6 +609,11 @@ class Probe(FrozenModel):
     precision: Precision = "fp32"
     seed: Annotated[Integer, Field(ge=0)] = 0
 
+    @property
+    def needs_boxes(self) -> bool:
+        """Whether the head reads the boxes of the characters."""
+        return isinstance(self.head, CharacterHead)
+
     @model_validator(mode="after")
     def _refuse_mixed_data(self) -> "Probe":
         for name, data in {"data": self.data, **self.subsets}.items():

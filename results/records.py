@@ -64,6 +64,12 @@ class StoredRoot(Stored):
     fingerprint: str
     root: str = ""  # its name in the recipe; absent from records before version 0.1
     images: StrictCount = 0
+    boxes: str = ""  # a hash of the characters' boxes, if the run read them
+
+    @property
+    def content(self) -> str:
+        """The fingerprint, and that of the boxes."""
+        return f"{self.fingerprint}+{self.boxes}" if self.boxes else self.fingerprint
 
 
 class StoredCode(Stored):

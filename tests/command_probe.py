@@ -82,6 +82,8 @@ class Probe:
         (self.folder / "predictions.txt").write_text("1 [abcdef] [abcdef]\n2 [Ab] [ab]\n")
         (self.folder / "characters.txt").write_text("abc\n")
         (self.folder / "cluster.yaml").write_text("{}")
+        for name in ("boxes.jsonl", "other_boxes.jsonl"):
+            (self.folder / name).write_text("{}")
         for results in ("results", "other"):
             run_folder = Store(self.folder / results).run("pretrain-abc").folder
             run_folder.mkdir(parents=True)
@@ -168,6 +170,9 @@ class Probe:
             "core.checkpoints.export.export_released": self.record("export", (1, "")),
             "core.runtime.safetensors_io.save": self.record("save"),
             "core.data_tools.build.build": self.record("build", built),
+            "core.data_tools.add_boxes.add_boxes": self.record(
+                "add boxes", SimpleNamespace(samples=2, photos=2, problems={})
+            ),
             "core.data_tools.overlap.find_matches": self.record("match", []),
             "core.data_tools.overlap.write_filter": self.record("filter"),
             "experiments.cli.data_overlap._hash": self.record("hash", hashes),

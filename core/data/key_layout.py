@@ -13,11 +13,15 @@ from core.data.character_boxes import BOXES
 
 IMAGE = "image"
 LABEL = "label"
+# Name of the photo that a word was cut from, in UTF-8; empty if it is unknown. Words of one photo
+# are alike (font, light, camera), so an interval for other photos is clustered by it.
+PHOTO = "photo"
 COUNT_KEY = b"num-samples"
 STANDARD_DIGITS = 9
-# Keys beside images and labels: the boxes that a character probe uses, and what other tools store.
+# Keys beside images and labels: what `run.py data build` adds to them, and what other tools store.
 HARMLESS_KEYS = {
     BOXES: "boxes of the characters, for probes (core/data/character_boxes.py)",
+    PHOTO: "names of the photos that the words were cut from",
     "wh": "image sizes, as OpenOCR stores them; not used here",
     "path": "paths of the image files; not used here",
     "imgpath": "paths of the image files; not used here",

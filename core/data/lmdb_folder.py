@@ -14,6 +14,7 @@ import lmdb
 import numpy as np
 
 from core.data.key_layout import (
+from core.data.character_boxes import BOXES
     COUNT_KEY,
     HARMLESS_KEYS,
     IMAGE,
@@ -225,7 +226,8 @@ def fingerprint(root: str, images: int = 64, labels: int = 100_000) -> tuple[str
     """A hash of a root's content (16 hex digits), and its number of images. Quick at any size.
 
     The hash covers the count, some images and some labels, both evenly spaced. Up to 100,000 labels
-    all are covered, so that corrected labels give another fingerprint.
+    all are covered, so that corrected labels give another fingerprint. Boxes of characters are not
+    covered (`boxes_fingerprint`).
 
     Args:
         root: An LMDB folder.
@@ -238,14 +240,8 @@ def fingerprint(root: str, images: int = 64, labels: int = 100_000) -> tuple[str
     digest = hashlib.sha256(str(count).encode())
     with environment.begin() as transaction:
         for kind, maximum in ((IMAGE, images), (LABEL, labels)):
-            for number in np.unique(np.linspace(1, count, min(count, maximum), dtype=int)):
-                try:
-                    value = transaction.get(layout.key(kind, int(number) - 1).encode())
-                except lmdb.Error:  # a damaged page; the image is counted when it is read
-                    value = None
-                digest.update(
-                    b"missing" if value is None else len(value).to_bytes(8, "little") + value
-                )
+            for value in _spaced_values(transaction, layout, kind, count, maximum):
+                digest.update(value)
     return digest.hexdigest()[:16], count
 
 
@@ -271,6 +267,42 @@ def put_samples(transaction: lmdb.Transaction, first: int, samples: Iterable[Sam
         transaction.put(IMAGE_KEY.format(number).encode(), image)
         if label is not None:
             transaction.put(LABEL_KEY.format(number).encode(), label.encode())
+def boxes_fingerprint(root: str, words: int = 100_000) -> str:
+    """A hash of the boxes of a root's characters (16 hex digits); "" if the root has none.
+
+    root: an LMDB folder. words: number of words to cover, evenly spaced."""
+    environment = open_lmdb(root)
+    count = count_samples(environment, root)
+    digest = hashlib.sha256()
+    with environment.begin() as transaction, transaction.cursor() as cursor:
+        prefix = f"{BOXES}-".encode()
+        if not cursor.set_range(prefix) or not bytes(cursor.key()).startswith(prefix):
+            return ""
+        for value in _spaced_values(transaction, key_layout(root), BOXES, count, words):
+            digest.update(value)
+    return digest.hexdigest()[:16]
+
+
+def _spaced_values(
+    transaction: lmdb.Transaction, layout: KeyLayout, kind: str, count: int, maximum: int
+) -> Iterator[bytes]:
+    """Values of evenly spaced samples, each after its length, as fingerprints cover them.
+
+    Args:
+        transaction: Reads the root.
+        layout: Of the root's keys.
+        kind: Of the keys, such as `label`.
+        count: Number of samples.
+        maximum: Number of values; fewer if there are fewer samples.
+    """
+    for number in np.unique(np.linspace(1, count, min(count, maximum), dtype=int)):
+        try:
+            value = transaction.get(layout.key(kind, int(number) - 1).encode())
+        except lmdb.Error:  # a damaged page; the image is counted when it is read
+            value = None
+        yield b"missing" if value is None else len(value).to_bytes(8, "little") + value
+
+
         number += 1
     return number
 

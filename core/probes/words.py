@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from core.config import CharacterHead, Probe
+from core.config import Probe
 from core.data.word_images import Dropped, WordImages, image_size
 from core.runtime.errors import UserError
 from core.text.charset import Charset, make_charset
@@ -118,7 +118,7 @@ def _draw(selector: "_Selector", lengths: Mapping[int, int], count: int, seed: i
 
 def _is_trainable(label: str, charset: Charset, config: Probe) -> bool:
     """Whether the charset can express a label; for head `characters`, any character of it."""
-    if isinstance(config.head, CharacterHead):
+    if config.needs_boxes:
         return len(charset.unknown_characters(label)) < len(set(charset.fold_case(label)))
     return charset.can_express(label, config.max_length)
 
@@ -128,7 +128,7 @@ class _Selector:
 
     def __init__(self, images: WordImages, config: Probe) -> None:
         self.images = images
-        self.needs_boxes = isinstance(config.head, CharacterHead)
+        self.needs_boxes = config.needs_boxes
         self.charset = make_charset(config.charset)
         self.labels: dict[int, str] = {}
         self.texts: dict[int, PlacedText] = {}
@@ -152,7 +152,7 @@ class _Selector:
 
 BOXES_HINT = (
     "; head.kind: characters needs the boxes of the characters: render the words with "
-    "synthetic.boxes: true, or choose another head"
+    "synthetic.boxes: true, add boxes with `run.py data build --boxes`, or choose another head"
 )
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from core.data_tools.annotations import some_names
 from core.runtime.errors import UserError
 from experiments.cli import argument_types
 from experiments.cli.conversion import processes_of
@@ -41,6 +42,8 @@ BUILD = """Build an LMDB folder in the standard layout from annotated images.
 SOURCE is an annotation file (text, TSV, CSV, JSON lines, MMOCR's JSON), a folder with one
 (gt.txt, labels.tsv, labels.csv, annotation.json, ...), or a folder of images. There, a label may be
 in a text file beside its image: word_1.txt or gt_word_1.txt for word_1.png.
+With --boxes, SOURCE is an LMDB folder: its words are copied, and the boxes of their characters and
+the names of their photos are stored beside the labels.
 OUT exists only when it is complete. If the command is interrupted, run it again to resume.
 OUT/skipped.tsv lists skipped images with the reasons."""
 
@@ -57,12 +60,73 @@ def _add_build(commands: Any) -> None:
         metavar="DIR",
         help="folder of the images (default: the annotation file's folder)",
     )
+    parser.add_argument(
+        "--boxes",
+        type=argument_types.path,
+        metavar="FILE",
+        help="boxes of the characters of an LMDB folder's words, for probes, as JSON lines",
+    )
+    parser.add_argument(
+        "--split",
+        metavar="NAME",
+        help="the words of the file of boxes to use, if it has those of several folders",
+    )
     add_processes_option(parser)
     add_json_option(parser, "print the result as JSON")
 
 
 def build_command(arguments: argparse.Namespace) -> int:
     """Run `data build`; returns the exit code."""
+    is_lmdb = (arguments.source / "data.mdb").is_file()
+    if arguments.boxes is not None:
+        return _add_boxes(arguments, is_lmdb)
+    if arguments.split is not None:
+        raise UserError("--split: it chooses words of a file of boxes; name the file with --boxes")
+    if is_lmdb:
+        raise UserError(
+            f"{arguments.source}: already an LMDB folder; --boxes FILE adds boxes to its words"
+        )
+    return _build_images(arguments)
+
+
+def _add_boxes(arguments: argparse.Namespace, is_lmdb: bool) -> int:
+    """Run `data build --boxes`; returns the exit code. is_lmdb: whether SOURCE is one."""
+    from core.data_tools.add_boxes import WITHOUT_BOXES, add_boxes
+
+    if not is_lmdb:
+        raise UserError(
+            f"{arguments.source}: no LMDB folder, to which --boxes adds; build it first without "
+            "--boxes"
+        )
+    for option in ("images", "processes"):
+        if getattr(arguments, option) is not None:
+            raise UserError(f"--{option}: it has no effect with --boxes; leave it out")
+    out: Path = arguments.out
+    added = add_boxes(str(arguments.source), arguments.boxes, arguments.split, out)
+    with_boxes = added.samples - len(added.problems)
+    if arguments.json:
+        result = {
+            "out": str(out),
+            "samples": added.samples,
+            "boxes": with_boxes,
+            "photos": added.photos,
+            "without_boxes": added.problems,
+        }
+        print_json(result)
+        return 0
+    photos = f", {added.photos:,} with the name of their photo" if added.photos else ""
+    print(f"{out}: {added.samples:,} samples, {with_boxes:,} with boxes{photos}")
+    if added.problems:
+        numbers = some_names([str(number) for number in sorted(added.problems)])
+        print(
+            f"without boxes: {len(added.problems):,} samples (numbers {numbers}); "
+            f"reasons in {out / WITHOUT_BOXES}"
+        )
+    return 0
+
+
+def _build_images(arguments: argparse.Namespace) -> int:
+    """Run `data build` on annotations or images; returns the exit code."""
     from core.data_tools.build import SKIPPED, build, describe_reasons
     from core.data_tools.sources import find_source
 

@@ -4,7 +4,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from core.data.lmdb_folder import find_roots, fingerprint, root_irregularity
+from core.data.lmdb_folder import (
+    boxes_fingerprint,
+    find_roots,
+    fingerprint,
+    root_irregularity,
+)
 from core.runtime.errors import UserError
 from core.synthetic.config import Synthetic, split_sizes
 from core.synthetic.dataset import dataset_fingerprint
@@ -31,6 +36,8 @@ class Root:
     synthetic: the settings of the synthetic words, if the root is one of their splits.
     unmet: why the root cannot be used here; empty if it can.
     note: what is unusual about the folder.
+    boxes: a hash of the characters' boxes; only for a run that reads them. Empty if there are none,
+        or if they follow from `synthetic`.
     """
 
     name: str
@@ -40,15 +47,22 @@ class Root:
     synthetic: Synthetic | None = None
     unmet: str = ""
     note: str = ""
+    boxes: str = ""
+
+    @property
+    def content(self) -> str:
+        """What the root adds to the id of a run: its fingerprint, and that of its boxes."""
+        return f"{self.fingerprint}+{self.boxes}" if self.boxes else self.fingerprint
 
     def as_json(self) -> dict[str, str | int]:
         """The part of the root that a run's record keeps."""
-        return {
+        values: dict[str, str | int] = {
             "root": self.name,
             "path": self.path,
             "fingerprint": self.fingerprint,
             "images": self.images,
         }
+        return values | ({"boxes": self.boxes} if self.boxes else {})
 
 
 def resolve_root(name: str, recipe: Recipe, store: Store) -> tuple[Root, ...]:
@@ -97,6 +111,18 @@ def _roots_below(path: str) -> tuple[Root, ...]:
         Root("", folder, *fingerprint(folder), note=root_irregularity(folder))
         for folder in find_roots(path)
     )
+
+
+def with_boxes(root: Root) -> Root:
+    """A root as a run uses it that reads the boxes of the characters."""
+    if root.unmet or root.synthetic is not None:
+        return root
+    return replace(root, boxes=_boxes_of(root.path))
+
+
+@cache
+def _boxes_of(folder: str) -> str:
+    return boxes_fingerprint(folder)
 
 
 def size_deviation(name: str, images: int) -> str:

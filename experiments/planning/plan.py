@@ -192,7 +192,8 @@ def run_id(
     inputs: Mapping[str, str],
     data: Mapping[str, tuple[Root, ...]],
 ) -> str:
-    """STAGE-HASH. Paths do not enter: data count by fingerprint, files by content.
+    """STAGE-HASH. Paths do not enter: data count by fingerprint, files by content. Boxes of
+    characters count where the run reads them.
 
     stage: `pretrain`, `finetune` or `evaluate`.
     config: the config of the stage.
@@ -201,7 +202,7 @@ def run_id(
     """
     settings = identity_fields(config, exclude=DATA_FIELDS)
     contents: dict[str, list[str]] = {
-        role: [root.fingerprint for root in roots] for role, roots in data.items()
+        role: [root.content for root in roots] for role, roots in data.items()
     }
     for role, filters in filters_of(config).items():
         contents[f"filters of {role}"] = [_content_of(f"{FILE}{expand(path)}") for path in filters]

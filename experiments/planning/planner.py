@@ -7,7 +7,7 @@ from pathlib import Path
 from core.config import ContrastivePretrain, Evaluate, Finetune, Pretrain, Probe, StageConfig
 from core.runtime.errors import UserError
 from experiments.planning.changes import changes_layer
-from experiments.planning.data_roots import resolve_root
+from experiments.planning.data_roots import resolve_root, with_boxes
 from experiments.planning.diagnostics import Layer, Tree, source_of
 from experiments.planning.plan import FILE, TRAIN, Cell, Plan, PlannedRun, filters_of, run_id
 from experiments.planning.recipe import (
@@ -314,6 +314,8 @@ class Planner:
             )
             for role, names in _roots_by_role(config).items()
         }
+        if isinstance(config, Probe) and config.needs_boxes:
+            roots = {role: tuple(map(with_boxes, group)) for role, group in roots.items()}
         self._check_position_tables(config, inputs, row.label)
         _check_files(config, inputs)
         name = run_id(stage, config, inputs, roots)

@@ -37,12 +37,16 @@ CONTEXTS: dict[str, list[str]] = {
     "export": ["export a.safetensors b.pth"],
     "predict": ["predict PHOTO --model a"],
     "bench": ["bench limits"],
-    "data build": ["data build LABELS out"],
+    "data build": [
+        "data build LABELS out",
+        "data build LMDB out --boxes BOXES",
+    ],
     "data check": ["data check LMDB"],
     "data overlap": ["data overlap LMDB LMDB --out filter.tsv"],
     "data charset": ["data charset LMDB"],
 }
 VALUES = {
+    "--boxes": "OTHER_BOXES",
     "--charset": "file:CHARACTERS",
     "--checkpoint-minutes": "7",
     "--cluster": "CLUSTER",
@@ -78,6 +82,7 @@ VALUES = {
     "--set": "pretrain.target=pixel",
     "--state": "model_ema",
     "--row": "other",
+    "--split": "test",
     "--storage": "sqlite:///trials.db",
     "--threshold": "3",
     "--seeds-per-row": "2",
@@ -110,6 +115,8 @@ def words_of(line: str, probe: Probe) -> list[str]:
         "LABELS": probe.folder / "labels.tsv",
         "LMDB": probe.folder / "lmdb",
         "CLUSTER": probe.folder / "cluster.yaml",
+        "BOXES": probe.folder / "boxes.jsonl",
+        "OTHER_BOXES": probe.folder / "other_boxes.jsonl",
         "file:CHARACTERS": f"file:{probe.folder / 'characters.txt'}",
     }
     return [str(names.get(word, word)) for word in line.split()]
