@@ -13,8 +13,8 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-from core.data.key_layout import (
 from core.data.character_boxes import BOXES
+from core.data.key_layout import (
     COUNT_KEY,
     HARMLESS_KEYS,
     IMAGE,
@@ -245,28 +245,6 @@ def fingerprint(root: str, images: int = 64, labels: int = 100_000) -> tuple[str
     return digest.hexdigest()[:16], count
 
 
-# Writing
-
-
-@contextmanager
-def new_lmdb(folder: Path) -> Iterator[lmdb.Environment]:
-    """An LMDB opened for writing. Raises DiskError if the disk is or becomes full."""
-    try:
-        with lmdb.open(str(folder), map_size=1 << 40, lock=False) as environment:
-            yield environment
-    except lmdb.Error as error:
-        raise DiskError(
-            f"{folder}: cannot be written ({error}); free disk space or name another folder"
-        ) from error
-
-
-def put_samples(transaction: lmdb.Transaction, first: int, samples: Iterable[Sample]) -> int:
-    """Write samples under consecutive numbers from `first` on; returns the next free number."""
-    number = first
-    for image, label in samples:
-        transaction.put(IMAGE_KEY.format(number).encode(), image)
-        if label is not None:
-            transaction.put(LABEL_KEY.format(number).encode(), label.encode())
 def boxes_fingerprint(root: str, words: int = 100_000) -> str:
     """A hash of the boxes of a root's characters (16 hex digits); "" if the root has none.
 
@@ -303,6 +281,28 @@ def _spaced_values(
         yield b"missing" if value is None else len(value).to_bytes(8, "little") + value
 
 
+# Writing
+
+
+@contextmanager
+def new_lmdb(folder: Path) -> Iterator[lmdb.Environment]:
+    """An LMDB opened for writing. Raises DiskError if the disk is or becomes full."""
+    try:
+        with lmdb.open(str(folder), map_size=1 << 40, lock=False) as environment:
+            yield environment
+    except lmdb.Error as error:
+        raise DiskError(
+            f"{folder}: cannot be written ({error}); free disk space or name another folder"
+        ) from error
+
+
+def put_samples(transaction: lmdb.Transaction, first: int, samples: Iterable[Sample]) -> int:
+    """Write samples under consecutive numbers from `first` on; returns the next free number."""
+    number = first
+    for image, label in samples:
+        transaction.put(IMAGE_KEY.format(number).encode(), image)
+        if label is not None:
+            transaction.put(LABEL_KEY.format(number).encode(), label.encode())
         number += 1
     return number
 
