@@ -12,7 +12,7 @@ from plans import CATALOGUE, cells_of, plan_of
 from core.config import ContrastivePretrain, Evaluate, Finetune, Mask, Pretrain
 from core.runtime.yaml import read_yaml
 from experiments.cli.plan_report import describe_plan
-from experiments.planning.plan import Plan
+from experiments.planning.plan import Plan, resolved_schedule
 from experiments.planning.schema import HERE
 from results.reported import find_row, reported
 from results.store import Store
@@ -201,6 +201,31 @@ def test_a_teacher_from_a_file_is_fine_tuned_and_its_images_count(tmp_path: Path
     encoder = plan.runs[alone.trainings[0]].inputs["encoder"]
     assert encoder.endswith("vit_small_checkpoint-19.pth")
     assert alone.teacher_images == 200_000_000
+
+@pytest.mark.parametrize("scale", ["mini", "overnight", "small", "paper"])
+def test_all_fractions_of_labels_are_trained_on_for_as_many_steps(
+    tmp_path: Path, scale: str
+) -> None:
+    plan = plan_of(tmp_path, HERE / "label_fractions.yaml", scale=scale)
+    runs = [run for run in plan.runs.values() if isinstance(run.config, Finetune)]
+    totals = [resolved_schedule(run).steps or 0 for run in runs]
+    assert len(runs) == 9
+    assert max(totals) < 1.07 * min(totals)  # an epoch ends with a whole batch
+    optimizers = [run.config.optimizer for run in runs if isinstance(run.config, Finetune)]
+    assert len({one.warmup_epochs / one.epochs for one in optimizers}) == 1
+
+
+def test_the_curve_of_mim_spans_its_start_and_twice_the_length_of_a_night(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, HERE / "scaling.yaml", scale="overnight")
+    images = [
+        resolved_schedule(plan.runs[cells_of(plan, "scaling", variant.name)[0].trainings[0]]).images
+        for variant in plan.experiments["scaling"].variants
+        if variant.method == "MIM"
+    ]
+    assert images == sorted(images)
+    assert images[0] <= 60_000
+    assert images[-1] >= 1_500_000
+
 
 
 def test_an_mae_is_trained_on_for_lmims_arithmetic(tmp_path: Path) -> None:

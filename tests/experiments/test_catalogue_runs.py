@@ -19,8 +19,10 @@ def test_all_files_run_in_one_command_and_print_all_tables(tmp_path: Path) -> No
         cjk_faces("的")
     except UserError as error:
         pytest.skip(str(error))
-    # The smaller batch leaves a step to the shortest pre-training of scaling.yaml.
-    changes = ("synthetic.train=128", "synthetic_chinese.train=64", "pretrain.optimizer.batch=32")
+    # The smaller batches leave steps to the shortest pre-training of scaling.yaml and to a tenth of
+    # the epochs in label_fractions.yaml.
+    batches = [f"{stage}.optimizer.batch=16" for stage in ("pretrain", "finetune")]
+    changes = ("synthetic.train=128", "synthetic_chinese.train=64", *batches)
     small = [part for change in changes for part in ("--set", change)]
     options = ("--scale", "smoke", "--results", str(tmp_path), "--device", "cpu", *small)
     files = list(map(str, CATALOGUE))
