@@ -8,7 +8,8 @@ from analysis.report.open_results import OpenedResults, open_results
 from core.config import Encoder
 from results.provenance import REPOSITORY
 
-PUBLISHED = REPOSITORY / "results/published/mini"
+SCALE = "former_mini"  # of the published results
+PUBLISHED = REPOSITORY / "results/published" / SCALE
 TABLE1 = "experiments/ablation_alignment.yaml"
 TABLE4 = "experiments/ablation_target.yaml"
 SIZE = (32, 128)
@@ -18,7 +19,7 @@ SMALL_ENCODER = Encoder(image=SIZE, patch=(16, 8), width=24, depth=2, heads=2, p
 @cache
 def opened_results() -> OpenedResults:
     """Tables 1 and 4 with their weights. Tests write no figures through it."""
-    return open_results(PUBLISHED, [TABLE1, TABLE4], "mini", "results/analysis")
+    return open_results(PUBLISHED, [TABLE1, TABLE4], SCALE, "results/analysis")
 
 
 @cache

@@ -23,7 +23,7 @@ GUIDES = sorted(
     if "tables" not in path.parts and path.name != "report.md"  # the suite writes these
 )
 NAMES = [str(path.relative_to(REPOSITORY)) for path in GUIDES]
-COMMAND = re.compile(r"(?:python|bin/python) run\.py ([^`#|\n]*(?:\\\n[^`#|\n]*)*)")
+COMMAND = re.compile(r"(?:python|bin/python) run\.py ((?:\\\n|[^`#|\n])*)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 

@@ -16,7 +16,7 @@ from core.runtime.files import write_text
 from results import provenance
 from results.store import Store
 
-PUBLISHED = provenance.REPOSITORY / "results/published/mini"
+PUBLISHED = provenance.REPOSITORY / "results/published/former_mini"
 TITLE = "LMIM, re-run and checked: report"
 
 

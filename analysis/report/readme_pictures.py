@@ -1,6 +1,6 @@
 """The two pictures of the README: a strip of one pre-training step, and a sketch of the branches.
 
-    python -m analysis.report.readme_pictures --results results/published/mini
+    python -m analysis.report.readme_pictures --results results/published/former_mini
 
 The strip shows the LMIM row of Table 1 at seed 0. The command takes a few seconds and writes
 `strip.png` and `branches.svg`.
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
     """Write the pictures and print their paths."""
     parser = argparse.ArgumentParser(prog="python -m analysis.report.readme_pictures")
     parser.add_argument(
-        "--results", type=argument_types.folder, default=Path("results/published/mini")
+        "--results", type=argument_types.folder, default=Path("results/published/former_mini")
     )
     parser.add_argument(
         "--out",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from published import PUBLISHED
+from published import PUBLISHED, SCALE
 from table_records import (
     GUIDANCE,
     LMIM,
@@ -37,7 +37,7 @@ def table_1() -> Table:
     """Table 1 at seed 0, from the published records."""
     store = Store(PUBLISHED)
     experiment = REPOSITORY / "experiments/ablation_alignment.yaml"
-    plan = make_plan([experiment], "mini", store, precision=lambda: "bf16", overrides={}, seeds=[0])
+    plan = make_plan([experiment], SCALE, store, precision=lambda: "bf16", overrides={}, seeds=[0])
     (table,) = tables_of(plan, store, recorded=False)
     return table
 

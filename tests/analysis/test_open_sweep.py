@@ -4,14 +4,14 @@ import re
 import warnings
 from pathlib import Path
 
-from analysis.sweep_report.open_sweep import open_sweeps
+from published import PUBLISHED, SCALE
 
-PUBLISHED = "results/published/mini"
+from analysis.sweep_report.open_sweep import open_sweeps
 
 
 def test_recorded_sweep_is_opened_and_a_missing_one_is_named() -> None:
     files = ["sweeps/mask_ratio.yaml", "sweeps/finetune.yaml"]
-    (opened,), missing = open_sweeps(files, "mini", PUBLISHED)
+    (opened,), missing = open_sweeps(files, SCALE, PUBLISHED)
     assert len(missing) == 1
     assert "this sweep has not been run" in missing[0]
     assert "Trial 8: pretrain.mask.kind=random" in opened.text()
@@ -32,7 +32,7 @@ def test_caption_of_a_sweep_figure_names_the_best_trials_runs(tmp_path: Path) ->
     ((opened, *_), _) = open_sweeps(None, None, PUBLISHED)
     figure = opened.show("history", "accuracy by trial.", tmp_path)
     runs = "pretrain-1b6717e0db8a, pretrain-26643fcc362f, finetune-2157ad5a2eb7"
-    assert figure.caption.endswith(f"Scale mini, seed 0; runs {runs}.")
+    assert figure.caption.endswith(f"Scale {SCALE}, seed 0; runs {runs}.")
 
 
 def test_results_folder_without_files_opens_its_own_sweeps(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
-from published import PUBLISHED
+from published import PUBLISHED, SCALE
 
 from analysis.tables.planned import recorded_tables
 from analysis.tables.render import FORMATS
@@ -13,7 +13,7 @@ from experiments.planning.planner import make_plan
 from results.provenance import REPOSITORY
 from results.store import Store
 
-TABLES = sorted((PUBLISHED / "tables").glob("*.mini.csv"))
+TABLES = sorted((PUBLISHED / "tables").glob(f"*.{SCALE}.csv"))
 SOURCES_OF_VERSION_0_1 = {"ledger": "training cost"}  # `source` in the stored tables
 TEXT_COLUMNS = ("why",)  # words may change
 
@@ -38,7 +38,7 @@ def test_published_results_give_the_stored_numbers_and_verdicts(path: Path) -> N
     store = Store(PUBLISHED)
     _, (table,) = recorded_tables(
         lambda seeds: make_plan(
-            [experiment], "mini", store, precision=lambda: "bf16", overrides={}, seeds=seeds
+            [experiment], SCALE, store, precision=lambda: "bf16", overrides={}, seeds=seeds
         ),
         store,
     )

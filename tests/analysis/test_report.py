@@ -7,6 +7,7 @@ import nbformat
 import pytest
 from conftest import call
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from published import PUBLISHED, SCALE
 
 from analysis.report import notebooks
 from analysis.report.build import write_report
@@ -17,7 +18,6 @@ from results.store import Store
 
 pytestmark = pytest.mark.slow
 
-PUBLISHED = REPOSITORY / "results/published/mini"
 RUN = "evaluate-8eae42804fed"
 PARAMETERS = 'RESULTS = "own"\nOUT = "here"'
 STATEMENTS = re.compile(r"^\s*(def|class|if|while)\b|\blambda\b", re.M)
@@ -85,11 +85,11 @@ def test_report_writes_figures_and_latex_tables_beside_the_page(
         "recall_fonts",
         "reconstructions.ablation_target.0",
     ):
-        assert {f"{name}.mini.pdf", f"{name}.mini.png", f"{name}.mini.txt"} <= names
-        caption = (folder / f"{name}.mini.txt").read_text()
-        assert re.search(r"Scale mini, seeds? \d.*; runs [a-z]+-[0-9a-f]{12}", caption)
+        assert {f"{name}.{SCALE}.{suffix}" for suffix in ("pdf", "png", "txt")} <= names
+        caption = (folder / f"{name}.{SCALE}.txt").read_text()
+        assert re.search(rf"Scale {SCALE}, seeds? \d.*; runs [a-z]+-[0-9a-f]{{12}}", caption)
     for name in ("ablation_alignment", "union14m_benchmark"):
-        latex = (folder / "tables" / f"{name}.mini.tex").read_text()
+        latex = (folder / "tables" / f"{name}.{SCALE}.tex").read_text()
         assert latex.count(r"\begin{table}") == 3
         assert latex.count(r"\end{table}") == 3
         assert latex.count(r"\toprule") == 3
@@ -208,10 +208,10 @@ def test_known_runs_become_links_outside_of_tags() -> None:
 def test_notebooks_get_their_files_and_are_left_out_without_any(tmp_path: Path) -> None:
     file = REPOSITORY / "experiments/ablation_mask.yaml"
     sweep = REPOSITORY / "sweeps/mask_ratio.yaml"
-    both = notebook_parameters(PUBLISHED, [file], [sweep], "mini", tmp_path)
+    both = notebook_parameters(PUBLISHED, [file], [sweep], SCALE, tmp_path)
     assert both["tables"]["FILES"] == ["experiments/ablation_mask.yaml"]
     assert both["sweeps"]["FILES"] == ["sweeps/mask_ratio.yaml"]
-    assert both["tables"]["RESULTS"] == "results/published/mini"
+    assert both["tables"]["RESULTS"] == f"results/published/{SCALE}"
     assert list(notebook_parameters(PUBLISHED, [], [sweep], None, tmp_path)) == ["sweeps"]
     assert "sweeps" not in notebook_parameters(PUBLISHED, [file], [], None, tmp_path)
     assert notebook_parameters(PUBLISHED, [], [], None, tmp_path)["errors"]["FILES"] is None

@@ -225,7 +225,7 @@ TINY_TRAINING = "pretrain.optimizer={base_lr: 1, epochs: 0.0001, warmup_epochs: 
     [
         (["nowhere.yaml"], ["nowhere.yaml: no such file"]),
         ([str(HERE / "settings" / "data.yaml")], ["data.yaml: not an experiment"]),
-        ([str(TABLE1), "--scale", "huge"], ["unknown scale 'huge'; choose from mini"]),
+        ([str(TABLE1), "--scale", "huge"], ["unknown scale 'huge'; choose from former_mini, mini"]),
         ([str(TABLE1), "--set", "pretrain.mask.ratio"], ["--set pretrain.mask.ratio", "KEY=VALUE"]),
         (
             [str(TABLE1), "--set", "encoder={width: 32, width: 64}"],

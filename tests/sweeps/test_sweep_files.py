@@ -23,10 +23,30 @@ def test_a_shipped_sweep_can_be_run_at_every_scale_with_validation(
 ) -> None:
     assert len(file.read_text().splitlines()) <= 40
     assert f"python run.py sweeps/{file.name}" in file.read_text()
-    for scale in ("smoke", "mini", "small"):
+    for scale in ("smoke", "mini", "former_mini", "small"):
         search = load_search(file, tmp_path, scale)
         assert all("leaves none of" in note for note in search.notes)
         assert search.base_values is not None
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_sweep_has_a_scale_where_whole_words_are_recognized(
+    file: Path, tmp_path: Path
+) -> None:
+    assert load_search(file, tmp_path).scale == "former_mini"
+
+
+@pytest.mark.parametrize(
+    ("in_file", "typed", "chosen"),
+    [(None, None, "mini"), ("smoke", None, "smoke"), ("smoke", "small", "small")],
+)
+def test_a_typed_scale_precedes_the_sweeps_and_that_the_experiments(
+    in_file: str | None, typed: str | None, chosen: str, tmp_path: Path
+) -> None:
+    file = write_sweep(tmp_path, scale=in_file)
+    search = load_search(file, tmp_path / "results", typed)
+    assert search.scale == chosen
+    assert search.id.startswith(f"tiny.{chosen}-")
 
 
 def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:

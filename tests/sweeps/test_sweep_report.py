@@ -10,6 +10,7 @@ import optuna
 import pytest
 from commands import REPOSITORY
 from conftest import call
+from published import PUBLISHED
 from sweep_helpers import (
     DECAY,
     TINY,
@@ -151,8 +152,8 @@ def test_figures_are_drawn_of_every_kind_of_parameter() -> None:
 def test_the_published_report_follows_from_the_published_records(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results = tmp_path / "mini"
-    shutil.copytree(REPOSITORY / "results" / "published" / "mini", results)
+    results = tmp_path / "published"
+    shutil.copytree(PUBLISHED, results)
     (folder,) = (results / "sweeps").iterdir()
     before = json.loads((folder / "report.json").read_text())
     sweep = REPOSITORY / "sweeps" / "mask_ratio.yaml"

@@ -29,7 +29,7 @@ from sweeps.engine.trials import ClaimedTrial
 
 pytestmark = pytest.mark.slow
 
-SHIPPED_ID = "mask_ratio.mini-58a60bb9"  # of results/published/mini
+SHIPPED_ID = "mask_ratio.former_mini-58a60bb9"  # of results/published/former_mini
 
 
 def ratio_value(claimed: ClaimedTrial) -> float:
@@ -162,10 +162,10 @@ def test_more_trials_keep_the_id_and_another_search_has_another_id(tmp_path: Pat
 
 
 def test_sweeps_keep_the_ids_of_version_0_1(tmp_path: Path) -> None:
-    search = load_search(REPOSITORY / "sweeps" / "mask_ratio.yaml", tmp_path, "mini")
+    search = load_search(REPOSITORY / "sweeps" / "mask_ratio.yaml", tmp_path)
     assert search.id == SHIPPED_ID
-    search = load_search(REPOSITORY / "sweeps" / "finetune.yaml", tmp_path, "mini")
-    assert search.id == "finetune.mini-ae92e2f8"  # its keys were spelled differently
+    search = load_search(REPOSITORY / "sweeps" / "finetune.yaml", tmp_path)
+    assert search.id == "finetune.former_mini-ae92e2f8"  # its keys were spelled differently
 
 
 def test_keys_of_version_0_1_are_accepted(tmp_path: Path) -> None:

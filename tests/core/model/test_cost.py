@@ -102,7 +102,7 @@ def without_teacher(config: StageConfig) -> StageConfig:
     return config.model_copy(update={"start": "random", "target": target})
 
 
-@pytest.mark.parametrize("scale", ["mini", "paper"])
+@pytest.mark.parametrize("scale", ["former_mini", "paper"])
 def test_costs_equal_those_counted_on_the_models(scale: str, tmp_path: Path) -> None:
     files = [EXPERIMENTS / f"{name}.yaml" for name in TABLES]
     plan = plan_of(tmp_path, *files, scale=scale, seeds=[0])

@@ -48,6 +48,7 @@ def training_configs(scale: str) -> list[Training]:
     assert isinstance(finetune, Finetune)
     for changes in ({}, {"ctc_weight": 0.5}, {"frozen_blocks": 1}, {"frozen_blocks": 2}):
         configs.append(finetune.model_copy(update=changes))
+    configs.append(finetune.model_copy(update={"decoder": None}))
     return configs
 
 
@@ -59,7 +60,7 @@ def model_of(config: Training) -> torch.nn.Module:
     return LMIM(config)
 
 
-@pytest.mark.parametrize("scale", ["smoke", "mini"])
+@pytest.mark.parametrize("scale", ["smoke", "former_mini"])
 def test_weights_and_checkpoints_have_the_estimated_size(tmp_path: Path, scale: str) -> None:
     for config in training_configs(scale):
         model = model_of(config)
@@ -78,7 +79,7 @@ def test_weights_and_checkpoints_have_the_estimated_size(tmp_path: Path, scale: 
         assert weights_bytes(config) == pytest.approx(weights.stat().st_size, rel=0.1)
 
 
-@pytest.mark.parametrize("scale", ["smoke", "mini"])
+@pytest.mark.parametrize("scale", ["smoke", "former_mini"])
 def test_parameters_and_tensors_are_counted_exactly(scale: str) -> None:
     for config in training_configs(scale):
         model = model_of(config)
