@@ -2,6 +2,7 @@
 
 RESULTS/runs/STAGE-ID/           one run: config.json, state.json, record.json, weights, losses, ...
 RESULTS/data/FINGERPRINT/SPLIT/  rendered words
+RESULTS/decoded/                 pixels of word images (`core.data.decoded_cache`)
 RESULTS/tables/                  tables as Markdown, CSV and JSON
 RESULTS/jobs/                    submissions to a cluster, with the output of their jobs
 
@@ -295,6 +296,11 @@ class Store:
     def data(self, fingerprint: str) -> Path:
         """The folder of the rendered data set with this fingerprint."""
         return self.root / "data" / fingerprint
+
+    @property
+    def decoded(self) -> Path:
+        """The folder of decoded images."""
+        return self.root / "decoded"
 
     def table(self, name: str) -> Path:
         """The path of a table's file, e.g. of `ablation_mask.mini.md`."""

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import lmdb
 import numpy as np
@@ -36,7 +37,13 @@ PROGRESS_KEY = b"build-progress"  # present while a root is being built
 
 Sample = tuple[bytes, str | None]  # an image file, and its label if it has one
 
-_environments: dict[str, lmdb.Environment] = {}
+
+class _Opened(NamedTuple):
+    environment: lmdb.Environment
+    status: os.stat_result  # of data.mdb, from before it was opened
+
+
+_opened: dict[str, _Opened] = {}  # by the real path of the folder
 
 
 # Reading
@@ -50,17 +57,31 @@ def open_lmdb(root: str) -> lmdb.Environment:
 
     Raises UserError if the folder holds no readable LMDB.
     """
-    if root in _environments:
-        return _environments[root]
+    return _open_once(root).environment
+
+
+def file_version(root: str) -> tuple[int, ...]:
+    """What changes with the file of a root: inode, size, times, and number of the last change.
+
+    It is that of the open file, also if another one has taken its place since.
+    """
+    environment, status = _open_once(root)
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return status.st_ino, status.st_size, *times, environment.info()["last_txnid"]
+
+
+def _open_once(root: str) -> _Opened:
+    if root in _opened:
+        return _opened[root]
     path = os.path.realpath(root)
-    if path not in _environments:
-        _environments[path] = _open(root)
-    return _environments[path]
+    if path not in _opened:
+        _opened[path] = _open(root)
+    return _opened[path]
 
 
 def _close_all() -> None:
-    while _environments:
-        _environments.popitem()[1].close()
+    while _opened:
+        _opened.popitem()[1].environment.close()
 
 
 # LMDB forbids a second environment of a folder in one process, and the use of one across a fork.
@@ -68,9 +89,10 @@ def _close_all() -> None:
 os.register_at_fork(before=_close_all)
 
 
-def _open(root: str) -> lmdb.Environment:
+def _open(root: str) -> _Opened:
     file = Path(root) / "data.mdb"
     _check_file(file)
+    status = file.stat()
     try:
         environment = lmdb.open(
             root, readonly=True, lock=False, readahead=False, meminit=False, max_spare_txns=32
@@ -86,7 +108,7 @@ def _open(root: str) -> lmdb.Environment:
         raise UserError(
             f"{file}: cut short ({size:,} of {needed:,} bytes); copy or download it again"
         )
-    return environment
+    return _Opened(environment, status)
 
 
 def _check_file(file: Path) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.data.character_boxes import BOXES, CharacterBoxes, decode_boxes
+from core.data.decoded_cache import DecodedCache
 from core.data.image_display import LYING, as_displayed, exif_orientation
 from core.data.key_layout import IMAGE, LABEL, KeyLayout
 from core.data.lmdb_folder import count_samples, fingerprint, key_layout, open_lmdb
@@ -118,17 +119,24 @@ class WordImages:
         roots: LMDB folders.
         filters: Filter lists. Filtered images keep their numbers, but `selection` omits them.
         mixed: LMDB folders that follow `roots`; their images begin at `mixed_start`.
+        cache: Where decoded images are kept. None: images are decoded whenever they are read.
 
     Raises:
         UserError: A root or a filter list cannot be read, or the lists are of other roots.
     """
 
     def __init__(
-        self, roots: Sequence[str], filters: Sequence[str] = (), mixed: Sequence[str] = ()
+        self,
+        roots: Sequence[str],
+        filters: Sequence[str] = (),
+        mixed: Sequence[str] = (),
+        cache: DecodedCache | None = None,
     ) -> None:
         self.roots = [*roots, *mixed]
+        self.cache = cache
         self.folders = [os.path.realpath(root) for root in self.roots]
-        self.ends = np.cumsum([count_samples(open_lmdb(root), root) for root in self.roots])
+        self.counts = [count_samples(open_lmdb(root), root) for root in self.roots]
+        self.ends = np.cumsum(self.counts)
         self.layouts = [key_layout(root) for root in self.roots]
         self.mixed_start = int(self.ends[len(roots) - 1])
         self.filtered: Numbers = np.empty(0, dtype=np.int64)
@@ -171,10 +179,14 @@ class WordImages:
         omitted = np.concatenate([self.filtered, np.asarray(excluded, dtype=np.int64)])
         return Selection(start, len(self) if stop is None else stop, omitted)
 
-    def _get(self, index: int, kind: str) -> bytes | None:
+    def _locate(self, index: int) -> tuple[int, int]:
+        """The root of an image, and the image's number in it, from 0."""
         root = int(np.searchsorted(self.ends, index, side="right"))
-        start = int(self.ends[root - 1]) if root else 0
-        key = self.layouts[root].key(kind, index - start)
+        return root, index - (int(self.ends[root - 1]) if root else 0)
+
+    def _get(self, index: int, kind: str) -> bytes | None:
+        root, number = self._locate(index)
+        key = self.layouts[root].key(kind, number)
         try:
             with open_lmdb(self.folders[root]).begin() as transaction:
                 value: bytes | None = transaction.get(key.encode())
@@ -215,6 +227,17 @@ class WordImages:
 
     def image(self, index: int, size: tuple[int, int]) -> Tensor | None:
         """(3, H, W) uint8 of `size` (height, width); None if missing or undecodable."""
+        root, number = self._locate(index)
+        decoded = self.cache and self.cache.open(self.folders[root], self.counts[root], size)
+        pixels = decoded.read(number) if decoded else None
+        if pixels is not None:
+            return torch.from_numpy(pixels)
+        image = self._decode(index, size)
+        if decoded and image is not None:
+            decoded.write(number, image.numpy())
+        return image
+
+    def _decode(self, index: int, size: tuple[int, int]) -> Tensor | None:
         raw = self.raw(index)
         picture = None if raw is None else decode_image(raw)
         return None if picture is None else resize_image(picture, size)

@@ -17,7 +17,12 @@ from experiments.planning.disk_estimate import disk_use
 from experiments.planning.memory_estimate import memory_bytes
 from experiments.planning.plan import Plan, PlannedRun, resolved_schedule
 from experiments.planning.run_cost import recognizer_config, run_cost
-from experiments.running.capacity import bytes_to_write, device_memory_bytes, free_disk_bytes
+from experiments.running.capacity import (
+    bytes_to_decode,
+    bytes_to_write,
+    device_memory_bytes,
+    free_disk_bytes,
+)
 from results.records import StoredRun, StoredTraining, read_record
 from results.reported import find_row, reported_table
 from results.store import Store
@@ -102,8 +107,9 @@ def _estimate_space(
 ) -> SpaceEstimate:
     """Of the runs that are not complete. device: as in `describe_plan`."""
     incomplete = [run for run in runs if not run.is_complete]
+    planned = [plan.runs[run.id] for run in incomplete]
     return SpaceEstimate(
-        disk_bytes=bytes_to_write([plan.runs[run.id] for run in incomplete], store),
+        disk_bytes=bytes_to_write(planned, store) + bytes_to_decode(planned, plan, store),
         free_disk_bytes=free_disk_bytes(store.root),
         memory_bytes=max((run.memory_bytes for run in incomplete), default=0),
         device_memory_bytes=device_memory_bytes(device),

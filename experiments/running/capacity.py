@@ -4,8 +4,11 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
+from core.config import Evaluate
+from core.data.decoded_cache import DecodedCache
 from core.runtime.errors import DiskError, UserError
 from experiments.planning.device import DRIVERS
 from experiments.planning.disk_estimate import disk_use, rendered_bytes
@@ -74,6 +77,25 @@ def _bytes_to_render(runs: Iterable[PlannedRun]) -> int:
         if root.synthetic is not None and not Path(root.path).is_dir()
     }
     return sum(map(rendered_bytes, absent))
+
+
+def bytes_to_decode(runs: Iterable[PlannedRun], plan: Plan, store: Store) -> int:
+    """The bytes of decoded images that runs add to the results folder at most.
+
+    Runs do not need them, and they take little of the free space: no run is refused for them.
+
+    runs: the runs, none of them complete.
+    plan: contains the runs.
+    store: the results folder."""
+    images: dict[tuple[str, tuple[int, int]], int] = {}
+    for run in runs:
+        model = recognizer_config(run, plan) if isinstance(run.config, Evaluate) else run.config
+        if model is None:  # the recognizer's file is absent
+            continue
+        for root in chain.from_iterable(run.data.values()):
+            if not root.unmet:
+                images[root.path, model.encoder.image] = root.images
+    return DecodedCache(store.decoded).missing_bytes(images, free_disk_bytes(store.root))
 
 
 def check_disk(run: PlannedRun, store: Store) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from core.config import ContrastivePretrain, Data, Evaluate, Finetune, Pretrain, Probe
+from core.data.decoded_cache import DecodedCache
 from core.data.word_images import WordImages
 from core.probes.stage import probe
 from core.runtime.files import try_lock
@@ -54,16 +55,18 @@ def _pretrain(
     context: RunContext,
 ) -> dict[str, object]:
     teacher = _input(run, store, "teacher")
-    return pretrain(config, _training_images(run, config), teacher, folder, context).to_json()
+    images = _training_images(run, config, store)
+    return pretrain(config, images, teacher, folder, context).to_json()
 
 
 def _finetune(
     run: PlannedRun, config: Finetune, store: Store, folder: Path, context: RunContext
 ) -> dict[str, object]:
     roots = run.data.get("validation", ())
-    validation = WordImages([root.path for root in roots]) if roots else None
+    cache = DecodedCache(store.decoded)
+    validation = WordImages([root.path for root in roots], cache=cache) if roots else None
     encoder = _input(run, store, "encoder")
-    images = _training_images(run, config)
+    images = _training_images(run, config, store)
     result = finetune(config, images, validation, encoder, folder, context)
     if result.validation_correct and context.process_group.is_main:
         names = [root.name if len(roots) == 1 else root.path for root in roots]
@@ -75,28 +78,32 @@ def _finetune(
 def _probe(
     run: PlannedRun, config: Probe, store: Store, folder: Path, context: RunContext
 ) -> dict[str, object]:
-    subsets = _test_images(run, config.subsets)
-    images = _images(run, TRAIN, config.data)
+    subsets = _test_images(run, config.subsets, store)
+    images = _images(run, TRAIN, config.data, store)
     result = probe(config, images, subsets, _input(run, store, "encoder"), folder, context)
     if context.process_group.is_main:
         store.run(run.id).write_predictions(_prediction_rows(result.predictions))
     return result.metrics.to_json()
 
 
-def _images(run: PlannedRun, role: str, data: Data) -> WordImages:
+def _images(run: PlannedRun, role: str, data: Data, store: Store) -> WordImages:
     return WordImages(
-        [root.path for root in run.data[role]], [expand(path) for path in data.filters]
+        [root.path for root in run.data[role]],
+        [expand(path) for path in data.filters],
+        cache=DecodedCache(store.decoded),
     )
 
 
-def _test_images(run: PlannedRun, subsets: Mapping[str, Data]) -> dict[str, WordImages]:
-    return {name: _images(run, name, data) for name, data in subsets.items()}
+def _test_images(
+    run: PlannedRun, subsets: Mapping[str, Data], store: Store
+) -> dict[str, WordImages]:
+    return {name: _images(run, name, data, store) for name, data in subsets.items()}
 
 
 def _evaluate(
     run: PlannedRun, config: Evaluate, store: Store, context: RunContext
 ) -> dict[str, object]:
-    subsets = _test_images(run, config.subsets)
+    subsets = _test_images(run, config.subsets, store)
     recognizer = store.weights(run.inputs["recognizer"])
     result = evaluate(config, subsets, recognizer, context)
     if context.process_group.is_main:
@@ -134,11 +141,12 @@ def _input(run: PlannedRun, store: Store, role: str) -> Path | None:
 
 
 def _training_images(
-    run: PlannedRun, config: Pretrain | ContrastivePretrain | Finetune
+    run: PlannedRun, config: Pretrain | ContrastivePretrain | Finetune, store: Store
 ) -> WordImages:
     filters = [expand(path) for path in config.data.filters]
     mixed = [root.path for root in run.data.get("mixed", ())]
-    return WordImages([root.path for root in run.data["train"]], filters, mixed)
+    cache = DecodedCache(store.decoded)
+    return WordImages([root.path for root in run.data["train"]], filters, mixed, cache)
 
 
 def ensure_rendered(root: Root, store: Store, context: RunContext) -> None:
