@@ -99,10 +99,11 @@ class StoredScoring(Stored):
     protocol: KnownProtocol = "waics"
 
 
-class StoredProtocol(Stored):
-    """An evaluation or a probe: how its predictions are scored."""
+class StoredScoredWords(Stored):
+    """An evaluation or a probe: how its words are scored, and the data of each subset."""
 
     config: StoredScoring
+    data: dict[str, list[StoredRoot]] = {}
 
 
 class StoredRun(Stored):

@@ -70,9 +70,9 @@ def measured_endpoints(tables: Sequence[Table], plan: Plan) -> list[MeasuredEndp
 
     plan: of these tables."""
     measured = [
-        MeasuredEndpoints(table, table.content.endpoints, control_row(table, plan))
+        MeasuredEndpoints(table, endpoints, control_row(table, plan))
         for table in tables
-        if table.content.endpoints
+        if (endpoints := tuple(one for one in table.content.endpoints if one.rows))
     ]
     if not measured:
         raise UserError(NO_ENDPOINTS)

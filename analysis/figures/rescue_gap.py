@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from analysis.tables.endpoint_content import EndpointRow, EndpointTable
-from analysis.tables.endpoint_records import Endpoint, EndpointRecords
+from analysis.tables.endpoint_records import Endpoint, EndpointRecords, pairing_problem
 from analysis.tables.intervals import average_weights, bootstrap
 from analysis.tables.table import Table
 from core.config import Probe
@@ -73,7 +73,9 @@ def _probe_pairs(table: Table, plan: Plan) -> dict[ProbePair, list[str]]:
 
 
 def _gap(table: Table, row: str, linear: str, bilstm: str) -> EndpointRow | None:
-    """The gap of a row; None if the probes have no complete seed in common."""
+    """The gap of a row; None if the probes have no complete seed in common.
+
+    Raises UserError if their words differ."""
     first = _records(table, linear)
     second = _records(table, bilstm)
     seeds = sorted(set(first.seeds(row)) & set(second.seeds(row)))
@@ -81,6 +83,13 @@ def _gap(table: Table, row: str, linear: str, bilstm: str) -> EndpointRow | None
     subsets = [name for name in first.subsets(row) if name in measured]
     if not seeds or not subsets:
         return None
+    for name in subsets:
+        words = [*first.words(row, name, seeds), *second.words(row, name, seeds)]
+        if problem := pairing_problem(words, name, "cer"):
+            raise UserError(
+                f"{table.label}: {row}: {linear} and {bilstm} cannot be compared ({problem}); "
+                "run both probes again on the same data"
+            )
     differences = [
         _values(first, row, name, seeds) - _values(second, row, name, seeds) for name in subsets
     ]

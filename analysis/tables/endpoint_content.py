@@ -30,6 +30,7 @@ class EndpointDifference:
 
     reported: the difference of the paper's Avg, in points; None if the paper has none.
     verdict: see `analysis/README.md`.
+    why: the reason for a verdict without numbers, if there is more to say.
     standard_error: of the difference. seed_error: the part of it due to the choice of seeds.
     detectable: the true difference that such a comparison detects with a power of 80 %; None if
         it is larger than any possible difference.
@@ -42,6 +43,7 @@ class EndpointDifference:
     reported: float | None
     verdict: str
     seeds: tuple[int, ...]
+    why: str = ""
     value: float | None = None
     low: float | None = None
     high: float | None = None
@@ -62,6 +64,7 @@ class EndpointTable:
     primary: the experiment declared it as primary. Otherwise its intervals are corrected.
     level: the level of the differences' intervals.
     rows: name -> value.
+    without_value: name of a row whose runs cannot be paired word by word -> the reason.
     """
 
     name: str
@@ -72,3 +75,4 @@ class EndpointTable:
     level: float
     rows: Mapping[str, EndpointRow]
     differences: tuple[EndpointDifference, ...]
+    without_value: Mapping[str, str] = field(default_factory=dict)

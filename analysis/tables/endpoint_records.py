@@ -8,18 +8,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
 from analysis.tables.word_values import LOWER_IS_BETTER, PredictedWords, word_values
 from core.runtime.errors import UserError
-from core.text.protocols import PROTOCOLS, Protocol
+from core.text.protocols import PROTOCOLS
 from experiments.planning.endpoints import MEASURES, Measure, split_endpoint
-from results.records import StoredProtocol, read_record
-from results.store import Run, Store
+from results.records import StoredScoredWords, read_record
+from results.store import MOVE_FOLDER, Run, Store
 
 # Row -> seed -> ids of the runs that measure the endpoint: one for each transfer of that seed.
 EndpointRuns = Mapping[str, Mapping[int, Sequence[str]]]
+SCORED_BY_PROTOCOL: frozenset[Measure] = frozenset({"words", "cer"})
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,42 @@ def parse_endpoint(name: str) -> Endpoint:
 
 
 @dataclass(frozen=True)
+class MeasuredWords:
+    """The words of one subset that have a value in a run.
+
+    values: (n,) one for each of these words.
+    numbers: (n,) their numbers in the subset. A word without a value is not among them.
+    data: contents of the subset's roots: fingerprints of their words, and of boxes if the run read
+        them.
+    protocol: by which the run's predictions are scored.
+    """
+
+    values: np.ndarray
+    numbers: np.ndarray
+    data: tuple[str, ...]
+    protocol: str
+
+
+def pairing_problem(words: Sequence[MeasuredWords], subset: str, measure: Measure) -> str:
+    """Why values cannot be paired word by word; empty if they can.
+
+    words: of several runs on the same subset.
+    subset: its name.
+    measure: of which the values are.
+    """
+    for other in words[1:]:
+        first = words[0]
+        if first.data != other.data:
+            return f"data: the runs have different images, labels or boxes of {subset}"
+        if measure in SCORED_BY_PROTOCOL and first.protocol != other.protocol:
+            return f"protocol: {first.protocol} and {other.protocol}"
+        if not np.array_equal(first.numbers, other.numbers):
+            counts = f"{len(first.numbers):,} and {len(other.numbers):,}"
+            return f"words: the runs have values of different words of {subset} ({counts} words)"
+    return ""
+
+
+@dataclass(frozen=True)
 class EndpointRecords:
     """The predictions of the runs of one endpoint, loaded once.
 
@@ -92,7 +130,7 @@ class EndpointRecords:
             {
                 seed
                 for seed, runs in self.runs.get(row, {}).items()
-                if runs and all(_values(self.store.run(run), self.endpoint) for run in runs)
+                if runs and all(_words(self.store.run(run), self.endpoint) for run in runs)
             }
             for row in rows
         ]
@@ -104,29 +142,48 @@ class EndpointRecords:
         for row in rows:
             for seed in self.seeds(row):
                 measured = self._of_seed(row, seed)
-                names = [name for name in names if name in measured] if names else list(measured)
+                known = list(measured) if names is None else names
+                names = [name for name in known if name in measured]
         return names or []
 
+    def words(self, row: str, subset: str, seeds: Sequence[int]) -> list[MeasuredWords]:
+        """The measured words of a subset in each run of a row: of all seeds and transfers."""
+        return [words for seed in seeds for words in self._of_seed(row, seed)[subset]]
+
+    def pairing_problem(self, *rows: str) -> str:
+        """Why the runs of these rows cannot be paired word by word; empty if they can.
+
+        The runs are those of the seeds that all of the rows have."""
+        seeds = self.seeds(*rows)
+        for subset in self.subsets(*rows):
+            words = [of_run for row in rows for of_run in self.words(row, subset, seeds)]
+            if problem := pairing_problem(words, subset, self.endpoint.measure):
+                return problem
+        return ""
+
     def values(self, row: str, subset: str, seeds: Sequence[int]) -> np.ndarray:
-        """(S, T, n) values of a subset's words; T transfers, the fewest of the seeds."""
+        """(S, T, n) values of a subset's words; T transfers, the fewest of the seeds.
+
+        The runs of the row have no `pairing_problem`."""
         by_seed = [self._of_seed(row, seed)[subset] for seed in seeds]
-        transfers = min(len(values) for values in by_seed)
-        return np.stack([values[:transfers] for values in by_seed])
+        transfers = min(len(of_seed) for of_seed in by_seed)
+        return np.stack([[words.values for words in of_seed[:transfers]] for of_seed in by_seed])
 
-    def _of_seed(self, row: str, seed: int) -> dict[str, np.ndarray]:
-        """Subset -> (T, n)."""
-        runs = [_values(self.store.run(run), self.endpoint) for run in self.runs[row][seed]]
-        return {name: np.stack([values[name] for values in runs]) for name in runs[0]}
+    def _of_seed(self, row: str, seed: int) -> dict[str, list[MeasuredWords]]:
+        """Subset -> the words of each transfer, for the subsets that all transfers have."""
+        runs = [_words(self.store.run(run), self.endpoint) for run in self.runs[row][seed]]
+        common = [name for name in runs[0] if all(name in of_run for of_run in runs)]
+        return {name: [of_run[name] for of_run in runs] for name in common}
 
 
-def _values(run: Run, endpoint: Endpoint) -> dict[str, np.ndarray]:
-    """Subset -> (n,) values of the words of a run on an endpoint; {} if it has none."""
-    return _values_of_measures(run).get(endpoint.measure, {})
+def _words(run: Run, endpoint: Endpoint) -> dict[str, MeasuredWords]:
+    """Subset -> the words of a run that have a value on an endpoint; {} if it has none."""
+    return _words_of_measures(run).get(endpoint.measure, {})
 
 
 @cache
-def _values_of_measures(run: Run) -> dict[Measure, dict[str, np.ndarray]]:
-    """Measure -> subset -> (n,) values of the words, those without a value left out.
+def _words_of_measures(run: Run) -> dict[Measure, dict[str, MeasuredWords]]:
+    """Measure -> subset -> the words that have a value.
 
     All measures come from one reading of the predictions. With several evaluated checkpoints
     (`evaluate.last`), the values are means over them.
@@ -137,44 +194,84 @@ def _values_of_measures(run: Run) -> dict[Measure, dict[str, np.ndarray]]:
     try:
         if run.state().name != "complete":
             return {}
-        protocol = PROTOCOLS[read_record(run, StoredProtocol).config.protocol]
-        checkpoints = [_predicted_words(run, n) for n in range(run.checkpoints_evaluated())]
+        record = read_record(run, StoredScoredWords)
+        checkpoints = _all_predictions(run)
     except UserError:
         return {}
-    measured: dict[Measure, dict[str, np.ndarray]] = {}
+    measured: dict[Measure, dict[str, MeasuredWords]] = {}
     for measure in MEASURES:
         with suppress(UserError):
             measured[measure] = {
-                name: _mean_values([words[name] for words in checkpoints], measure, protocol)
+                name: _measured_words(
+                    [of_one[name] for of_one in checkpoints], measure, name, record
+                )
                 for name in checkpoints[0]
             }
     return measured
 
 
-def _mean_values(
-    checkpoints: Sequence[PredictedWords], measure: Measure, protocol: Protocol
-) -> np.ndarray:
-    """(n,) values of a subset's words, means over checkpoints, those without a value left out.
+def _measured_words(
+    checkpoints: Sequence["_Predictions"], measure: Measure, subset: str, record: StoredScoredWords
+) -> MeasuredWords:
+    """The words of a subset that have a value, with means over checkpoints.
 
-    Raises UserError if the predictions lack what the measure needs."""
+    Args:
+        checkpoints: The predictions of each checkpoint for the same words.
+        measure: What to measure.
+        subset: The subset's name.
+        record: Of the run.
+
+    Raises:
+        UserError: The predictions lack what the measure needs.
+    """
+    protocol = PROTOCOLS[record.config.protocol]
     values = np.mean(
-        [word_values(words, measure, protocol.normalize) for words in checkpoints], axis=0
+        [word_values(of_one.words, measure, protocol.normalize) for of_one in checkpoints], axis=0
     )
-    return np.asarray(values[~np.isnan(values)])
+    known = ~np.isnan(values)
+    return MeasuredWords(
+        values=values[known],
+        numbers=checkpoints[0].numbers[known],
+        data=tuple(root.content for root in record.data.get(subset, ())),
+        protocol=protocol.name,
+    )
 
 
-def _predicted_words(run: Run, earlier: int) -> dict[str, PredictedWords]:
-    """Subset -> its words. earlier: number of the checkpoint. Raises UserError for a bad file."""
+class _Predictions(NamedTuple):
+    """The predictions of one checkpoint for the words of a subset."""
+
+    numbers: np.ndarray  # (n,) of the words
+    words: PredictedWords
+
+
+def _all_predictions(run: Run) -> list[dict[str, _Predictions]]:
+    """For each evaluated checkpoint: subset -> its predictions.
+
+    Raises UserError for a bad file, or if the checkpoints have other words."""
+    checkpoints = [_predictions(run, number) for number in range(run.checkpoints_evaluated())]
+    for earlier in checkpoints[1:]:
+        has_same_words = earlier.keys() == checkpoints[0].keys() and all(
+            np.array_equal(earlier[name].numbers, last.numbers)
+            for name, last in checkpoints[0].items()
+        )
+        if not has_same_words:
+            raise UserError(f"{run.folder}: predictions of other words; {MOVE_FOLDER}")
+    return checkpoints
+
+
+def _predictions(run: Run, earlier: int) -> dict[str, _Predictions]:
+    """Subset -> its predictions. earlier: number of the checkpoint. Raises UserError."""
     columns, likelihoods = run.predictions_with_nll(earlier)
-    subsets, _, labels, predictions, _, scorable = map(np.array, columns)
+    subsets, numbers, labels, predictions, _, scorable = map(np.array, columns)
     nll = None if likelihoods is None else np.array(likelihoods)
-    words = {}
+    by_subset = {}
     for name in dict.fromkeys(subsets.tolist()):
         rows = subsets == name
-        words[name] = PredictedWords(
+        words = PredictedWords(
             labels=labels[rows].tolist(),
             predictions=predictions[rows].tolist(),
             scorable=(scorable[rows] == "1").tolist(),
             nll=None if nll is None else nll[rows].tolist(),
         )
-    return words
+        by_subset[name] = _Predictions(numbers[rows], words)
+    return by_subset

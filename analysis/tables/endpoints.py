@@ -129,14 +129,22 @@ def endpoint_table(
 ) -> EndpointTable | None:
     """The table of an endpoint; None if no row has a complete run.
 
+    A row whose runs have other words than each other has no value, but a reason for that.
+
     records: its runs.
     compared: the differences that the experiment declares.
     primary: the experiment declared this endpoint as primary.
     exploratory: the number of exploratory endpoints, for the correction.
     """
     endpoint = records.endpoint
-    rows = {name: row for name in records.runs if (row := _row(records, name)) is not None}
-    if not rows:
+    problems = {name: records.pairing_problem(name) for name in records.runs}
+    without_value = {name: problem for name, problem in problems.items() if problem}
+    rows = {
+        name: row
+        for name in records.runs
+        if name not in without_value and (row := _row(records, name)) is not None
+    }
+    if not rows and not without_value:
         return None
     level = interval_level(primary=primary, exploratory=exploratory)
     return EndpointTable(
@@ -148,7 +156,24 @@ def endpoint_table(
         level=level,
         rows=rows,
         differences=tuple(endpoint_difference(records, pair, level) for pair in compared),
+        without_value=without_value,
     )
+
+
+def endpoint_notes(tables: Sequence[EndpointTable]) -> list[str]:
+    """A sentence for each reason why rows have no value or are not compared."""
+    by_reason: dict[str, list[str]] = {}
+    for table in tables:
+        for row, why in table.without_value.items():
+            by_reason.setdefault(why, []).append(f"{row} on {table.name}")
+        for pair in table.differences:
+            if pair.why:
+                name = f"{pair.row} − {pair.other} on {table.name}"
+                by_reason.setdefault(pair.why, []).append(name)
+    return [
+        f"Endpoints not measured or compared, {'; '.join(names)}: {why}."
+        for why, names in by_reason.items()
+    ]
 
 
 def _row(records: EndpointRecords, name: str) -> EndpointRow | None:
@@ -186,23 +211,26 @@ def endpoint_difference(
     seeds = records.seeds(pair.row, pair.other)
     subsets = records.subsets(pair.row, pair.other)
 
-    def without_numbers(verdict: str) -> EndpointDifference:
+    def without_numbers(verdict: str, why: str = "") -> EndpointDifference:
         return EndpointDifference(
             row=pair.row,
             other=pair.other,
             reported=pair.reported,
             verdict=verdict,
             seeds=tuple(seeds),
+            why=why,
         )
 
-    if not seeds or not subsets:
+    if not seeds:
         return without_numbers("missing")
+    if not subsets:
+        return without_numbers("not comparable", "data: no subset was measured for both")
+    if problem := records.pairing_problem(pair.row, pair.other):
+        return without_numbers("not comparable", problem)
     both = [
         [records.values(name, subset, seeds).mean(1) for subset in subsets]
         for name in (pair.row, pair.other)
     ]
-    if [array.shape for array in both[0]] != [array.shape for array in both[1]]:
-        return without_numbers("not comparable")
     differences = [first - second for first, second in zip(*both, strict=True)]
     weights = average_weights([array.shape[1] for array in differences], pooled=False)
     bound = records.endpoint.bounds[1]
@@ -215,6 +243,7 @@ def endpoint_difference(
         reported=pair.reported,
         verdict=_verdict(estimate, pair.reported, records.endpoint),
         seeds=tuple(seeds),
+        why="",
         **_rounded(estimate, factor),
         covers=estimate.covers,
         standard_error=round(factor * estimate.standard_error, 4),

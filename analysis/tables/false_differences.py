@@ -151,9 +151,16 @@ def false_differences(
     seeds_per_row: seeds of each group, at least 2: with one nothing is decided.
     pairs: at most so many pairs, but all disjoint ones.
     random_seed: of the random divisions.
+
+    Raises UserError if the seeds have other words than each other.
     """
     if seeds_per_row < 2:
         raise ValueError("one seed decides nothing; take at least 2 seeds for each row")
+    if problem := records.pairing_problem(row):
+        raise UserError(
+            f"{row}: its seeds cannot be compared on {records.endpoint.name} ({problem}); evaluate "
+            "them on the same data"
+        )
     seeds = records.seeds(row)
     disjoint = len(seeds) // (2 * seeds_per_row)
     if not disjoint:

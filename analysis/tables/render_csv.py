@@ -120,6 +120,8 @@ def _endpoint_lines(endpoint: EndpointTable) -> Iterator[Line]:
             "covers": row.covers,
             "seeds": _spaced(tuple(row.by_seed)),
         }
+    for name, why in endpoint.without_value.items():
+        yield {"row": name, "why": why}
     for difference in endpoint.differences:
         yield {
             "row": difference.row,
@@ -131,6 +133,7 @@ def _endpoint_lines(endpoint: EndpointTable) -> Iterator[Line]:
             "reported": difference.reported,
             "detectable": difference.detectable,
             "verdict": difference.verdict,
+            "why": difference.why,
             "seeds": _spaced(difference.seeds),
         }
 

@@ -16,7 +16,12 @@ from analysis.tables.comparisons import compare_rows, compared_pairs
 from analysis.tables.content import RowComparison, RowRuns, TableContent
 from analysis.tables.endpoint_content import EndpointTable
 from analysis.tables.endpoint_records import Endpoint
-from analysis.tables.endpoints import ComparedRows, endpoint_rule, endpoint_tables
+from analysis.tables.endpoints import (
+    ComparedRows,
+    endpoint_notes,
+    endpoint_rule,
+    endpoint_tables,
+)
 from analysis.tables.footnotes import notes
 from analysis.tables.measurements import MeasuredEvaluation, Row, TableRecords
 from analysis.tables.render import FORMATS
@@ -97,7 +102,7 @@ class Table:
             rows=tuple(table_rows(self)),
             comparisons=tuple(self._comparisons()),
             rules=tuple(rules),
-            notes=notes(self),
+            notes=(*notes(self), *endpoint_notes(endpoints)),
             endpoints=endpoints,
         )
 
