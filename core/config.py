@@ -471,6 +471,9 @@ class Finetune(TrainingRun, RecognizerModel):
     # released code draws once in each of its processes. null: for each image.
     augmentation_draws: PositiveInt | None = None
     validation: UnmixedData | None = None
+    # Steps between validations, besides those at the ends of epochs, so that the log shows when a
+    # recognizer starts to read. No effect without `validation`. null: the ends of epochs only.
+    validate_every: PositiveInt | None = None
 
     @property
     def label_policy(self) -> LabelPolicy:

@@ -210,7 +210,9 @@ def finetune(
     unusable, dropped = unusable_labels(images, config)
     task = FinetuneTask(config, model, validation, context)
     groups = training_groups(config, images, unusable)
-    training = TrainingLoop(task, config, groups, folder, context)
+    training = TrainingLoop(
+        task, config, groups, folder, context, validate_every=config.validate_every
+    )
     batches = load_batches(
         images,
         config.encoder.image,

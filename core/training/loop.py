@@ -53,6 +53,7 @@ class TrainingLoop:
         groups: Sequence[Selection],
         folder: Path,
         context: RunContext,
+        validate_every: int | None = None,
     ) -> None:
         """Restore the checkpoint in `folder`, if there is one, and open the metric log.
 
@@ -61,12 +62,14 @@ class TrainingLoop:
         groups: the images of `config.data.roots` and of its mix (`training_groups`).
         folder: of the run.
         context: how the run is computed.
+        validate_every: steps between validations, besides those at the ends of epochs, or None.
 
         Raises UserError if the schedule has less than one step or the checkpoint does not fit."""
         self.task = task
         self.config = config
         self.folder = folder
         self.context = context
+        self.validate_every = validate_every
         self.schedule = Schedule.of(config, groups)
         self.milestones = Milestones(context.milestones, self.schedule.total_steps)
         self.optimizer = make_optimizer(task.model, config.optimizer, config.encoder.depth)
@@ -155,16 +158,20 @@ class TrainingLoop:
         self.seconds += time.monotonic() - started
 
     def _validate(self, step: int) -> None:
-        """Validate at the end of an epoch and at a milestone; ask there whether to stop."""
+        """Validate if it is due, and at a milestone; ask there whether to stop."""
         milestone = self.milestones.share_at(self.step)
         if milestone is None:
-            if self.schedule.ends_epoch(self.step):
+            if self._is_validation_due():
                 self._log(step, self.task.validate())
             return
         values = self.task.validate()
         self._log(step, values | {"milestone": milestone})
         self.prune_reason = reason_to_prune(self.context, milestone, values)
         self.stopping = self.stopping or bool(self.prune_reason)
+
+    def _is_validation_due(self) -> bool:
+        every = self.validate_every
+        return self.schedule.ends_epoch(self.step) or bool(every and self.step % every == 0)
 
     def _log(self, step: int, values: dict[str, float]) -> None:
         if self.log is not None:

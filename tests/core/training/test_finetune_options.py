@@ -1,5 +1,6 @@
 """Options of fine-tuning: label subsets, frozen blocks, the auxiliary CTC loss."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch.nn import functional
 from core.config import LabelSubset, identity_fields
 from core.data.word_images import WordImages
 from core.model.ctc import CTCHead, JointRecognizer, ctc_negative_log_likelihood
-from core.runtime.artifacts import MODEL
+from core.runtime.artifacts import METRICS, MODEL
 from core.training.evaluate import load_recognizer, recognize
 from core.training.finetune import finetune, make_model, unusable_labels
 from core.training.label_subset import labeled_subset
@@ -69,7 +70,7 @@ def test_a_label_subset_has_exactly_one_size(labels: object) -> None:
 
 def test_options_at_their_defaults_do_not_change_a_run_id() -> None:
     fields = identity_fields(config())
-    assert not {"labels", "frozen_blocks", "ctc_weight"} & fields.keys()
+    assert not {"labels", "frozen_blocks", "ctc_weight", "validate_every"} & fields.keys()
     assert identity_fields(config(labels={"share": 0.5}))["labels"] == {"share": 0.5}
 
 
@@ -89,6 +90,20 @@ def test_frozen_blocks_keep_their_weights_and_the_others_change(
         assert in_block == (block >= frozen)
     assert ("encoder.norm.weight" in changed) == (frozen < 2)
     assert any(name.startswith("layers.") for name in changed)
+
+
+def test_validations_between_epochs_are_logged_and_change_no_weight(
+    words: WordImages, tmp_path: Path, context: RunContext
+) -> None:
+    written = {}
+    for every, logged in ((None, [4]), (3, [3, 4])):
+        folder = tmp_path / str(every)
+        finetune(config(validate_every=every), words, words, None, folder, context)
+        entries = map(json.loads, (folder / METRICS).read_text().splitlines())
+        steps = [entry["step"] + 1 for entry in entries if "validation_correct" in entry]
+        assert steps == logged
+        written[every] = load_file(folder / MODEL)
+    assert all(torch.equal(written[None][name], written[3][name]) for name in written[3])
 
 
 def test_more_frozen_blocks_than_the_encoder_has_are_refused() -> None:

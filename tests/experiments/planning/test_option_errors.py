@@ -24,6 +24,7 @@ MISTAKES: list[tuple[list[str], str, tuple[str, ...]]] = [
     (["finetune.frozen_blocks=-1"], "finetune.frozen_blocks", ("-1", "below 0")),
     (["finetune.ctc_weight=-1"], "finetune.ctc_weight", ("-1", "below 0")),
     (["finetune.decoder=null", "finetune.ctc_weight=1"], "finetune.ctc_weight", ("null",)),
+    (["finetune.validate_every=0"], "finetune.validate_every", ("0", "above 0")),
     (["evaluate.last=0"], "evaluate.last", ("0", "below 1")),
     (["evaluate.last=99"], "evaluate.last", ("99", "above 50")),
     (["transfers=0"], "transfers", ("0", "below 1")),
@@ -94,6 +95,7 @@ def test_the_example_of_the_options_is_planned(tmp_path: Path) -> None:
 def test_the_guide_describes_every_option_of_the_example() -> None:
     guide = (REPOSITORY / "experiments" / "README.md").read_text(encoding="utf-8")
     example = (REPOSITORY / "experiments" / "examples" / "options.yaml").read_text(encoding="utf-8")
-    for option in ("labels", "frozen_blocks", "ctc_weight", "decoder", "last", "transfers"):
+    options = ("labels", "frozen_blocks", "ctc_weight", "decoder", "validate_every", "last")
+    for option in (*options, "transfers"):
         assert re.search(rf"\b{option}:", example), option
         assert re.search(rf"`[a-z.]*{option}[`:]", guide), option
