@@ -9,6 +9,7 @@ status, watch          the state of every run: once, or live
 cancel, logs           end the jobs of a cluster; print what a run or job printed
 compare                tables: reported, measured, intervals, verdicts
 false-differences      how often seeds of one recipe are called different
+early-start            after how many steps recognizers start to read
 report                 all notebooks on these results, as one HTML page
 grid                   pictures of correct and wrong predictions
 sweep-report           what a sweep found
@@ -37,7 +38,8 @@ from experiments.cli.output import discard_output, prepare_streams
 
 COMMANDS = (
     *("run", "plan", "status", "watch", "compare", "report", "logs", "cancel", "sweep-report"),
-    *("false-differences", "data", "score", "import", "export", "predict", "grid", "bench"),
+    *("false-differences", "early-start", "data", "score", "import", "export"),
+    *("predict", "grid", "bench"),
 )
 
 

@@ -13,6 +13,7 @@ from analysis.commands.plan_commands import (
 )
 from analysis.commands.result_commands import (
     compare_command,
+    early_start_command,
     false_differences_command,
     grid_command,
     report_command,
@@ -48,6 +49,7 @@ def add_analysis_commands(commands: Any) -> None:
     _add_cancel(commands)
     _add_compare(commands)
     _add_false_differences(commands)
+    _add_early_start(commands)
     _add_report(commands)
     _add_score(commands)
     _add_grid(commands)
@@ -148,6 +150,23 @@ def _add_false_differences(commands: Any) -> None:
         default=200,
         metavar="N",
         help="pairs of groups, but always all that share no seed (default 200)",
+    )
+    add_json_option(group)
+
+
+def _add_early_start(commands: Any) -> None:
+    text = (
+        "Print when recognizers start to read: steps until half of the validation words are read.\n"
+        "Draws the curves of all seeds. Set finetune.validate_every for a fine grid of steps."
+    )
+    parser = add_command(commands, "early-start", early_start_command, text)
+    add_plan_options(parser, storage=False)
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--out",
+        type=argument_types.folder,
+        metavar="DIR",
+        help="folder of the pictures (default: DIR/figures)",
     )
     add_json_option(group)
 

@@ -18,6 +18,7 @@ from plans import plan_of
 from sweep_helpers import ROW, write_sweep
 
 import run
+from analysis.tables.early_start import ReadingCurve
 from analysis.tables.false_differences import FalseDifferencesReport
 from core.data_tools.overlap import ImageHashes
 from core.runtime.errors import UserError
@@ -180,15 +181,18 @@ class Probe:
             "analysis.report.build.check_report": self.record("check"),
             "analysis.report.build.write_report": self.record("report", [section]),
             "analysis.figures.predictions.write_grids": self.record("grids", []),
+            "analysis.tables.early_start.reading_curves": self.record(
+                "curves", {"a": [ReadingCurve("finetune-1", 0, (100,), (0.5,), 64.0)]}
+            ),
+            "analysis.tables.false_differences.report_false_differences": self.record(
+                "groups",
+                FalseDifferencesReport(experiment="a", scale="b", row="c", seeds_per_row=3),
+            ),
             "analysis.sweep_report.report.find_trials": self.record("trials", (trials, "")),
             "analysis.sweep_report.page.write_report": self.record("page", ("page\n", report)),
             "analysis.sweep_report.best_experiment.write_experiment": self.record("best", "run"),
             "analysis.bench.commands.make_setup": self.record(
                 "setup", SimpleNamespace(device="cpu", name="words", within=lambda budget: "setup")
-            "analysis.tables.false_differences.report_false_differences": self.record(
-                "groups",
-                FalseDifferencesReport(experiment="a", scale="b", row="c", seeds_per_row=3),
-            ),
             ),
             "analysis.bench.commands.measurement": lambda name, results: self.record(
                 "measure", lambda setup: []

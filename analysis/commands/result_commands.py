@@ -1,4 +1,7 @@
-"""The commands on stored results: compare, false-differences, report, score, grid, sweep-report."""
+"""The commands on stored results.
+
+compare, false-differences, early-start, report, score, grid, sweep-report.
+"""
 
 import argparse
 import shlex
@@ -82,6 +85,40 @@ def false_differences_command(arguments: argparse.Namespace) -> int:
             print(*pipe_table(false_differences_grid(report)), sep="\n", end="\n\n")
         print(f"- {EXPLANATION}")
     return print_damages(tables)
+
+
+# early-start
+
+
+def early_start_command(arguments: argparse.Namespace) -> int:
+    """Run `early-start`; returns the exit code."""
+    from analysis.figures.early_start import early_start_figure
+    from analysis.style import FigureWriter
+    from analysis.tables.content import as_json
+    from analysis.tables.early_start import RULE, early_start, early_start_grid, reading_curves
+    from analysis.tables.render import pipe_table
+
+    options = PlanOptions.from_arguments(arguments)
+    out: Path = arguments.out or options.results / "figures"
+    content = {}
+    for table in _stored_tables(options):
+        curves = reading_curves(table)
+        starts = [early_start(row, of_row) for row, of_row in curves.items()]
+        content[table.name] = as_json(starts)
+        shown = [curve for of_row in curves.values() for curve in of_row]
+        saved = FigureWriter(out, table.scale).save(
+            early_start_figure(curves),
+            f"{table.name}.early_start",
+            f"{RULE}.",
+            [curve.run for curve in shown],
+            sorted({curve.seed for curve in shown}),
+        )
+        if not arguments.json:
+            print(f"# {table.name} (scale {table.scale})", end="\n\n")
+            print(*pipe_table(early_start_grid(starts)), sep="\n", end="\n\n")
+        print(*saved.files, sep="\n", file=sys.stderr)
+    print_json(content) if arguments.json else print(f"- {RULE}.")
+    return 0
 
 
 # report
