@@ -86,16 +86,24 @@ class LMIM(nn.Module):
         self.target = make_target(config)
         self.decoder = GuidedDecoder(config.encoder, config.decoder, self.target.values)
 
-    def forward(self, images: Tensor, guidance_views: Tensor | None, visible: Tensor) -> LMIMOutput:
+    def forward(
+        self,
+        images: Tensor,
+        guidance_views: Tensor | None,
+        visible: Tensor,
+        target: Tensor | None = None,
+    ) -> LMIMOutput:
         """Features of both branches, prediction, target and losses.
 
         images: (B, 3, H, W) in [-1, 1].
         guidance_views: the same words in another look, like `images`; None for a single branch.
-        visible: (B, V) numbers of the visible patches."""
+        visible: (B, V) numbers of the visible patches.
+        target: (B, N, values of the target) of these images, if it is known."""
         features = self.encoder(images, visible)  # (B, 1 + V, D)
         guidance = None if guidance_views is None else self.encoder(guidance_views)
         prediction = self.decoder(features, visible, guidance)  # (B, N, values), Eq. 4
-        target = self.target(images)  # (B, N, values)
+        if target is None:
+            target = self.target(images)  # (B, N, values)
 
         hidden = hidden_patches(visible, target.shape[1])  # (B, N)
         reconstruction = reconstruction_loss(prediction, target, hidden)  # Eq. 1

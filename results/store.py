@@ -3,6 +3,7 @@
 RESULTS/runs/STAGE-ID/           one run: config.json, state.json, record.json, weights, losses, ...
 RESULTS/data/FINGERPRINT/SPLIT/  rendered words
 RESULTS/decoded/                 pixels of word images (`core.data.decoded_cache`)
+RESULTS/targets/                 features of teachers (`core.training.target_cache`)
 RESULTS/tables/                  tables as Markdown, CSV and JSON
 RESULTS/jobs/                    submissions to a cluster, with the output of their jobs
 
@@ -301,6 +302,11 @@ class Store:
     def decoded(self) -> Path:
         """The folder of decoded images."""
         return self.root / "decoded"
+
+    @property
+    def targets(self) -> Path:
+        """The folder of the targets of frozen teachers."""
+        return self.root / "targets"
 
     def table(self, name: str) -> Path:
         """The path of a table's file, e.g. of `ablation_mask.mini.md`."""

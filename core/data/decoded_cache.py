@@ -1,18 +1,11 @@
 """Decoded images on disk, so that later epochs, runs and processes do not decode them again.
 
-A file has the images of one LMDB root at one size, a record for each: the CRC-32 of the pixels, and
-the pixels. Processes read and write records at any time and without locks. A record that is absent,
-or torn by a killed process or another host, does not match its CRC-32: the image is decoded again.
 The name of a file follows from the version of the root's file and of the decoders, so a changed
 root gets a new file.
 """
 
 import hashlib
-import os
-import shutil
-import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,65 +15,53 @@ from numpy.typing import NDArray
 from PIL import features
 
 from core.data.lmdb_folder import file_version, fingerprint
+from core.data.record_cache import BUDGET, RecordCache, RecordFile, record_bytes
 from core.runtime.errors import UserError
 
 DECODING = 1  # increase when a change of the code alters decoded pixels
 CODECS = ("jpg", "libjpeg_turbo", "libtiff", "webp")  # of Pillow, beside its own version
-BUDGET = 2 * 10**9  # bytes of all files of a cache
-FREE_SHARE = 0.1  # of the free disk space that a new file may take
-CHECKSUM_BYTES = 4
-BLOCK = 512  # bytes, of `st_blocks`
 HASHED_LABELS = 1000  # of a root, in the name of its file
 
 Size = tuple[int, int]  # (height, width)
 Pixels = NDArray[np.uint8]  # (3, H, W)
 
 
-def record_bytes(size: Size) -> int:
-    """Bytes of the record of an image of `size`."""
-    return CHECKSUM_BYTES + 3 * size[0] * size[1]
+def pixel_bytes(size: Size) -> int:
+    """Bytes of the pixels of an image of `size`."""
+    return 3 * size[0] * size[1]
+
+
+def content_name(root: str, size: Size) -> str:
+    """A name that tells apart the decoded images of roots, of their versions and of sizes.
+
+    Raises UserError if the root cannot be read.
+    """
+    codecs = [features.version(name) for name in CODECS]
+    content = fingerprint(root, labels=HASHED_LABELS)
+    parts = [DECODING, PIL.__version__, codecs, content, file_version(root)]
+    digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+    return f"{size[0]}x{size[1]}-{digest}"
 
 
 class DecodedImages:
     """The decoded images of one root at one size."""
 
-    def __init__(self, path: Path, size: Size) -> None:
+    def __init__(self, records: RecordFile, size: Size) -> None:
         self.size = size
-        self._record_bytes = record_bytes(size)
-        self._file = path.open("r+b", buffering=0)
-        self._is_writable = True
+        self._records = records
 
     def read(self, number: int) -> Pixels | None:
-        """The pixels of an image; None if there is no whole record of it."""
-        record = bytearray(self._record_bytes)
-        try:
-            length = os.preadv(self._file.fileno(), [record], number * self._record_bytes)
-        except OSError:
-            return None
-        checksum = int.from_bytes(record[:CHECKSUM_BYTES], "little")
-        pixels = memoryview(record)[CHECKSUM_BYTES:]
-        # The checksum of a record that was never written is 0.
-        if length < len(record) or not checksum or checksum != zlib.crc32(pixels, number):
-            return None
-        return np.frombuffer(pixels, np.uint8).reshape(3, *self.size)
+        """The pixels of an image; None if they are not stored."""
+        content = self._records.read(number)
+        return None if content is None else np.frombuffer(content, np.uint8).reshape(3, *self.size)
 
     def write(self, number: int, image: Pixels) -> None:
-        """Store the pixels of an image. After a failure, as on a full disk, nothing is stored."""
-        if not self._is_writable:
-            return
-        pixels = image.tobytes()
-        record = zlib.crc32(pixels, number).to_bytes(CHECKSUM_BYTES, "little") + pixels
-        try:
-            os.pwrite(self._file.fileno(), record, number * self._record_bytes)
-        except OSError:
-            self._is_writable = False
+        """Store the pixels of an image."""
+        self._records.write(number, image.tobytes())
 
 
 class DecodedCache:
-    """A folder of decoded images, shared by runs and processes. It may be deleted at any time.
-
-    The files used longest ago are removed where the budget needs it; processes that use one keep
-    it until they end. The object can be sent to other processes.
+    """A folder of decoded images (`RecordCache`).
 
     Args:
         folder: Created when it is needed.
@@ -89,8 +70,7 @@ class DecodedCache:
     """
 
     def __init__(self, folder: Path, budget: int = BUDGET) -> None:
-        self.folder = folder
-        self.budget = budget
+        self.cache = RecordCache(folder, budget)
         self._opened: dict[tuple[str, Size], DecodedImages | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -105,14 +85,9 @@ class DecodedCache:
             size: (height, width).
         """
         if (root, size) not in self._opened:
-            self._opened[root, size] = None
-            with suppress(OSError):  # without a cache, images are decoded
-                self._opened[root, size] = self._open(root, images, size)
+            records = self.cache.open(content_name(root, size), images, pixel_bytes(size))
+            self._opened[root, size] = None if records is None else DecodedImages(records, size)
         return self._opened[root, size]
-
-    def fits(self, images: int, size: Size, free: int) -> bool:
-        """Whether images of `size` are cached on a disk with `free` bytes."""
-        return images * record_bytes(size) <= min(self.budget, FREE_SHARE * free)
 
     def missing_bytes(self, roots: Mapping[tuple[str, Size], int], free: int) -> int:
         """Bytes that the cache will grow by, at most, when images are read.
@@ -123,44 +98,13 @@ class DecodedCache:
         """
         missing = 0
         for (root, size), images in roots.items():
-            if self.fits(images, size, free):
-                occupied = self._occupied_bytes(root, size)
-                missing += max(0, images * record_bytes(size) - occupied)
-        return min(missing, self.budget)
+            if self.cache.fits(images, pixel_bytes(size), free):
+                needed = images * record_bytes(pixel_bytes(size))
+                missing += max(0, needed - self._occupied_bytes(root, size))
+        return min(missing, self.cache.budget)
 
     def _occupied_bytes(self, root: str, size: Size) -> int:
         try:
-            return BLOCK * self.path(root, size).stat().st_blocks
-        except (OSError, UserError):  # not cached, or not rendered yet
+            return self.cache.occupied_bytes(content_name(root, size))
+        except UserError:  # not rendered yet
             return 0
-
-    def path(self, root: str, size: Size) -> Path:
-        """The file of a root at a size; it need not exist."""
-        codecs = [features.version(name) for name in CODECS]
-        content = fingerprint(root, labels=HASHED_LABELS)
-        parts = [DECODING, PIL.__version__, codecs, content, file_version(root)]
-        digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-        return self.folder / f"{size[0]}x{size[1]}-{digest}"
-
-    def _open(self, root: str, images: int, size: Size) -> DecodedImages | None:
-        path = self.path(root, size)
-        if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if not self.fits(images, size, shutil.disk_usage(self.folder).free):
-                return None
-            length = images * record_bytes(size)
-            self._make_room(length)
-            with path.open("ab") as file:
-                file.truncate(length)  # blocks of the disk are occupied as records are written
-        os.utime(path)  # the time of the last use
-        return DecodedImages(path, size)
-
-    def _make_room(self, length: int) -> None:
-        """Remove the files used longest ago until a file of `length` bytes is in the budget."""
-        status_of = {path: path.stat() for path in self.folder.iterdir()}
-        total = sum(status.st_size for status in status_of.values())
-        for path in sorted(status_of, key=lambda path: status_of[path].st_mtime):
-            if total + length <= self.budget:
-                return
-            path.unlink(missing_ok=True)
-            total -= status_of[path].st_size

@@ -9,6 +9,7 @@ from torch import Tensor
 from core.checkpoints.load import load_weights
 from core.config import ContrastivePretrain, Pretrain, PretrainModel
 from core.data.batches import Batch, load_batches, normalize, to_unit
+from core.data.record_cache import RecordCache
 from core.data.word_images import WordImages
 from core.lmim import LMIM
 from core.model.masking import sample_visible
@@ -24,6 +25,7 @@ from core.training.parameters import exported_tensors
 from core.training.run_context import RunContext
 from core.training.schedule import training_groups
 from core.training.stage_results import TrainingMetrics
+from core.training.target_cache import TargetCache, open_targets
 from core.training.task import LossTerms, prepare_network
 from core.views.guidance import STRENGTHS, GuidanceView, apply_view, sample_view, strength_of
 
@@ -65,8 +67,15 @@ def _same_decoding_task(config: Pretrain, teacher: dict[str, object]) -> bool:
 class PretrainTask:
     """Masks, guidance views and losses of a batch, for LMIM and MIM."""
 
-    def __init__(self, config: Pretrain, model: LMIM, context: RunContext) -> None:
+    def __init__(
+        self,
+        config: Pretrain,
+        model: LMIM,
+        context: RunContext,
+        targets: TargetCache | None = None,
+    ) -> None:
         self.config = config
+        self.targets = targets
         self.device = context.device
         self.model = model
         self.network = prepare_network(model, context)
@@ -96,7 +105,11 @@ class PretrainTask:
         def losses(rows: slice) -> LossTerms:
             images = to_unit(batch.images[rows], self.device)
             views = None if view is None else make_guidance_view(images, view[rows])
-            output = self.network(normalize(images), views, visible[rows].to(self.device))
+            numbers = batch.indices[rows]
+            target = None if self.targets is None else self.targets.read(numbers)
+            output = self.network(normalize(images), views, visible[rows].to(self.device), target)
+            if self.targets is not None and target is None:
+                self.targets.write(numbers, output.target)
             terms = {"loss": output.loss, "reconstruction": output.reconstruction}
             return terms if output.alignment is None else terms | {"alignment": output.alignment}
 
@@ -162,6 +175,7 @@ def pretrain(
     teacher: Path | None,
     folder: Path,
     context: RunContext,
+    cache: RecordCache | None = None,
 ) -> TrainingMetrics:
     """Run the stage and write `model.safetensors`. Resumes from the folder's checkpoint.
 
@@ -169,12 +183,15 @@ def pretrain(
     images: the roots of `config.data`, then those of its mix.
     teacher: file of weights, for MAE features and `start: teacher`.
     folder: of the run.
-    context: how the run is computed."""
+    context: how the run is computed.
+    cache: where the targets of a frozen teacher are stored; None: nowhere."""
     task: PretrainTask | ContrastTask
     if isinstance(config, ContrastivePretrain):
         task = ContrastTask(config, context)
     else:
-        task = PretrainTask(config, make_model(config, teacher), context)
+        model = make_model(config, teacher)
+        targets = open_targets(cache, model.target, config, images, context.device)
+        task = PretrainTask(config, model, context, targets)
     training = TrainingLoop(task, config, training_groups(config, images, ()), folder, context)
     batches = load_batches(
         images,

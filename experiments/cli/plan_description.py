@@ -87,8 +87,8 @@ class TimeEstimate:
 class SpaceEstimate:
     """Disk space and memory of all runs that are not complete, and what there is.
 
-    disk_bytes: that they will write at most, one run at a time, with synthetic words to render and
-        decoded images.
+    disk_bytes: that they will write at most, one run at a time, with synthetic words to render,
+        decoded images, and stored targets of teachers.
     free_disk_bytes: on the disk of the results folder.
     memory_bytes: of the run that needs most.
     device_memory_bytes: of the device that computes the runs; None if it is unknown."""

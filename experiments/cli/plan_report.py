@@ -18,6 +18,7 @@ from experiments.planning.memory_estimate import memory_bytes
 from experiments.planning.plan import Plan, PlannedRun, resolved_schedule
 from experiments.planning.run_cost import recognizer_config, run_cost
 from experiments.running.capacity import (
+    bytes_of_targets,
     bytes_to_decode,
     bytes_to_write,
     device_memory_bytes,
@@ -109,7 +110,9 @@ def _estimate_space(
     incomplete = [run for run in runs if not run.is_complete]
     planned = [plan.runs[run.id] for run in incomplete]
     return SpaceEstimate(
-        disk_bytes=bytes_to_write(planned, store) + bytes_to_decode(planned, plan, store),
+        disk_bytes=bytes_to_write(planned, store)
+        + bytes_to_decode(planned, plan, store)
+        + bytes_of_targets(planned, store),
         free_disk_bytes=free_disk_bytes(store.root),
         memory_bytes=max((run.memory_bytes for run in incomplete), default=0),
         device_memory_bytes=device_memory_bytes(device),

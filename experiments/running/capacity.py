@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
-from core.config import Evaluate
+from core.config import Evaluate, Pretrain
 from core.data.decoded_cache import DecodedCache
+from core.data.record_cache import RecordCache, record_bytes, target_bytes
 from core.runtime.errors import DiskError, UserError
 from experiments.planning.device import DRIVERS
 from experiments.planning.disk_estimate import disk_use, rendered_bytes
@@ -96,6 +97,29 @@ def bytes_to_decode(runs: Iterable[PlannedRun], plan: Plan, store: Store) -> int
             if not root.unmet:
                 images[root.path, model.encoder.image] = root.images
     return DecodedCache(store.decoded).missing_bytes(images, free_disk_bytes(store.root))
+
+
+def bytes_of_targets(runs: Iterable[PlannedRun], store: Store) -> int:
+    """The bytes of stored targets that pre-trainings on a CPU add to the results folder at most.
+
+    Runs do not need them, and they take little of the free space: no run is refused for them.
+
+    runs: the runs, none of them complete.
+    store: the results folder."""
+    cache = RecordCache(store.targets)
+    free = free_disk_bytes(store.root)
+    sizes: dict[tuple[object, ...], int] = {}
+    for run in runs:
+        if not isinstance(run.config, Pretrain) or run.config.target.kind == "pixel":
+            continue
+        encoder = run.config.encoder
+        content_bytes = target_bytes(encoder.patches, encoder.width)
+        images = sum(root.images for roots in run.data.values() for root in roots)
+        if cache.fits(images, content_bytes, free):
+            teacher = run.inputs.get("teacher", run.config.seed)
+            key = (teacher, *(root.path for roots in run.data.values() for root in roots))
+            sizes[key] = images * record_bytes(content_bytes)
+    return min(sum(sizes.values()), cache.budget)
 
 
 def check_disk(run: PlannedRun, store: Store) -> None:

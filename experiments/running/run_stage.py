@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.config import ContrastivePretrain, Data, Evaluate, Finetune, Pretrain, Probe
 from core.data.decoded_cache import DecodedCache
+from core.data.record_cache import RecordCache
 from core.data.word_images import WordImages
 from core.probes.stage import probe
 from core.runtime.files import try_lock
@@ -56,7 +57,8 @@ def _pretrain(
 ) -> dict[str, object]:
     teacher = _input(run, store, "teacher")
     images = _training_images(run, config, store)
-    return pretrain(config, images, teacher, folder, context).to_json()
+    cache = RecordCache(store.targets)
+    return pretrain(config, images, teacher, folder, context, cache).to_json()
 
 
 def _finetune(

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from core.data import word_images
 from core.data.batches import load_batches
-from core.data.decoded_cache import DecodedCache, DecodedImages, record_bytes
+from core.data.decoded_cache import DecodedCache, DecodedImages, content_name, pixel_bytes
 from core.data.lmdb_folder import IMAGE_KEY
+from core.data.record_cache import RecordFile, record_bytes
 from core.data.word_images import WordImages
 
 SIZE = (16, 40)
@@ -111,7 +112,7 @@ def test_cached_images_equal_decoded_ones(
     assert_equal(read_all(words, cache), expected)  # decodes and stores
     forbid_decoding(monkeypatch, words)
     assert_equal(read_all(words, cache), expected)
-    assert_equal(read_all(words, DecodedCache(cache.folder)), expected)
+    assert_equal(read_all(words, DecodedCache(cache.cache.folder)), expected)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -127,7 +128,7 @@ def test_batches_are_equal_with_and_without_a_cache(
             assert torch.equal(batch.images, other.images)
             assert batch.images.stride() == other.images.stride()
             assert (batch.indices, batch.unreadable) == (other.indices, other.unreadable)
-    assert len(list(cache.folder.iterdir())) == 1
+    assert len(list(cache.cache.folder.iterdir())) == 1
 
 
 def test_each_root_and_size_has_its_images(words: str, cache: DecodedCache, tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def test_each_root_and_size_has_its_images(words: str, cache: DecodedCache, tmp_
             plain = WordImages([other, words])
             read = [images.image(number, size) for number in range(len(images))]
             assert_equal(read, [plain.image(number, size) for number in range(len(plain))])
-    assert len(list(cache.folder.iterdir())) == 6
+    assert len(list(cache.cache.folder.iterdir())) == 6
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
@@ -171,8 +172,8 @@ def test_an_open_cache_can_be_sent_to_a_process(words: str, cache: DecodedCache)
 def test_a_torn_record_is_decoded_again(words: str, cache: DecodedCache, damage: str) -> None:
     expected = read_all(words, None)
     read_all(words, cache)
-    (path,) = cache.folder.iterdir()
-    length = record_bytes(SIZE)
+    (path,) = cache.cache.folder.iterdir()
+    length = record_bytes(pixel_bytes(SIZE))
     content = bytearray(path.read_bytes())
     assert len(content) == 8 * length
     last = slice(7 * length, 8 * length)
@@ -189,15 +190,15 @@ def test_a_torn_record_is_decoded_again(words: str, cache: DecodedCache, damage:
         case "cut short":
             del content[-1:]
     path.write_bytes(content)
-    assert DecodedImages(path, SIZE).read(7) is None
-    assert_equal(read_all(words, DecodedCache(cache.folder)), expected)
-    assert DecodedImages(path, SIZE).read(7) is not None
+    assert RecordFile(path, pixel_bytes(SIZE)).read(7) is None
+    assert_equal(read_all(words, DecodedCache(cache.cache.folder)), expected)
+    assert RecordFile(path, pixel_bytes(SIZE)).read(7) is not None
 
 
 def test_an_image_that_was_never_written_is_absent(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    path.write_bytes(bytes(100 * record_bytes((1, 1))))
-    images = DecodedImages(path, (1, 1))
+    path.write_bytes(bytes(100 * record_bytes(3)))
+    images = DecodedImages(RecordFile(path, 3), (1, 1))
     assert all(images.read(number) is None for number in range(200))
 
 
@@ -220,7 +221,7 @@ def test_a_changed_root_is_not_served_from_an_old_cache(
         in_new_process(change_image, str(tmp_path / "new"), number, file)
         shutil.rmtree(root)
         os.rename(tmp_path / "new", root)
-    (pixels,) = in_new_process(read_in_order, root, cache.folder, [number])
+    (pixels,) = in_new_process(read_in_order, root, cache.cache.folder, [number])
     after = read_all(root, None)[number]
     assert before is not None
     assert after is not None
@@ -228,18 +229,16 @@ def test_a_changed_root_is_not_served_from_an_old_cache(
     assert pixels == after.flatten().tolist()
 
 
-def test_other_decoders_do_not_share_a_cache(
-    words: str, cache: DecodedCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = cache.path(words, SIZE)
-    assert cache.path(words, SIZE) == path
+def test_other_decoders_do_not_share_a_cache(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = content_name(words, SIZE)
+    assert content_name(words, SIZE) == name
     monkeypatch.setattr(PIL, "__version__", "1.0")
-    assert cache.path(words, SIZE) != path
+    assert content_name(words, SIZE) != name
 
 
 def test_a_root_above_the_budget_is_not_cached(words: str, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
-    needed = 8 * record_bytes(SIZE)
+    needed = 8 * record_bytes(pixel_bytes(SIZE))
     assert_equal(read_all(words, DecodedCache(folder, needed - 1)), read_all(words, None))
     assert not list(folder.iterdir())
     read_all(words, DecodedCache(folder, needed))
@@ -250,24 +249,24 @@ def test_a_root_above_the_budget_is_not_cached(words: str, tmp_path: Path) -> No
 def test_a_root_takes_at_most_a_tenth_of_the_free_space(
     words: str, cache: DecodedCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needed = 8 * record_bytes(SIZE)
+    needed = 8 * record_bytes(pixel_bytes(SIZE))
     usage = namedtuple("usage", ["free"])
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10 * needed - 1))
     assert cache.open(words, 8, SIZE) is None
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10 * needed))
-    assert DecodedCache(cache.folder).open(words, 8, SIZE) is not None
+    assert DecodedCache(cache.cache.folder).open(words, 8, SIZE) is not None
 
 
 def test_the_file_used_longest_ago_makes_room(words: str, tmp_path: Path) -> None:
-    needed = 8 * record_bytes(SIZE)
+    needed = 8 * record_bytes(pixel_bytes(SIZE))
     cache = DecodedCache(tmp_path / "cache", 2 * needed)
     turned = SIZE[::-1]
     for time, size in enumerate((SIZE, turned)):
         assert cache.open(words, 8, size)
-        os.utime(cache.path(words, size), (time, time))
-    assert DecodedCache(cache.folder, cache.budget).open(words, 8, SIZE)  # a use
+        os.utime(cache.cache.folder / content_name(words, size), (time, time))
+    assert DecodedCache(cache.cache.folder, cache.cache.budget).open(words, 8, SIZE)  # a use
     read_all(words, cache, (40, 8))
-    names = {path.name.partition("-")[0] for path in cache.folder.iterdir()}
+    names = {path.name.partition("-")[0] for path in cache.cache.folder.iterdir()}
     assert names == {"16x40", "40x8"}
     assert_equal(read_all(words, cache, turned), read_all(words, None, turned))
 

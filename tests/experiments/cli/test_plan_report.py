@@ -11,7 +11,7 @@ from experiments.cli.plan_description import PlanDescription
 from experiments.cli.plan_report import describe_plan
 from experiments.cli.plan_text import COLUMNS, plan_text
 from experiments.planning.plan import Plan
-from experiments.running.capacity import bytes_to_decode
+from experiments.running.capacity import bytes_of_targets, bytes_to_decode
 from results.store import State, StateName, Store
 
 PLAN_KEYS = {
@@ -86,8 +86,9 @@ def test_sums_follow_from_the_runs(plan: Plan, store: Store) -> None:
     assert content["without_sharing"] == sum(len(run["rows"]) for run in runs)
     assert content["memory_bytes"] == max(run["memory_bytes"] for run in runs)
     largest_run = max(run["disk_bytes"] for run in runs)
-    decoded = bytes_to_decode(plan.runs.values(), plan, store)
-    words = content["disk_bytes"] - decoded - sum(run["disk_bytes"] for run in runs)
+    cached = bytes_to_decode(plan.runs.values(), plan, store)
+    cached += bytes_of_targets(plan.runs.values(), store)
+    words = content["disk_bytes"] - cached - sum(run["disk_bytes"] for run in runs)
     assert largest_run < content["disk_bytes"]
     assert words < 2_500_000  # 688 words; only one run at a time has temporary files
 

@@ -7,14 +7,15 @@ import pytest
 from planned_training import planned_finetuning
 from plans import plan_of
 
-from core.config import Encoder, Evaluate
+from core.config import Encoder, Evaluate, Pretrain
 from core.data import word_images
-from core.data.decoded_cache import BUDGET, record_bytes
+from core.data.decoded_cache import pixel_bytes
+from core.data.record_cache import BUDGET, record_bytes, target_bytes
 from core.runtime.artifacts import MODEL
 from core.training.run_context import RunContext
 from experiments.planning.plan import Plan, PlannedRun
 from experiments.running import capacity
-from experiments.running.capacity import bytes_to_decode
+from experiments.running.capacity import bytes_of_targets, bytes_to_decode
 from experiments.running.execute import execute
 from results.store import Store
 
@@ -22,7 +23,7 @@ from results.store import Store
 def image_bytes(run: PlannedRun) -> int:
     """Bytes of a decoded image of a run that has an encoder."""
     assert not isinstance(run.config, Evaluate)
-    return record_bytes(run.config.encoder.image)
+    return record_bytes(pixel_bytes(run.config.encoder.image))
 
 
 def compute(run: PlannedRun, store: Store, context: RunContext) -> bytes:
@@ -76,5 +77,21 @@ def test_a_plan_counts_the_words_of_all_its_roots(
 def test_large_data_sets_are_not_counted(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, scale="paper")
     pretraining = next(run for run in plan.runs.values() if run.stage == "pretrain")
-    assert pretraining.images() * record_bytes(Encoder().image) > BUDGET
+    assert pretraining.images() * record_bytes(pixel_bytes(Encoder().image)) > BUDGET
     assert bytes_to_decode([pretraining], plan, Store(tmp_path)) == 0
+
+
+def test_a_plan_counts_the_targets_of_a_teacher_once(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, scale="mini")
+    store = Store(tmp_path)
+    runs = [run for run in plan.runs.values() if isinstance(run.config, Pretrain)]
+    with_teacher = [run for run in runs if "teacher" in run.inputs]
+    assert len(with_teacher) > 1
+    (run,) = {run.inputs["teacher"]: run for run in with_teacher}.values()
+    assert isinstance(run.config, Pretrain)
+    encoder = run.config.encoder
+    needed = run.images() * record_bytes(target_bytes(encoder.patches, encoder.width))
+    assert bytes_of_targets(with_teacher, store) == needed
+    pixels = [run for run in runs if run not in with_teacher]
+    assert pixels
+    assert bytes_of_targets(pixels, store) == 0
