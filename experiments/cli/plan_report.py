@@ -53,14 +53,14 @@ def describe_plan(
         rate = GPU_RATE
         if not on_gpu:
             rate = rates.get(run.stage, CPU_RATES[run.config.precision])
-        hours = round(petaflops[run.id] * PETA / rate / 3600, 6)
+        hours = significant(petaflops[run.id] * PETA / rate / 3600)
         runs.append(_describe_run(run, plan, store, hours, micro_batch))
     assumed_device = "one run at a time, as measured here" if rates else "one CPU core"
     if on_gpu:
         assumed_device = "one GPU that sustains 100 TFLOP/s"
     estimate = TimeEstimate(
-        hours=round(sum(run.estimated_hours for run in runs), 4),
-        hours_left=round(sum(run.estimated_hours for run in runs if not run.is_complete), 4),
+        hours=significant(sum(run.estimated_hours for run in runs)),
+        hours_left=significant(sum(run.estimated_hours for run in runs if not run.is_complete)),
         device=assumed_device,
     )
     return PlanDescription(
@@ -75,7 +75,12 @@ def describe_plan(
 
 def _petaflop(run: PlannedRun, plan: Plan) -> float:
     operations = run_cost(run, plan).operations
-    return round(operations * resolved_schedule(run).images / PETA, 3)
+    return significant(operations * resolved_schedule(run).images / PETA)
+
+
+def significant(value: float) -> float:
+    """A value with four significant digits: however small it is, it does not become zero."""
+    return float(f"{value:.4g}")
 
 
 def _describe_run(

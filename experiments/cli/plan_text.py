@@ -1,6 +1,7 @@
 """The text of `plan`: a line for each run, and a summary."""
 
 from collections.abc import Sequence
+from math import floor, log10
 
 from experiments.cli.plan_description import PlanDescription, RunDescription, SpaceEstimate
 from experiments.running.capacity import bytes_text
@@ -56,7 +57,7 @@ def _cells(run: RunDescription) -> Sequence[str]:
         f"{run.parameters:,}",
         bytes_text(run.disk_bytes),
         bytes_text(run.memory_bytes),
-        f"{hours:.2f}",
+        _hours_text(hours),
     )
 
 
@@ -86,5 +87,14 @@ def _space_text(space: SpaceEstimate) -> str:
     return f"{text}, {bytes_text(space.device_memory_bytes)} here"
 
 
+def _hours_text(hours: float) -> str:
+    """Hours with two decimals, or with two significant digits if they are few."""
+    digits = 2 if hours >= 0.1 or not hours else 1 - floor(log10(hours))
+    return f"{hours:.{digits}f}"
+
+
 def _time_text(hours: float) -> str:
-    return f"{hours:.2f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+    if hours >= 1:
+        return f"{hours:.2f} hours"
+    seconds = 3600 * hours
+    return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.2g} seconds"

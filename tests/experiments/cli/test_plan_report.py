@@ -1,6 +1,7 @@
 """The report of `plan`: its JSON keys, its text, its estimates."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,24 @@ def test_complete_runs_need_no_space_any_more(plan: Plan, store: Store) -> None:
     done = describe_plan(plan, store)
     assert (done.space.disk_bytes, done.space.memory_bytes) == (0, 0)
     assert done.complete == len(done.runs)
+
+
+def test_the_estimates_of_small_runs_are_not_zero(plan: Plan, store: Store) -> None:
+    description = describe_plan(plan, store)
+    for run in description.runs:
+        assert run.petaflop > 0
+        assert run.estimated_hours > 0
+    total = sum(run.estimated_hours for run in description.runs)
+    assert description.estimate.hours == pytest.approx(total, rel=1e-3)
+    cells = [line.split()[-1] for line in lines_of(description)[2:-2]]
+    shown = [run.estimated_hours for run in description.runs]
+    assert [float(cell) for cell in cells] == pytest.approx(shown, rel=0.05)
+
+
+def test_a_short_time_is_printed_in_seconds(plan: Plan, store: Store) -> None:
+    description = describe_plan(plan, store)
+    (left,) = re.findall(r"about (.+) seconds of", plan_text(description))
+    assert float(left) == pytest.approx(3600 * description.estimate.hours_left, rel=0.05)
 
 
 def test_a_micro_batch_lowers_the_memory_and_nothing_else(tmp_path: Path, store: Store) -> None:
