@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+NUMBER_RANGE = re.compile(r"(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})", re.ASCII)
 WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
 REAL_NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?", re.ASCII)
 DEVICE = re.compile(r"auto|cpu|cuda(:(0|[1-9][0-9]{0,2}))?", re.ASCII)
@@ -48,34 +49,48 @@ def real_number(low: float, high: float) -> Callable[[str], float]:
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """Argument type: different whole numbers, separated by commas."""
-    numbers = _different_numbers(text, MAX_SEED, "seeds like 0,1,2")
-    if len(numbers) > MAX_SEEDS:
-        raise argparse.ArgumentTypeError(f"{len(numbers)} seeds; at most {MAX_SEEDS} are allowed")
-    return numbers
+    """Argument type: different whole numbers and ranges of them, separated by commas."""
+    return _different_numbers(text, MAX_SEED, MAX_SEEDS, "seeds like 0,1,2 or 0-79")
 
 
 def gpus(text: str) -> tuple[int, ...] | Literal["all"]:
-    """Argument type: `all`, or different ids of GPUs, separated by commas."""
+    """Argument type: `all`, or different ids of GPUs and ranges of them, separated by commas."""
     if text == "all":
         return "all"
-    return _different_numbers(text, MAX_GPU, "GPUs like 0,1,2,3, nor all")
+    return _different_numbers(text, MAX_GPU, MAX_GPU + 1, "GPUs like 0,1,2,3 or 0-3, nor all")
 
 
-def _different_numbers(text: str, high: int, what: str) -> tuple[int, ...]:
-    """The numbers of a list like 0,1,2.
+def _different_numbers(text: str, high: int, most: int, what: str) -> tuple[int, ...]:
+    """The numbers of a list like 0,1,2 or 0-9,20. A range contains both of its ends.
 
     high: the largest allowed number.
+    most: the largest allowed length of the list.
     what: names the list in an error.
     """
-    parts = text.split(",")
-    if not all(WHOLE_NUMBER.fullmatch(part) and 0 <= int(part) <= high for part in parts):
+    ranges = [_number_range(part) for part in text.split(",")]
+    if not all(part and part[0] >= 0 and part[-1] <= high for part in ranges):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no list of {what}; each is a whole number from 0 to {high}"
+            f"{text!r} is no list of {what}; each number is from 0 to {high}, and a range ends "
+            "with its larger number"
         )
-    if len(set(parts)) < len(parts):
+    count = sum(map(len, ranges))
+    if count > most:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has {count} numbers; at most {most} are allowed"
+        )
+    numbers = tuple(number for part in ranges for number in part)
+    if len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError(f"{text!r} has a number twice; the numbers must differ")
-    return tuple(map(int, parts))
+    return numbers
+
+
+def _number_range(text: str) -> range:
+    """The numbers of a text like 7 or 0-9; empty for any other text."""
+    if ends := NUMBER_RANGE.fullmatch(text):
+        return range(int(ends[1]), int(ends[2]) + 1)
+    if WHOLE_NUMBER.fullmatch(text):
+        return range(int(text), int(text) + 1)
+    return range(0)
 
 
 def path(text: str) -> Path:

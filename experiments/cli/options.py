@@ -85,7 +85,7 @@ def add_plan_options(
         "--seeds",
         type=argument_types.seeds,
         metavar="0,1,2",
-        help="instead of the files' seeds (compare: only these)",
+        help="instead of the files' seeds; also ranges, as 0-79 (compare: only these)",
     )
     group.add_argument(
         "--set",

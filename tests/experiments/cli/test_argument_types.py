@@ -66,7 +66,24 @@ def test_seeds_are_different_whole_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0,,1", "0,0", "-1", "1.5", "0 1", "a", "99999999999999999999", "4294967296", "٣"]
+    ("text", "numbers"),
+    [
+        ("0-79", tuple(range(80))),
+        ("3-3", (3,)),
+        ("9,0-2,4294967294-4294967295", (9, 0, 1, 2, 2**32 - 2, 2**32 - 1)),
+        ("0-999", tuple(range(1000))),
+    ],
+)
+def test_a_range_of_seeds_contains_both_ends(text: str, numbers: tuple[int, ...]) -> None:
+    assert argument_types.seeds(text) == numbers
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "0,,1", "0,0", "-1", "1.5", "0 1", "a", "99999999999999999999", "4294967296", "٣"),
+        *("0-", "0-1-2", "0--1", "-1-2", "5-2", "0 - 3", "00-3", "0..3", "0-2,1", "0-4294967296"),
+    ],
 )
 def test_other_texts_are_no_seeds(text: str) -> None:
     with pytest.raises(ArgumentTypeError):
@@ -74,16 +91,21 @@ def test_other_texts_are_no_seeds(text: str) -> None:
 
 
 def test_more_seeds_than_a_thousand_are_refused() -> None:
-    with pytest.raises(ArgumentTypeError, match="1000"):
-        argument_types.seeds(",".join(map(str, range(1001))))
+    for text in (",".join(map(str, range(1001))), "0-1000", "0-4294967295"):
+        with pytest.raises(ArgumentTypeError, match="1000"):
+            argument_types.seeds(text)
 
 
-@pytest.mark.parametrize(("text", "value"), [("all", "all"), ("0", (0,)), ("3,1", (3, 1))])
+@pytest.mark.parametrize(
+    ("text", "value"), [("all", "all"), ("0", (0,)), ("3,1", (3, 1)), ("0-2", (0, 1, 2))]
+)
 def test_gpus_are_all_or_different_ids(text: str, value: object) -> None:
     assert argument_types.gpus(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "ALL", "0,0", "-1", "0,-1", "1024", "cuda:0", "all,1", "0;1"])
+@pytest.mark.parametrize(
+    "text", ["", "ALL", "0,0", "-1", "0,-1", "1024", "cuda:0", "all,1", "0;1", "1-0"]
+)
 def test_other_texts_are_no_gpus(text: str) -> None:
     with pytest.raises(ArgumentTypeError):
         argument_types.gpus(text)
