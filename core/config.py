@@ -122,18 +122,37 @@ class ReconstructionDecoder(FrozenModel):
 
 
 class Mask(FrozenModel):
-    """Which patches are hidden (Table 5)."""
+    """Which patches are hidden (Table 5). `core/model/masking.py` describes each kind."""
 
-    # density: patches with more strokes are hidden more often.
-    kind: Literal["random", "block", "density"] = "random"
-    ratio: Share = 0.8
-    focus: NonNegativeFloat = 1.0  # exponent of the stroke density; 0 is the same as random
+    kind: Literal["random", "block", "density", "span", "column_pairs", "seeded_blocks"] = "random"
+    ratio: Share = 0.8  # of all patches; visible_count rounds
+    # density, seeded_blocks: exponent of the stroke density; 0 ignores it.
+    focus: NonNegativeFloat = 1.0
+    # span, seeded_blocks: a letter's width as a share of the image's; the least width of a span,
+    # and about that of a block. The default is a letter of a word of five.
+    width: Annotated[Number, Field(gt=0, le=1)] = 0.2
+    # seeded_blocks: share of all patches that blocks hide. The rest of `ratio` is hidden at random.
+    block_share: Share = 0.5
 
     @model_validator(mode="after")
-    def _check_focus(self) -> "Mask":
-        if self.kind != "density" and self.focus != 1:
-            raise ValueError(f"focus belongs to kind: density, not to {self.kind}")
+    def _check_options(self) -> "Mask":
+        for option, kinds in MASK_OPTIONS.items():
+            default = type(self).model_fields[option].default
+            if self.kind not in kinds and getattr(self, option) != default:
+                raise ValueError(f"{option} belongs to kind: {' or '.join(kinds)}, not {self.kind}")
+        if self.kind == "seeded_blocks" and self.block_share > self.ratio:
+            raise ValueError(
+                f"block_share {self.block_share:g} is more than ratio {self.ratio:g}, the share of "
+                "all hidden patches; lower block_share"
+            )
         return self
+
+
+MASK_OPTIONS = {  # option -> kinds of masks that have it
+    "focus": ("density", "seeded_blocks"),
+    "width": ("span", "seeded_blocks"),
+    "block_share": ("seeded_blocks",),
+}
 
 
 NUMBERED_STRENGTHS = {1.0: "medium", 1.5: "strong"}
@@ -161,12 +180,111 @@ class Guidance(FrozenModel):
         )
 
 
+class RepairSettings(FrozenModel):
+    """Base of the repairs of Eq. 3. The losses are in core/model/alignment_losses.py."""
+
+    # Whether the loss compares the images of a batch with each other.
+    compares_images: ClassVar[bool] = True
+    # Whether the loss itself stops the gradient of a branch.
+    stops_gradient: ClassVar[bool] = False
+
+
+class NormalizedRepair(RepairSettings):
+    """[cls] of both branches through a LayerNorm without affine parameters, then Eq. 3."""
+
+    kind: Literal["normalized"]
+    compares_images: ClassVar[bool] = False
+
+
+class PredictorRepair(RepairSettings):
+    """SimSiam (arXiv 2011.10566): each branch predicts the other's [cls], which is detached."""
+
+    kind: Literal["predictor"]
+    stops_gradient: ClassVar[bool] = True
+
+
+class EmaRepair(RepairSettings):
+    """[cls] of the guidance view comes from a teacher: a moving average of the encoder.
+
+    BYOL (arXiv 2006.07733) and DSHM (AAAI 2026)."""
+
+    kind: Literal["ema"]
+    # Of the moving average; it rises from the first to the last step by a half cosine.
+    momentum: Probability = 0.996
+    final_momentum: Probability = 0.9999
+    compares_images: ClassVar[bool] = False
+    stops_gradient: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _check_momenta(self) -> "EmaRepair":
+        if self.momentum > self.final_momentum:
+            raise ValueError(
+                f"momentum {self.momentum:g} must not be above final_momentum "
+                f"{self.final_momentum:g}"
+            )
+        return self
+
+
+class VicregRepair(RepairSettings):
+    """VICReg (arXiv 2105.04906) on a projector; the weights of its three terms."""
+
+    kind: Literal["vicreg"]
+    invariance: NonNegativeFloat = 25.0
+    variance: NonNegativeFloat = 25.0
+    covariance: NonNegativeFloat = 1.0
+
+
+class SigregRepair(RepairSettings):
+    """LeJEPA (arXiv 2511.08544): Eq. 3, and SIGReg towards a standard normal distribution."""
+
+    kind: Literal["sigreg"]
+    share: Share = 0.02  # weight of SIGReg; Eq. 3 has the rest
+    directions: PositiveInt = 256  # random ones that [cls] is projected on, drawn at every step
+    knots: Annotated[Integer, Field(ge=2)] = 17  # of the integral, from 0 to `bound`
+    bound: PositiveFloat = 3.0
+
+
+class UniformityRepair(RepairSettings):
+    """Eq. 3, and the mean squared cosine between the [cls] of different images."""
+
+    kind: Literal["uniformity"]
+    factor: PositiveFloat = 0.01  # of the mean squared cosine
+
+
+class InfonceRepair(RepairSettings):
+    """InfoNCE (arXiv 1807.03748): other images of the batch are negatives."""
+
+    kind: Literal["infonce"]
+    temperature: PositiveFloat = 0.2
+
+
+Repair = Annotated[
+    NormalizedRepair
+    | PredictorRepair
+    | EmaRepair
+    | VicregRepair
+    | SigregRepair
+    | UniformityRepair
+    | InfonceRepair,
+    Field(discriminator="kind"),
+]
+
+
 class Alignment(FrozenModel):
     """The alignment loss between the [cls] features of both branches (Eq. 3, Table 1)."""
 
     weight: NonNegativeFloat = 1.0  # in the total loss; the paper: 1
     # The branch whose [cls] receives no gradient from this loss; the paper: none.
     stop_gradient: Literal["none", "guidance", "masked"] = "none"
+    repair: Repair | None = None  # a loss in place of Eq. 3; null: Eq. 3, as in the paper
+
+    @model_validator(mode="after")
+    def _check_stop_gradient(self) -> "Alignment":
+        if self.repair and self.repair.stops_gradient and self.stop_gradient != "none":
+            raise ValueError(
+                f"repair {self.repair.kind} has a stop-gradient of its own; leave stop_gradient out"
+            )
+        return self
 
 
 class PixelTarget(FrozenModel):
@@ -414,6 +532,34 @@ class Pretrain(TrainingRun, PretrainModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_mask_fits_grid(self) -> "Pretrain":
+        kind, columns = self.mask.kind, self.encoder.grid[1]
+        if kind == "column_pairs" and columns % 2:
+            raise ValueError(
+                f"mask.kind: column_pairs needs an even number of columns of patches, not {columns}"
+                "; choose another mask.kind or encoder.patch"
+            )
+        if kind in ("column_pairs", "span"):
+            least = 2 if kind == "column_pairs" else letter_columns(self.mask.width, columns)
+            hidden = hidden_count(self.encoder.patches, self.mask.ratio) // self.encoder.grid[0]
+            if hidden < least:
+                raise ValueError(
+                    f"mask.ratio {self.mask.ratio:g} hides {hidden} of {columns} columns of "
+                    f"patches whole, but kind: {kind} needs at least {least}; raise mask.ratio"
+                    + (" or lower mask.width" if kind == "span" else "")
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_compared_images(self) -> "Pretrain":
+        repair = None if self.alignment is None else self.alignment.repair
+        if repair is not None and repair.compares_images and self.optimizer.batch < 2:
+            raise ValueError(
+                f"alignment.repair {repair.kind} compares images: optimizer.batch must be 2 or more"
+            )
+        return self
+
 
 class ContrastivePretrain(TrainingRun):
     """Stage pretrain, by sequence contrastive learning (SeqCLR)."""
@@ -649,6 +795,16 @@ def identity_fields(config: FrozenModel, exclude: Any = None) -> dict[str, Any]:
 def visible_count(patches: int, ratio: float) -> int:
     """Visible patches at a mask ratio, as the released code rounds (51 of 256 at 0.8)."""
     return int(patches * (1 - ratio))
+
+
+def hidden_count(patches: int, ratio: float) -> int:
+    """Hidden patches at a mask ratio: all that are not visible (205 of 256 at 0.8)."""
+    return patches - visible_count(patches, ratio)
+
+
+def letter_columns(width: float, columns: int) -> int:
+    """A letter's width in columns of patches, at least 1, from its share of the image's width."""
+    return max(1, round(width * columns))
 
 
 def peak_lr(base_lr: float, global_batch: int) -> float:

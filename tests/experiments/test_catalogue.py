@@ -202,6 +202,24 @@ def test_files_beyond_the_paper_change_what_their_rows_name(tmp_path: Path) -> N
     assert mask == Mask(kind="density", ratio=0.8)
 
 
+@pytest.mark.parametrize("scale", ["smoke", "mini", "small", "paper"])
+def test_rows_of_masks_differ_in_the_shape_alone_and_share_runs_of_table_5(
+    tmp_path: Path, scale: str
+) -> None:
+    files = [HERE / f"{name}.yaml" for name in ("beyond_masks", "ablation_mask")]
+    plan = plan_of(tmp_path, *files, scale=scale)
+    variants = plan.experiments["beyond_masks"].variants
+    names = [variant.name for variant in variants if not variant.name.startswith("control: ")]
+    configs = [configs_of(plan, "beyond_masks", name)["pretrain"] for name in names]
+    kinds = ["random", "block", "density", "span", "column_pairs", "seeded_blocks"]
+    assert [config.mask for config in configs] == [Mask(kind=kind) for kind in kinds]
+    assert len({config.model_copy(update={"mask": None}) for config in configs}) == 1
+    for name, row in {"random (LMIM)": "random 0.8 (LMIM)", "block": "block 0.8"}.items():
+        (cell,) = cells_of(plan, "beyond_masks", name)
+        (same,) = cells_of(plan, "ablation_mask", row)
+        assert cell.trainings == same.trainings
+
+
 @pytest.mark.parametrize("scale", ["mini", "overnight", "small", "paper"])
 def test_all_fractions_of_labels_are_trained_on_for_as_many_steps(
     tmp_path: Path, scale: str

@@ -21,12 +21,12 @@ def one_line(error: pytest.ExceptionInfo[UserError]) -> bool:
     [
         (
             {"pretrain.mask.ratoi": 0.7},
-            r"--set: pretrain\.mask\.ratoi: unknown key; allowed: focus, kind, ratio$",
+            r"--set: pretrain\.mask\.ratoi: unknown key; allowed: block_share, focus, kind, ratio",
         ),
         ({"pretrain.mask.ratio": 1.2}, r"--set: pretrain\.mask\.ratio: 1\.2 is not below 1"),
         (
             {"pretrain.mask.kind": "stripes"},
-            r"pretrain\.mask\.kind: .*'stripes'; choose from 'random', 'block' or 'density'",
+            r"pretrain\.mask\.kind: .*'stripes'; choose from 'random', 'block', 'density', 'span'",
         ),
         (
             {"pretrain.target": {"kind": "clip"}},
@@ -87,6 +87,26 @@ def one_line(error: pytest.ExceptionInfo[UserError]) -> bool:
         (
             {"pretrain.mask": {"kind": "random", "ratio": 0.6, "focus": 2}},
             r"focus belongs to kind: density",
+        ),
+        (
+            {"pretrain.mask": {"kind": "span", "block_share": 0.4}},
+            r"block_share belongs to kind: seeded_blocks, not span",
+        ),
+        (
+            {"pretrain.mask": {"kind": "seeded_blocks", "ratio": 0.4}},
+            r"block_share 0\.5 is more than ratio 0\.4.*lower block_share",
+        ),
+        (
+            {"pretrain.mask.kind": "column_pairs", "encoder.image": [32, 60]},
+            r"column_pairs needs an even number of columns of patches, not 15",
+        ),
+        (
+            {"pretrain.mask": {"kind": "span", "ratio": 0.1}},
+            r"ratio 0\.1 hides 3 of 32 columns .* at least 6; raise mask\.ratio or lower",
+        ),
+        (
+            {"pretrain.mask": {"kind": "column_pairs", "ratio": 0.03}},
+            r"ratio 0\.03 hides 1 of 32 columns .* at least 2; raise mask\.ratio$",
         ),
         (
             {"pretrain.contrast": {"windows": 5}},

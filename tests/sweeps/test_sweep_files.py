@@ -82,7 +82,7 @@ SPACE_MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"a": {"categorical": [1]}, "b": {"float": [0, 1], "when": {"a": 2}}}, "a is never 2"),
     (
         {"pretrain.mask.ratoi": {"float": [0.5, 0.9]}},
-        "pretrain.mask.ratoi: unknown key; allowed: focus, kind",
+        "pretrain.mask.ratoi: unknown key; allowed: block_share, focus, kind",
     ),
     ({"pretrain.mask.ratio": {"float": [1.1, 1.9]}}, "no end of it can be run"),
     (
