@@ -42,8 +42,7 @@ BUILD = """Build an LMDB folder in the standard layout from annotated images.
 SOURCE is an annotation file (text, TSV, CSV, JSON lines, MMOCR's JSON), a folder with one
 (gt.txt, labels.tsv, labels.csv, annotation.json, ...), or a folder of images. There, a label may be
 in a text file beside its image: word_1.txt or gt_word_1.txt for word_1.png.
-With --boxes, SOURCE is an LMDB folder: its words are copied, and the boxes of their characters and
-the names of their photos are stored beside the labels.
+With --boxes, SOURCE is an LMDB folder: boxes and names of photos are stored beside its labels.
 OUT exists only when it is complete. If the command is interrupted, run it again to resume.
 OUT/skipped.tsv lists skipped images with the reasons."""
 
@@ -64,12 +63,12 @@ def _add_build(commands: Any) -> None:
         "--boxes",
         type=argument_types.path,
         metavar="FILE",
-        help="boxes of the characters of an LMDB folder's words, for probes, as JSON lines",
+        help="JSON lines with the boxes of the words' characters",
     )
     parser.add_argument(
         "--split",
         metavar="NAME",
-        help="the words of the file of boxes to use, if it has those of several folders",
+        help="which words of FILE, if it has several splits",
     )
     add_processes_option(parser)
     add_json_option(parser, "print the result as JSON")

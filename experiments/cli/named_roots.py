@@ -86,5 +86,5 @@ def add_processes_option(parser: argparse.ArgumentParser) -> None:
         "--processes",
         type=argument_types.whole_number(1, MAX_PROCESSES),
         metavar="N",
-        help="number of processes that read images (default: one for each core)",
+        help="processes that read images (default: one per core)",
     )

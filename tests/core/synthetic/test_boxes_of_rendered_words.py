@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chinese_fonts import system_font
 
 from core.config import identity_fields
 from core.data.character_boxes import BOXES, check_boxes
@@ -27,6 +28,12 @@ CHINESE = Synthetic(
 STRAIGHT = ("artistic", "contextless", "salient", "multi_words", "general")
 
 
+def _need_font(config: Synthetic) -> None:
+    """Skip the test if the words are Chinese and the system has no Chinese font."""
+    if config.language == "zh":
+        system_font()
+
+
 def _cases() -> list[tuple[Synthetic, str]]:
     looks = [BOXED, BOXED.model_copy(update={"look": "coloured"})]
     english = [(config, style) for config in looks for style in ENGLISH_SUBSETS]
@@ -35,6 +42,7 @@ def _cases() -> list[tuple[Synthetic, str]]:
 
 @pytest.mark.parametrize(("config", "split"), _cases())
 def test_images_and_labels_are_equal_with_and_without_boxes(config: Synthetic, split: str) -> None:
+    _need_font(config)
     without = config.model_copy(update={"boxes": False})
     for index in range(6):
         word = render_with_boxes(config, split, index)
@@ -48,6 +56,7 @@ def test_images_and_labels_are_equal_with_and_without_boxes(config: Synthetic, s
 def test_every_character_has_a_box_inside_the_image_but_spaces_have_none(
     config: Synthetic, split: str
 ) -> None:
+    _need_font(config)
     for index in range(12):
         word = render_with_boxes(config, split, index)
         check_boxes(word.boxes, word.text, word.image.size)

@@ -22,6 +22,8 @@ INPUTS = {  # command -> its arguments; names of the probe's files
     "plan": "row.yaml --scale smoke",
     "status": "row.yaml --scale smoke",
     "compare": "row.yaml --scale smoke",
+    "false-differences": "row.yaml --scale smoke",
+    "early-start": "row.yaml --scale smoke --out pictures",
     "sweep-report": "tiny.yaml",
     "score": "predictions.txt",
     "import": "a.pth b.safetensors",

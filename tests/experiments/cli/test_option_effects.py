@@ -3,6 +3,8 @@
 The options and commands are those of the parsers: a new option needs a value in VALUES.
 """
 
+import shutil
+
 import pytest
 from command_probe import Probe, Trace, leaf_parsers, options_of
 
@@ -156,6 +158,7 @@ def test_an_option_has_an_effect_or_is_refused(
             baselines[line] = probe(words_of(line, probe), capsys)
             assert baselines[line][0] in (0, 1), f"{line}: {baselines[line]}"
         given = f"{line} {option} {VALUES[option]}"
+        shutil.rmtree(probe.folder / "elsewhere", ignore_errors=True)  # of an earlier --out
         code, trace = probe(words_of(given, probe), capsys)
         assert code == 2 or (code, trace) != baselines[line], f"{given}: no effect"
         effects += code != 2
