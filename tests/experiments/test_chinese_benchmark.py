@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from plans import plan_of
 
-from core.config import Finetune
+from core.config import Finetune, Pretrain
 from core.runtime.errors import UserError
 from core.synthetic.config import Synthetic
 from core.synthetic.vocabulary import vocabulary_characters
-from experiments.planning.plan import Plan
-from experiments.planning.schema import HERE
+from experiments.planning.plan import Plan, resolved_schedule
+from experiments.planning.recipe import read_recipe
+from experiments.planning.schema import HERE, file_layer
 
 
 def benchmark(results: Path, scale: str, **overrides: Any) -> Plan:
@@ -30,6 +31,25 @@ def test_synthetic_words_bring_their_charset(tmp_path: Path) -> None:
     assert len(configs) == 4
     assert {config.charset for config in configs} == {vocabulary_characters(words)}
     assert {config.max_length for config in configs} == {40}
+
+
+@pytest.mark.parametrize("scale", ["mini", "overnight"])
+def test_chinese_words_have_the_image_and_the_number_of_english_ones(
+    tmp_path: Path, scale: str
+) -> None:
+    recipe = read_recipe([file_layer("base", "lmim"), file_layer("scales", scale)])
+    assert recipe.synthetic is not None
+    assert recipe.synthetic_chinese is not None
+    assert recipe.synthetic_chinese.language == "zh"
+    assert recipe.synthetic_chinese.image == recipe.synthetic.image
+
+    def pretraining_images(plan: Plan) -> set[int]:
+        runs = plan.runs.values()
+        return {resolved_schedule(run).images for run in runs if isinstance(run.config, Pretrain)}
+
+    (english,) = pretraining_images(plan_of(tmp_path, scale=scale))
+    (chinese,) = pretraining_images(benchmark(tmp_path, scale))
+    assert chinese == pytest.approx(english, rel=1e-3)  # an epoch has whole batches only
 
 
 def test_the_teacher_of_lmim_is_the_encoder_of_the_mim_row(tmp_path: Path) -> None:
