@@ -20,6 +20,7 @@ from analysis.tables.variance import variance_components
 from analysis.tables.verdicts import difference_verdict
 from analysis.tables.word_values import DESCRIPTIONS
 from experiments.planning.endpoints import FINE_TUNED
+from experiments.planning.schema import CONTROL_PREFIX
 from results.store import Store
 
 DECISIONS = (1.0, 2.0)  # differences, in the endpoint's unit, whose cost a table states
@@ -28,7 +29,8 @@ DECISIONS = (1.0, 2.0)  # differences, in the endpoint's unit, whose cost a tabl
 LEVEL_RULE = (
     "Endpoints: the primary one was declared before the runs; its intervals have a level of 95 %. "
     "Those of the exploratory ones are widened for their number (Bonferroni). Verdicts need at "
-    "least two seeds"
+    "least two seeds. Rows are paired by seed, but not with a control row, whose encoder is "
+    "untrained (Welch's interval)"
 )
 DECIDED_RULE = (
     "`holds` if the interval excludes 0 and the better row is the one that the paper reports as "
@@ -204,6 +206,9 @@ def endpoint_difference(
 ) -> EndpointDifference:
     """The difference of two rows, paired by seed, with its interval and verdict.
 
+    The seeds of a control row are not paired: its encoder is not pre-trained, so that it shares
+    nothing with the encoder of the same seed that could raise or lower both.
+
     records: the runs of both rows.
     pair: the rows.
     level: of the interval.
@@ -234,7 +239,15 @@ def endpoint_difference(
     differences = [first - second for first, second in zip(*both, strict=True)]
     weights = average_weights([array.shape[1] for array in differences], pooled=False)
     bound = records.endpoint.bounds[1]
-    (estimate,) = bootstrap(differences, weights, paired=True, level=level, bounds=(-bound, bound))
+    is_control = pair.other.startswith(CONTROL_PREFIX)
+    (estimate,) = bootstrap(
+        differences,
+        weights,
+        paired=True,
+        level=level,
+        bounds=(-bound, bound),
+        unpaired_seeds=list(zip(*both, strict=True)) if is_control else None,
+    )
     factor = records.endpoint.factor
     detectable = minimum_detectable_difference(estimate, level=level)
     return EndpointDifference(

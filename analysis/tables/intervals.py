@@ -26,6 +26,7 @@ class Estimate:
     covers: IMAGES, IMAGES_AND_SEEDS, or another sampled unit such as `words`.
     seeds: the number of seeds.
     seed_error: the part of `standard_error` due to the variance between seeds (squares add up).
+    degrees: degrees of freedom of `seed_error`; 0 with one seed.
     """
 
     value: float
@@ -35,6 +36,7 @@ class Estimate:
     covers: str = IMAGES
     seeds: int = 1
     seed_error: float = 0.0
+    degrees: float = 0.0
 
     def excludes_zero(self) -> bool:
         """Whether 0 lies outside the interval."""
@@ -128,6 +130,7 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
     bounds: tuple[float, float] | None = None,
+    unpaired_seeds: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> list[Estimate]:
     """Weighted means of subset means with intervals by resampling, stratified by subset.
 
@@ -147,6 +150,9 @@ def bootstrap(
     level: the probability that the interval shall cover the truth.
     bounds: the lowest and the highest possible mean. None: those of accuracies, or of their
         differences if `paired`.
+    unpaired_seeds: for each subset the values (S, n) of both recognizers whose differences are
+        given, if a seed of one has nothing to do with the same seed of the other. None: the seeds
+        are pairs.
 
     Raises ValueError if a subset is empty, numbers of seeds differ or a value is not finite.
     """
@@ -169,7 +175,15 @@ def bootstrap(
         if len(means) > 1:
             image_variance = float(weights**2 @ of_images)
             double_counted = float(weights**2 @ double)
-            centered = _over_seeds(means, deviations, image_variance, double_counted, random, tails)
+            spread = _seed_spread([means])
+            if unpaired_seeds is not None:
+                of_both = zip(*unpaired_seeds, strict=True)
+                spread = _seed_spread(
+                    [weights @ np.array([values.mean(1) for values in row]) for row in of_both]
+                )
+            centered = _over_seeds(
+                means, spread, deviations, image_variance, double_counted, random, tails
+            )
         else:
             low, high = np.quantile(deviations, tails)
             error = float(deviations.std())
@@ -215,8 +229,25 @@ def _variances(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean(0).var()) / images, double_counted
 
 
+def _seed_spread(rows: Sequence[np.ndarray]) -> tuple[float, float]:
+    """The variance of a mean over seeds, or of a difference of such means; degrees of freedom.
+
+    With two rows they are those of Welch and Satterthwaite (Biometrika 34, 1947). They stay valid
+    if the same seed raises or lowers both rows: then the variance is overestimated.
+
+    rows: for each row the value of each seed (S,).
+    """
+    parts = [float(row.var(ddof=1)) / len(row) for row in rows]
+    total = sum(parts)
+    seeds_less_one = len(rows[0]) - 1
+    if not total:
+        return 0.0, float(seeds_less_one)
+    return total, total**2 / sum(part**2 / seeds_less_one for part in parts)
+
+
 def _over_seeds(
     means: np.ndarray,
+    spread: tuple[float, float],
     deviations: np.ndarray,
     image_variance: float,
     double_counted: float,
@@ -232,6 +263,7 @@ def _over_seeds(
     to be equal, almost nothing would remain: the interval is at least half of the one over images.
 
     means: (S,) the mean of each seed.
+    spread: the variance between seeds, of the mean, and its degrees of freedom.
     deviations: means of resampled images, minus their expectation.
     image_variance: variance due to the choice of images.
     double_counted: the part of it that the variance between seeds contains too.
@@ -239,10 +271,9 @@ def _over_seeds(
 
     Returns an Estimate whose interval is around 0.
     """
-    seeds = len(means)
-    between = float(means.var(ddof=1)) / seeds
+    between, degrees = spread
     counted_once = max(0.0, 1 - double_counted / image_variance) if image_variance else 1.0
-    seed_effects = random.permutation(student_quantiles(len(deviations), seeds - 1))
+    seed_effects = random.permutation(student_quantiles(len(deviations), degrees))
     draws = deviations * np.sqrt(counted_once) + seed_effects * np.sqrt(between)
     of_both = np.quantile(draws, tails)
     half_of_images = np.quantile(deviations, tails) / 2
@@ -253,13 +284,14 @@ def _over_seeds(
         high=float(max(of_both[1], half_of_images[1])),
         standard_error=float(np.sqrt(variance)),
         covers=IMAGES_AND_SEEDS,
-        seeds=seeds,
+        seeds=len(means),
         seed_error=float(np.sqrt(between)),
+        degrees=degrees,
     )
 
 
 @cache
-def student_quantiles(count: int, degrees: int) -> np.ndarray:
+def student_quantiles(count: int, degrees: float) -> np.ndarray:
     """Evenly spaced quantiles of Student's t distribution: a sample without sampling noise.
 
     count: the number of quantiles.

@@ -17,33 +17,36 @@ def minimum_detectable_difference(
     itself estimated: up to 5.6 standard errors for three seeds if all variance is between seeds.
     A result above 1 means that no difference of accuracies would be detected.
 
-    estimate: of the comparison; only its standard errors and its number of seeds are used.
+    estimate: of the comparison; only its standard errors, its number of seeds and
+        its degrees of freedom are used.
     power: the probability.
     level: of the interval.
     """
     error = estimate.standard_error
     seed_share = min(1.0, estimate.seed_error / error) if error else 0.0
-    return _in_standard_errors(power, estimate.seeds, round(seed_share, 2), level) * error
+    degrees = round(estimate.degrees or estimate.seeds - 1, 1)
+    return _in_standard_errors(power, degrees, round(seed_share, 2), level) * error
 
 
 @cache
-def _in_standard_errors(power: float, seeds: int, seed_share: float, level: float) -> float:
+def _in_standard_errors(power: float, degrees: float, seed_share: float, level: float) -> float:
     """The detectable difference in units of the standard error.
 
+    degrees: degrees of freedom of the variance between seeds; 0 with one seed.
     seed_share: the standard error due to seeds, as a share of the whole standard error. It is
     estimated from few seeds, so the interval's width varies (chi-squared); the mean is taken over
     this variation.
     """
     from scipy import optimize, stats
 
-    if seeds == 1:
+    if not degrees:
         return float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power))
-    quantiles = stats.chi2.ppf((np.arange(500) + 0.5) / 500, seeds - 1)
-    seed_errors = seed_share * np.sqrt(quantiles / (seeds - 1))
+    quantiles = stats.chi2.ppf((np.arange(500) + 0.5) / 500, degrees)
+    seed_errors = seed_share * np.sqrt(quantiles / degrees)
     image_error = np.sqrt(1 - seed_share**2)
     angles = np.arctan2(seed_errors, image_error)
     half_widths = np.hypot(image_error, seed_errors) * np.interp(
-        angles, *_half_widths(seeds, level)
+        angles, *_half_widths(degrees, level)
     )
 
     def missing_power(difference: float) -> float:
@@ -53,7 +56,7 @@ def _in_standard_errors(power: float, seeds: int, seed_share: float, level: floa
 
 
 @cache
-def _half_widths(seeds: int, level: float) -> tuple[np.ndarray, np.ndarray]:
+def _half_widths(degrees: float, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Angles, and half the width of the interval at each of them for a standard error of 1.
 
     The angle is 0 if all variance comes from images, and pi / 2 if all comes from seeds.
@@ -62,7 +65,7 @@ def _half_widths(seeds: int, level: float) -> tuple[np.ndarray, np.ndarray]:
 
     angles = np.linspace(0, np.pi / 2, 33)
     of_images = stats.norm.ppf((np.arange(64) + 0.5) / 64)[:, None]
-    of_seeds = student_quantiles(RESAMPLES, seeds - 1)
+    of_seeds = student_quantiles(RESAMPLES, degrees)
     draws = (np.cos(angle) * of_images + np.sin(angle) * of_seeds for angle in angles)
     return angles, np.array([np.quantile(drawn, (1 + level) / 2) for drawn in draws])
 
@@ -88,7 +91,10 @@ def seeds_needed(
     def detectable(seeds: int) -> float:
         seed_error = (variance_of_seeds / seeds) ** 0.5
         error = (variance_of_images + variance_of_seeds / seeds) ** 0.5
-        planned = replace(estimate, seeds=seeds, seed_error=seed_error, standard_error=error)
+        degrees = estimate.degrees * (seeds - 1) / (estimate.seeds - 1)  # 1 or 2 for each seed
+        planned = replace(
+            estimate, seeds=seeds, seed_error=seed_error, standard_error=error, degrees=degrees
+        )
         return minimum_detectable_difference(planned, power, level)
 
     if detectable(MOST_SEEDS) > difference:
