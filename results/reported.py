@@ -1,4 +1,4 @@
-"""The numbers that the paper reports: `results/reported.yaml`, checked against a closed schema."""
+"""The numbers that papers report: `results/reported.yaml`, checked against a closed schema."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -17,6 +17,7 @@ METRICS = {  # benchmark -> protocol of core.text.protocols
     "union14m_benchmark": "waics",
     "common": "waics",
     "chinese": "chinese",
+    "extended": "waics",
 }
 SETTINGS = ("guidance", "alignment", "augmentation", "decoder", "target", "mask", "ratio")
 Percent = Annotated[Number, Field(ge=0, le=100)]
@@ -72,17 +73,19 @@ class ReportedRow(FrozenModel):
 
 
 class ReportedTable(FrozenModel):
-    """One table of the paper.
+    """One table of the paper, or of numbers of others.
 
     title: its title.
     benchmark: a benchmark of `subsets`, whose subsets are the columns.
     recipe: `ablation` if the paper's authors trained all rows.
+    protocol: of a table of others: who evaluated, and how. Empty for a table of the paper.
     rows: the rows in the paper's order.
     """
 
     title: str
     benchmark: str
     recipe: Literal["ablation"] | None = None
+    protocol: str = ""
     rows: Annotated[tuple[ReportedRow, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -90,6 +93,11 @@ class ReportedTable(FrozenModel):
         if sum(row.default for row in self.rows) > 1:
             raise ValueError("more than one row is the default")
         return self
+
+    @property
+    def is_of_paper(self) -> bool:
+        """Whether this is a table of the LMIM paper."""
+        return not self.protocol
 
     def is_authors_row(self, number: int) -> bool:
         """Whether the paper's authors trained row `number`."""
@@ -107,10 +115,20 @@ class Misprint(FrozenModel):
 
 
 class ExternalResult(FrozenModel):
-    """A result of another paper under another evaluation, shown below a table."""
+    """A result of another paper under another evaluation, shown below a table.
+
+    table: below which it is shown.
+    source: who reports it.
+    protocol: label version and sizes of IC13 and IC15, as far as the source states them.
+    values: accuracy of each subset in percent; None if they are not known here.
+    avg: the mean over subsets.
+    """
 
     table: str
     method: str
+    source: str
+    protocol: str
+    values: tuple[Percent, ...] | None = None
     avg: Percent
 
 
@@ -143,6 +161,15 @@ class Reported(FrozenModel):
                     raise ValueError(
                         f"{name}: {row.name()}: {len(row.values)} values for {columns} columns"
                     )
+        for result in self.external_results:
+            if result.values is None or result.table not in self.tables:
+                continue
+            columns = len(self.subsets[self.tables[result.table].benchmark])
+            if len(result.values) != columns:
+                raise ValueError(
+                    f"external_results: {result.method} in {result.table}: "
+                    f"{len(result.values)} values for {columns} columns"
+                )
         used = [misprint.table for misprint in self.misprints]
         used += [result.table for result in self.external_results]
         for name in used:

@@ -7,6 +7,7 @@ from pathlib import Path
 from core.runtime.errors import UserError
 from experiments.planning.schema import read_experiment
 from results.provenance import REPOSITORY, display_path
+from results.reported import reported_table
 
 TABLE_FILE = re.compile(r"(?P<experiment>[^.]+)\.(?P<scale>[^.]+)\.json")
 DEFAULT_SCALE = "mini"
@@ -54,4 +55,5 @@ def recorded_scale(results: Path, experiments: Sequence[str]) -> str | None:
 def paper_files() -> list[Path]:
     """The experiment files that reproduce a table of the paper."""
     files = sorted((REPOSITORY / "experiments").glob("*.yaml"))
-    return [path for path in files if read_experiment(path).table]
+    tables = {path: read_experiment(path).table for path in files}
+    return [path for path, table in tables.items() if table and reported_table(table).is_of_paper]

@@ -226,6 +226,9 @@ class TableContent:
     endpoints: the measures beside accuracy, if any run has them, the primary one first.
     known_runs: row -> seed -> runs, of all complete runs; only in a stored table.
     file: path of the experiment file, from the results folder; only in a stored table.
+    protocol: names of the protocols of the measured rows, their label policy if it is `released`,
+        and the sizes of IC13 and IC15, which tell versions of these sets apart; empty if no row is
+        measured.
     """
 
     experiment: str
@@ -242,9 +245,11 @@ class TableContent:
     endpoints: tuple[EndpointTable, ...] = ()
     known_runs: Mapping[str, Mapping[int, RowRuns]] | None = None
     file: str | None = None
+    protocol: str = ""
 
     @property
     def heading(self) -> str:
-        """`Table N: title`, or the experiment's name and title."""
+        """`Table N: title (protocol)`, or the experiment's name, title and protocol."""
         name = self.paper_table.replace("table", "Table ") if self.paper_table else self.experiment
-        return f"{name}: {self.title}"
+        protocol = f" (protocol {self.protocol})" if self.protocol else ""
+        return f"{name}: {self.title}{protocol}"

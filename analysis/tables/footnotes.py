@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from analysis.tables.comparability import deviations_from_paper
 from analysis.tables.measurements import MeasuredEvaluation
 from results.provenance import display_path
-from results.reported import reported
+from results.reported import reported, reported_table
 
 if TYPE_CHECKING:
     from analysis.tables.table import Table
@@ -32,7 +32,6 @@ TESTS = (
     "McNemar's tests are exact and cover test images, seed by seed, with Holm's correction over "
     "subsets."
 )
-OTHER_HARNESS = "OpenOCR's harness: filtered Union14M-L, IC13-857, IC15-1811"
 
 
 def notes(table: "Table") -> tuple[str, ...]:
@@ -109,15 +108,23 @@ def _comparability(table: "Table") -> Iterator[str]:
     for why, rows in rows_of_reasons.items():
         listed = "all rows" if len(rows) == measured_rows else ", ".join(rows)
         yield f"Not comparable with the paper, {listed}: {why}."
-    others = [
-        f"{result.method} {result.avg:.2f}"
-        for result in reported().external_results
-        if result.table == table.paper_table
-    ]
-    if others:
+    if protocol := reported_table(table.paper_table).protocol:
+        yield f"Reported rows are not of the LMIM paper: {protocol}."
+    yield from _external_results(table.paper_table)
+
+
+def _external_results(paper_table: str) -> Iterator[str]:
+    """Averages of other papers, those of one source and protocol together."""
+    results_of: dict[tuple[str, str], list[str]] = {}
+    for result in reported().external_results:
+        if result.table == paper_table:
+            average = f"{result.avg:.2f}".removesuffix("0")
+            results = results_of.setdefault((result.source, result.protocol), [])
+            results.append(f"{result.method} {average}")
+    for (source, protocol), results in results_of.items():
         yield (
-            f"Avg of other methods, from their papers ({OTHER_HARNESS}; not comparable with these "
-            f"rows): {', '.join(others)}."
+            f"Avg of other methods, not comparable with these rows: {', '.join(results)} "
+            f"(reported by {source}; protocol: {protocol})."
         )
 
 

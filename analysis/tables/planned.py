@@ -24,7 +24,7 @@ from experiments.planning.endpoints import (
 from experiments.planning.plan import FILE, Cell, Plan, PlannedRun
 from experiments.planning.registry import registry
 from results.records import StoredTraining, read_record
-from results.reported import find_row
+from results.reported import find_row, reported_table
 from results.store import Run, Store
 
 RecordedRuns = Mapping[int, RowRuns]  # seed -> runs
@@ -32,6 +32,8 @@ RecordedRuns = Mapping[int, RowRuns]  # seed -> runs
 
 def tables_of(plan: Plan, store: Store, *, recorded: bool) -> list[Table]:
     """One table for each experiment of a plan, those of the paper first and in its order.
+
+    Tables with numbers of others come next, and those without reported numbers last.
 
     plan: with the runs of each row.
     store: the results folder.
@@ -62,7 +64,13 @@ def tables_of(plan: Plan, store: Store, *, recorded: bool) -> list[Table]:
                 file=plan.files.get(name),
             )
         )
-    return sorted(tables, key=lambda table: (table.paper_table is None, table.paper_table or ""))
+    return sorted(tables, key=_order)
+
+
+def _order(table: Table) -> tuple[int, str]:
+    if table.paper_table is None:
+        return 2, ""
+    return 0 if reported_table(table.paper_table).is_of_paper else 1, table.paper_table
 
 
 def _endpoints(plan: Plan, experiment: str) -> tuple[Endpoint, ...]:

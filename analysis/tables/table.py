@@ -104,7 +104,23 @@ class Table:
             rules=tuple(rules),
             notes=(*notes(self), *endpoint_notes(endpoints)),
             endpoints=endpoints,
+            protocol=self._protocol(),
         )
+
+    def _protocol(self) -> str:
+        """The protocols of the measured rows, with the sizes of IC13 and IC15 if they are there."""
+        evaluations = [evaluation for row in self.measured for evaluation in row.values()]
+        names = {
+            evaluation.protocol + (", released labels" if evaluation.labels == "released" else "")
+            for evaluation in evaluations
+        }
+        sizes = {
+            f"{subset.upper()}-{evaluation.counts[subset][1]}"
+            for subset in ("ic13", "ic15")
+            for evaluation in evaluations
+            if subset in evaluation.counts
+        }
+        return ", ".join([*sorted(names), *sorted(sizes)])
 
     def _endpoint_tables(self) -> tuple[EndpointTable, ...]:
         compared = [

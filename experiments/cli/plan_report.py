@@ -164,4 +164,5 @@ def filled_rows(plan: Plan) -> dict[str, list[FilledRow]]:
             for number, names in rows.items()
         ]
         for table, rows in filled.items()
+        if rows
     }

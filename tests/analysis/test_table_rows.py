@@ -117,6 +117,40 @@ def test_rows_of_the_paper_keep_its_order_around_ours(tmp_path: Path) -> None:
     assert len(seqclr.why) == 1
 
 
+def test_a_table_of_others_quotes_their_rows_and_judges_none(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    sets = {name: [1, 0] for name in ("host", "wost", "art", "coco", "uber")}
+    for run in ("evaluate-a", "evaluate-b"):
+        write_evaluation(store, run, sets)
+    rows = [make_row("a", "evaluate-a"), make_row("b", "evaluate-b", compare_with=("a",))]
+    table = make_table(store, rows, scale="paper", paper_table="extended_benchmarks")
+    content = table.content
+    assert table.columns == list(sets)
+    quoted = {row.name: row for row in content.rows[:3]}
+    assert list(quoted) == ["DiG (DSHM paper)", "MAERec (DSHM paper)", "LMIM (DSHM paper)"]
+    assert quoted["LMIM (DSHM paper)"].reported["host"] == 69.6
+    assert {row.verdict for row in content.rows} == {""}
+    assert any("not of the LMIM paper" in note and "2,416" in note for note in content.notes)
+    assert any("DSHM 79.0" in note and "5 M images" in note for note in content.notes)
+
+
+def test_a_heading_names_the_protocol_of_the_measured_rows(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_evaluation(store, "evaluate-a", {"ic13": [1] * 857, "ic15": [1] * 1811, "svt": [1]})
+    write_evaluation(store, "evaluate-b", {"svt": [1]}, labels="released")
+    planned = make_row("planned", "evaluate-c")
+    assert content_of(store, planned).heading == "mine: a title"
+    content = content_of(store, planned, make_row("a", "evaluate-a"))
+    assert content.heading == "mine: a title (protocol waics, IC13-857, IC15-1811)"
+    assert as_json(content)["protocol"] == "waics, IC13-857, IC15-1811"
+    released = content_of(store, make_row("b", "evaluate-b"))
+    assert released.heading == "mine: a title (protocol waics, released labels)"
+    common = make_table(store, [make_row("a", "evaluate-a")], paper_table="table8").content
+    assert common.heading == "Table 8: a title (protocol waics, IC13-857, IC15-1811)"
+    assert any("DSHM 97.5" in note and "IC15-1811" in note for note in common.notes)
+    assert any("MDiff4STR-B 97.3," in note and "OpenOCR" in note for note in common.notes)
+
+
 def test_an_average_over_other_subsets_has_no_difference_to_the_paper(tmp_path: Path) -> None:
     store = Store(tmp_path)
     write_evaluation(store, "evaluate-a", {"curve": [1] * 81 + [0] * 19, "mine": [1, 0]})

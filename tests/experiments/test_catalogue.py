@@ -161,6 +161,33 @@ def test_table_8_evaluates_the_recognizers_of_table_7(tmp_path: Path) -> None:
     assert common.trainings == union14m.trainings
 
 
+def test_extended_benchmarks_evaluate_the_recognizers_of_table_7(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, *CATALOGUE, scale="paper")
+    for row in ("SeqCLR", "MIM", "LMIM (Union14M-L)", "LMIM 20 epochs (Union14M-L)"):
+        (extended,) = cells_of(plan, "extended_benchmarks", row)
+        (union14m,) = cells_of(plan, "union14m_benchmark", row)
+        assert extended.trainings == union14m.trainings
+        subsets = configs_of(plan, "extended_benchmarks", row)["evaluate"].subsets
+        assert list(subsets) == list(reported().subsets["extended"])
+
+
+def test_absent_extended_sets_are_named_and_can_be_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LMIM_DATA", raising=False)
+    file = HERE / "extended_benchmarks.yaml"
+
+    def absent(**options: Any) -> set[str]:
+        plan = plan_of(tmp_path, file, scale="paper", **options)
+        runs = [run for run in plan.runs.values() if isinstance(run.config, Evaluate)]
+        return {text.partition(":")[0] for run in runs for text in run.unmet_requirements()}
+
+    names = {"host", "wost", "art", "coco", "uber"}
+    assert absent() >= names
+    own = {"evaluate.subsets": {"coco": {"roots": ["coco"]}}}
+    assert absent(overrides=own) & names == {"coco"}
+
+
 def test_baselines_follow_their_own_recipes_and_share_ours(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, *CATALOGUE, scale="paper")
     mim, seqclr, lmim = (
@@ -231,6 +258,7 @@ def test_all_fractions_of_labels_are_trained_on_for_as_many_steps(
     assert max(totals) < 1.07 * min(totals)  # an epoch ends with a whole batch
     optimizers = [run.config.optimizer for run in runs if isinstance(run.config, Finetune)]
     assert len({one.warmup_epochs / one.epochs for one in optimizers}) == 1
+    assert min(one.epochs for one in optimizers) >= 1
 
 
 def test_the_curve_of_mim_spans_its_start_and_twice_the_length_of_a_night(tmp_path: Path) -> None:

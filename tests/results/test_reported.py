@@ -1,4 +1,4 @@
-"""The numbers that the paper reports: their averages, their schema, and the choice of a row."""
+"""The numbers that papers report: their averages, their schema, and the choice of a row."""
 
 import json
 from collections.abc import Callable
@@ -24,12 +24,13 @@ BENCHMARK_SIZES = {
     "union14m_benchmark": SIZES,
     "common": SIZES,
     "chinese": PROTOCOLS["chinese"].sizes,
+    "extended": SIZES,
 }
 COMPLETE_ROWS = [
     (name, number)
     for name, table in reported().tables.items()
     for number, row in enumerate(table.rows)
-    if None not in row.values
+    if table.is_of_paper and None not in row.values
 ]
 
 
@@ -56,6 +57,7 @@ def test_printed_averages_are_means_of_their_rows_except_for_seven_misprints() -
 def test_rows_without_all_values_have_no_average() -> None:
     for name, table in reported().tables.items():
         for number, row in enumerate(table.rows):
+            assert table.is_of_paper or row.avg is None
             assert (name, number) in COMPLETE_ROWS or row.avg is None
 
 
@@ -104,6 +106,17 @@ def test_a_wrong_row_is_refused_with_its_key(
             "table1: benchmark 'foo'",
         ),
         ("misprints", lambda misprints: misprints[0].update(table="table77"), "table77"),
+        ("external_results", lambda results: results[0].update(table="table77"), "table77"),
+        (
+            "external_results",
+            lambda results: results[0].pop("protocol"),
+            r"external_results\.0\.protocol",
+        ),
+        (
+            "external_results",
+            lambda results: results[0].update(values=[1, 2]),
+            "SVTRv2-B in table7: 2 values for 7 columns",
+        ),
     ],
 )
 def test_a_wrong_table_or_misprint_is_refused_with_its_key(
@@ -115,6 +128,48 @@ def test_a_wrong_table_or_misprint_is_refused_with_its_key(
     path.write_text(dump_yaml(content))
     with pytest.raises(UserError, match=key):
         read_reported(path)
+
+
+def test_results_of_other_papers_name_their_source_and_protocol() -> None:
+    results = reported().external_results
+    assert {result.method.split()[0] for result in results} == {
+        "SVTRv2-B",
+        "MDiff4STR-B",
+        "MAERec",
+        "DSHM",
+        "MNSP",
+    }
+    assert all(result.source and result.protocol for result in results)
+    with_words = [result.protocol for result in results if result.table == "table8"]
+    assert all("IC13" in protocol and "IC15" in protocol for protocol in with_words)
+    assert all("label" in result.protocol for result in results)
+
+
+def test_averages_of_other_papers_are_means_of_their_values() -> None:
+    complete = [result for result in reported().external_results if result.values]
+    assert {(result.method, result.table) for result in complete} == {
+        ("DSHM", "table6"),
+        ("DSHM", "table7"),
+    }
+    for result in complete:
+        values = result.values or ()
+        assert result.avg == pytest.approx(sum(values) / len(values), abs=0.0501)
+
+
+def test_public_checkpoints_on_the_extended_sets_are_rows_of_others() -> None:
+    table = reported().tables["extended_benchmarks"]
+    assert not table.is_of_paper
+    assert "DSHM" in table.protocol
+    assert not any(table.is_authors_row(number) for number in range(len(table.rows)))
+    (lmim,) = [row for row in table.rows if row.method == "LMIM"]
+    subsets = reported().subsets["extended"]
+    assert dict(zip(subsets, lmim.values, strict=True)) == {
+        "host": 69.6,
+        "wost": 84.7,
+        "art": 83.5,
+        "coco": 78.5,
+        "uber": 86.7,
+    }
 
 
 def test_a_reported_row_is_chosen_by_enough_keys() -> None:
