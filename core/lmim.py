@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from core.config import PretrainModel
+from core.model.alignment_repair import BatchPlace, make_repair
 from core.model.masking import hidden_patches
 from core.model.reconstruction_decoder import GuidedDecoder
 from core.model.targets import make_target
@@ -69,7 +70,7 @@ class LMIMOutput:
 
     loss: Tensor  # Eq. 2
     reconstruction: Tensor  # Eq. 1
-    alignment: Tensor | None  # Eq. 3
+    alignment: Tensor | None  # Eq. 3, or a repair of it
     features: Tensor  # (B, 1 + V, D) masked reconstruction branch
     guidance_features: Tensor | None  # (B, 1 + N, D) linguistic guidance branch
     target: Tensor  # (B, N, values of the target)
@@ -85,6 +86,7 @@ class LMIM(nn.Module):
         self.encoder = VisionTransformer(config.encoder)
         self.target = make_target(config)
         self.decoder = GuidedDecoder(config.encoder, config.decoder, self.target.values)
+        self.repair = make_repair(config.alignment, self.encoder)  # None: Eq. 3 as it is
 
     def forward(
         self,
@@ -92,13 +94,15 @@ class LMIM(nn.Module):
         guidance_views: Tensor | None,
         visible: Tensor,
         target: Tensor | None = None,
+        place: BatchPlace | None = None,
     ) -> LMIMOutput:
         """Features of both branches, prediction, target and losses.
 
         images: (B, 3, H, W) in [-1, 1].
         guidance_views: the same words in another look, like `images`; None for a single branch.
         visible: (B, V) numbers of the visible patches.
-        target: (B, N, values of the target) of these images, if it is known."""
+        target: (B, N, values of the target) of these images, if it is known.
+        place: of these images in their batch, for repairs of Eq. 3; None: they are the batch."""
         features = self.encoder(images, visible)  # (B, 1 + V, D)
         guidance = None if guidance_views is None else self.encoder(guidance_views)
         prediction = self.decoder(features, visible, guidance)  # (B, N, values), Eq. 4
@@ -114,6 +118,9 @@ class LMIM(nn.Module):
             cls, guidance_cls = apply_stop_gradient(
                 features[:, 0], guidance[:, 0], self.config.alignment.stop_gradient
             )
-            alignment = alignment_loss(cls, guidance_cls)  # Eq. 3
+            if self.repair is None:
+                alignment = alignment_loss(cls, guidance_cls)  # Eq. 3
+            else:
+                alignment = self.repair(cls, guidance_cls, guidance_views, place)
         loss = total_loss(reconstruction, alignment, weight)  # Eq. 2
         return LMIMOutput(loss, reconstruction, alignment, features, guidance, target, prediction)

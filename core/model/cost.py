@@ -5,24 +5,30 @@ matrix products count, a multiplication and an addition as two operations. Masks
 position tables count as zero.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from core.config import (
     Contrast,
     ContrastivePretrain,
+    EmaRepair,
     Encoder,
+    PredictorRepair,
     Pretrain,
     Probe,
     RecognizerModel,
     ReconstructionDecoder,
     StageConfig,
     TextDecoder,
+    VicregRepair,
     visible_count,
 )
 from core.text.charset import make_charset
 
 MLP_RATIO = 4  # width of an encoder block's feed-forward network, in encoder widths
 FRAMES_PER_COLUMN = 2  # of the CTC head (core/model/ctc.py)
+PREDICTOR_DIVISOR = 4  # SimSiam's predictor (core/model/alignment_repair.py)
+PROJECTOR_FACTOR = 4  # VICReg's projector (core/model/alignment_repair.py)
 TRAINING = 3  # a training step in forward passes: the backward pass costs two
 
 
@@ -119,6 +125,33 @@ def decoder_cost(
     return Cost(parameters, operations)
 
 
+def repair_cost(config: Pretrain) -> Cost:
+    """Forward pass of what a repair of the alignment loss trains: a predictor or a projector.
+
+    It is computed for the [cls] of both branches."""
+    repair = None if config.alignment is None else config.alignment.repair
+    width = config.encoder.width
+    if isinstance(repair, PredictorRepair):
+        widths = [width, width // PREDICTOR_DIVISOR, width]
+    elif isinstance(repair, VicregRepair):
+        widths = [width] + [PROJECTOR_FACTOR * width] * 3
+    else:
+        return Cost(0, 0)
+    layers = list(pairwise(widths))
+    parameters = sum(linear_parameters(*layer, bias=False) for layer in layers)
+    parameters += sum(norm_parameters(outputs) for _, outputs in layers[:-1])
+    parameters += width if isinstance(repair, PredictorRepair) else 0  # bias of the last layer
+    return Cost(parameters, 2 * sum(linear_operations(1, *layer) for layer in layers))
+
+
+def averaged_parameters(config: StageConfig) -> int:
+    """Parameters of the moving average of an EMA repair, which follow those of the encoder."""
+    if not isinstance(config, Pretrain) or config.alignment is None:
+        return 0
+    is_averaged = isinstance(config.alignment.repair, EmaRepair)
+    return encoder_cost(config.encoder).parameters if is_averaged else 0
+
+
 def seqclr_cost(encoder: Encoder, contrast: Contrast) -> Cost:
     """Forward pass of SeqCLR: encoder and projection head on two views of each image."""
     parameters, operations = encoder_cost(encoder)
@@ -197,8 +230,14 @@ def pretrain_cost(config: Pretrain | ContrastivePretrain) -> Cost:
     trained = encoder_cost(encoder, visible).operations + decoder.operations
     if config.guidance is not None:
         trained += whole_view.operations
-    target = 0 if predicts_pixels else whole_view.operations  # forward pass of the frozen encoder
-    return Cost(whole_view.parameters + decoder.parameters, float(TRAINING) * trained + target)
+    repair = repair_cost(config)
+    trained += repair.operations
+    # forward passes of the frozen encoder, and of a moving average of the encoder
+    untrained = (not predicts_pixels) + bool(averaged_parameters(config))
+    return Cost(
+        whole_view.parameters + decoder.parameters + repair.parameters,
+        float(TRAINING) * trained + untrained * whole_view.operations,
+    )
 
 
 def cost(config: StageConfig, recognizer: RecognizerModel | None = None) -> Cost:

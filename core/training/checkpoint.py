@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from core.runtime import safetensors_io
 from core.runtime.errors import UserError
-from core.training.parameters import trainable
+from core.training.parameters import changing
 
 LARGEST_SHARE = 0.01  # of the time, spent on writing checkpoints
 OPTIMIZER_PREFIXES = ("optimizer.", "optimiser.")  # the second one: version 0.1
@@ -67,13 +67,13 @@ class Counters:
 def save_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, counters: Counters
 ) -> None:
-    """Write the trained parameters, the optimizer's state and the counters, atomically.
+    """Write the parameters that training changes, the optimizer's state and counters, atomically.
 
     path: the file, safetensors.
     model, optimizer: of the run.
     counters: after the last step."""
     tensors: dict[str, Tensor] = {
-        f"model.{name}": parameter for name, parameter in trainable(model).items()
+        f"model.{name}": parameter for name, parameter in changing(model).items()
     }
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
@@ -94,7 +94,7 @@ def restore_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Opti
         if name.startswith("model.")
     }
     stored_shapes = {name: value.shape for name, value in weights.items()}
-    if stored_shapes != {name: value.shape for name, value in trainable(model).items()}:
+    if stored_shapes != {name: value.shape for name, value in changing(model).items()}:
         raise UserError(
             f"{path}: does not fit this model; another version of the code wrote it;"
             " move it aside to restart the run"

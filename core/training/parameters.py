@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from core.model.alignment_repair import TEACHER_PREFIX
+
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Name -> parameter, for parameters that are trained."""
@@ -10,8 +12,17 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
+def changing(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name -> parameter, for parameters that training changes: trained, or a moving average."""
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad or name.startswith(TEACHER_PREFIX)
+    }
+
+
 def count_trainable(model: nn.Module) -> int:
-    """How many numbers training changes."""
+    """How many numbers are trained."""
     return sum(parameter.numel() for parameter in trainable(model).values())
 
 

@@ -12,6 +12,7 @@ from core.data.batches import Batch, load_batches, normalize, to_unit
 from core.data.record_cache import RecordCache
 from core.data.word_images import WordImages
 from core.lmim import LMIM
+from core.model.alignment_repair import BatchPlace
 from core.model.masking import sample_visible
 from core.model.seqclr import SeqCLR
 from core.model.targets import FrozenFeatures
@@ -54,6 +55,8 @@ def make_model(config: Pretrain, teacher: Path | None) -> LMIM:
         safetensors_io.load_into(model.encoder, weights, "encoder.", teacher)
         if _same_decoding_task(config, with_current_keys(metadata["config"])):
             safetensors_io.load_into(model.decoder, weights, "decoder.", teacher)
+        if model.repair is not None:
+            model.repair.restart_teacher(model.encoder)
     return model
 
 
@@ -74,9 +77,17 @@ class PretrainTask:
         context: RunContext,
         targets: TargetCache | None = None,
     ) -> None:
+        """Raises UserError if the context divides batches whose images are compared."""
+        repair = None if config.alignment is None else config.alignment.repair
+        if repair is not None and repair.compares_images and context.micro_batch is not None:
+            raise UserError(
+                f"alignment.repair {repair.kind} compares all images of a batch with each other;"
+                " run it without --micro-batch"
+            )
         self.config = config
         self.targets = targets
         self.device = context.device
+        self.process_group = context.process_group
         self.model = model
         self.network = prepare_network(model, context)
         self.model.target.eval()
@@ -107,13 +118,23 @@ class PretrainTask:
             views = None if view is None else make_guidance_view(images, view[rows])
             numbers = batch.indices[rows]
             target = None if self.targets is None else self.targets.read(numbers)
-            output = self.network(normalize(images), views, visible[rows].to(self.device), target)
+            # a dummy image has number -1
+            places = positions[rows].where(torch.tensor(numbers) >= 0, -1)
+            draws = generator(seed, "alignment", step)
+            place = BatchPlace(places, batch.size, draws, self.process_group)
+            patches = visible[rows].to(self.device)
+            output = self.network(normalize(images), views, patches, target, place)
             if self.targets is not None and target is None:
                 self.targets.write(numbers, output.target)
             terms = {"loss": output.loss, "reconstruction": output.reconstruction}
             return terms if output.alignment is None else terms | {"alignment": output.alignment}
 
         return losses
+
+    def update_teacher(self, share: float) -> None:
+        """Move the teacher of an EMA repair, after a step. share: of the training that is done."""
+        if self.model.repair is not None:
+            self.model.repair.update_teacher(self.model.encoder, share)
 
     def validate(self) -> dict[str, float]:
         """Nothing to log: the losses are the only measure of pre-training."""
@@ -201,7 +222,13 @@ def pretrain(
         num_workers=context.num_workers,
         pin_memory=context.pinned,
     )
-    training.run(batches)
+    total_steps = training.schedule.total_steps
+
+    def after_step(steps_done: int) -> None:
+        if isinstance(task, PretrainTask):
+            task.update_teacher(steps_done / total_steps)
+
+    training.run(batches, after_step)
     if context.process_group.is_main:
         safetensors_io.save(
             folder / MODEL,

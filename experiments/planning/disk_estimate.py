@@ -14,6 +14,7 @@ from core.config import (
 )
 from core.model.cost import (
     FRAMES_PER_COLUMN,
+    averaged_parameters,
     cost,
     encoder_cost,
     linear_parameters,
@@ -36,6 +37,7 @@ PREDICTION_BYTES = 45  # of an image in predictions.csv
 CORRECT_BYTES = 0.25  # of an image in correct.json and validation.json: a bit as hexadecimal digit
 FEATURE_CACHE_BYTES = 8 << 30  # at most (core/probes/features.py)
 RENDERED_IMAGE_BYTES = 3_200  # of a synthetic word in its LMDB, 32 x 128 pixels
+REPAIR_TENSORS = {"predictor": 5, "vicreg": 7}  # of the trained head of an alignment repair
 SPLIT_BYTES = 30_000  # of an LMDB besides its images
 
 
@@ -97,8 +99,9 @@ def weights_bytes(config: Pretrain | ContrastivePretrain | Finetune) -> int:
 def checkpoint_bytes(config: Pretrain | ContrastivePretrain | Finetune) -> int:
     """Size of `checkpoint.safetensors`: for each trained parameter its value and AdamW's state.
 
-    Each tensor has four entries in the header: its values, two states and the step."""
-    values = (1 + ADAMW_STATES) * trained_parameters(config)
+    Each tensor has four entries in the header: its values, two states and the step. A moving
+    average of the encoder is stored too."""
+    values = (1 + ADAMW_STATES) * trained_parameters(config) + averaged_parameters(config)
     header = (2 + ADAMW_STATES) * tensor_count(config) * TENSOR_ENTRY_BYTES
     return VALUE_BYTES * values + header
 
@@ -146,7 +149,9 @@ def tensor_count(config: Pretrain | ContrastivePretrain | Finetune) -> int:
         return count + (2 if config.decoder is None else 9 + 18 * config.decoder.layers)
     sublayers = config.decoder.order.split("-")
     branches = 2 if "CA" in sublayers else 1
-    return count + 5 + 2 * branches + 6 * len(sublayers) * config.decoder.depth
+    repair = None if config.alignment is None else config.alignment.repair
+    heads = REPAIR_TENSORS.get("" if repair is None else repair.kind, 0)
+    return count + 5 + 2 * branches + 6 * len(sublayers) * config.decoder.depth + heads
 
 
 def rendered_bytes(config: Synthetic) -> int:

@@ -20,7 +20,13 @@ from core.config import (
     StageConfig,
     visible_count,
 )
-from core.model.cost import FRAMES_PER_COLUMN, MLP_RATIO, encoder_cost, recognizer_cost
+from core.model.cost import (
+    FRAMES_PER_COLUMN,
+    MLP_RATIO,
+    averaged_parameters,
+    encoder_cost,
+    recognizer_cost,
+)
 from core.text.charset import make_charset
 from experiments.planning.disk_estimate import (
     ADAMW_STATES,
@@ -63,7 +69,8 @@ def memory_bytes(
         return PROCESS_BYTES + 2 * weights + PROBE_BATCH * WORKSPACE * features
     batch = -(-config.optimizer.batch // processes)
     images = min(batch, micro_batch or batch)
-    copies = VALUE_BYTES * (1 + ADAMW_STATES) * trained_parameters(config)
+    values = (1 + ADAMW_STATES) * trained_parameters(config) + averaged_parameters(config)
+    copies = VALUE_BYTES * values
     return PROCESS_BYTES + state_bytes(config) + max(images * activation_bytes(config), copies)
 
 
@@ -71,12 +78,13 @@ def state_bytes(config: Pretrain | ContrastivePretrain | Finetune) -> int:
     """Bytes that stay for the whole training.
 
     16 for each trained parameter: weight, gradient and two states of AdamW in fp32. 4 for each
-    frozen parameter: a teacher's or a random encoder, and frozen blocks."""
-    frozen = 0
+    frozen parameter: a teacher's or a random encoder, a moving average of the encoder, and frozen
+    blocks."""
+    frozen = averaged_parameters(config)
     if isinstance(config, Finetune):
-        frozen = frozen_parameters(config)
+        frozen += frozen_parameters(config)
     elif isinstance(config, Pretrain) and config.target.kind != "pixel":
-        frozen = encoder_cost(config.encoder).parameters
+        frozen += encoder_cost(config.encoder).parameters
     return VALUE_BYTES * ((2 + ADAMW_STATES) * trained_parameters(config) + frozen)
 
 

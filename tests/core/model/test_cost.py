@@ -58,6 +58,16 @@ def seqclr_cost_by_model(config: ContrastivePretrain) -> Cost:
     return Cost(count_trainable(model), 3 * 2 * forward)
 
 
+def repair_operations(config: Pretrain) -> int:
+    """Operations of the head of an alignment repair, on the [cls] of both branches of an image."""
+    repair = make_model(config, None).repair
+    if repair is None:
+        return 0
+    images = 8  # batch norm needs more than one
+    counted = count_operations(repair.head, torch.empty(images, config.encoder.width))
+    return 2 * counted // images
+
+
 def pretrain_cost_by_model(config: Pretrain) -> Cost:
     encoder = config.encoder
     model = make_model(config, None)
@@ -70,8 +80,11 @@ def pretrain_cost_by_model(config: Pretrain) -> Cost:
         guidance = torch.empty(1, 1 + encoder.patches, encoder.width)
         trained += encoder_operations(encoder)
     trained += count_operations(model.decoder, features, numbers, guidance)
-    target = 0 if config.target.kind == "pixel" else encoder_operations(encoder)
-    return Cost(count_trainable(model), 3 * trained + target)
+    trained += repair_operations(config)
+    untrained = 0 if config.target.kind == "pixel" else encoder_operations(encoder)
+    if model.repair is not None and model.repair.teacher is not None:
+        untrained += encoder_operations(encoder)
+    return Cost(count_trainable(model), 3 * trained + untrained)
 
 
 def finetune_cost_by_model(config: Finetune) -> Cost:
@@ -116,6 +129,21 @@ def test_costs_equal_those_counted_on_the_models(scale: str, tmp_path: Path) -> 
             counted.add(sizes)
             assert cost(config) == cost_by_model(config), run.rows[0]
     assert len(counted) > 8
+
+
+@pytest.mark.parametrize("kind", ["normalized", "predictor", "ema", "vicreg", "infonce"])
+def test_costs_of_alignment_repairs_equal_those_counted_on_the_models(kind: str) -> None:
+    settings = {
+        "encoder": Encoder(width=32, depth=2, heads=2, patch=(8, 8)),
+        "decoder": {},
+        "mask": {},
+        "guidance": {},
+        "target": {"kind": "pixel"},
+    }
+    config = Pretrain.model_validate(STAGE | settings | {"alignment": {"repair": {"kind": kind}}})
+    plain = Pretrain.model_validate(STAGE | settings | {"alignment": {}})
+    assert cost(config) == cost_by_model(config)
+    assert (cost(config) == cost(plain)) == (kind in ("normalized", "infonce"))
 
 
 def test_an_evaluation_costs_a_third_of_training_its_recognizer(tmp_path: Path) -> None:

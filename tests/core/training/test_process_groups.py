@@ -23,6 +23,7 @@ from core.config import (
     Pretrain,
     ReconstructionDecoder,
     TextDecoder,
+    VicregRepair,
 )
 from core.data.word_images import WordImages
 from core.runtime import safetensors_io
@@ -47,6 +48,14 @@ STAGES: dict[str, Any] = {
         alignment=Alignment(),
         target={"kind": "random_feature"},
         mask={"kind": "density"},
+        **TRAINING,
+    ),
+    "vicreg": Pretrain(
+        decoder=ReconstructionDecoder(width=32, heads=2, feedforward=32, dropout=0.1),
+        guidance=Guidance(),
+        alignment=Alignment(weight=0.04, repair=VicregRepair(kind="vicreg")),
+        target={"kind": "pixel"},
+        mask={"kind": "random"},
         **TRAINING,
     ),
     "seqclr": ContrastivePretrain(contrast=Contrast(projection=16), **TRAINING),

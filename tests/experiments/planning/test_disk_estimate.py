@@ -7,7 +7,7 @@ import torch
 from planned_training import planned_finetuning
 from plans import plan_of
 
-from core.config import ContrastivePretrain, Evaluate, Finetune, Pretrain
+from core.config import Alignment, ContrastivePretrain, Evaluate, Finetune, Pretrain
 from core.lmim import LMIM
 from core.model.cost import cost
 from core.model.seqclr import SeqCLR
@@ -42,6 +42,14 @@ def training_configs(scale: str) -> list[Training]:
     for config in runs.values():
         assert isinstance(config, Pretrain)
         configs.append(config)
+    guided = next(
+        config
+        for config in configs
+        if isinstance(config, Pretrain) and config.alignment is not None
+    )
+    for kind in ("predictor", "ema", "vicreg"):
+        alignment = Alignment.model_validate({"repair": {"kind": kind}})
+        configs.append(guided.model_copy(update={"alignment": alignment}))
     shared = configs[0].model_dump(include={"encoder", "optimizer", "data", "precision", "seed"})
     configs.append(ContrastivePretrain.model_validate(shared | {"contrast": {}}))
     finetune = next(run.config for run in plan.runs.values() if run.stage == "finetune")
