@@ -26,6 +26,9 @@ from results.records import StoredEvaluation, read_record
 from results.store import Store
 
 METHODS = ("SeqCLR", "MIM", "LMIM")
+# Parts of a pre-training's config, as pydantic's `exclude`.
+ALIGNMENT: dict[str, Any] = {"alignment": True}
+GUIDANCE_BRANCH: dict[str, Any] = {"alignment": True, "guidance": True, "decoder": {"order"}}
 
 
 def project_path(path: str | Path) -> Path:
@@ -112,16 +115,22 @@ class OpenedResults:
     def alignment_models(self, seed: int = 0) -> list[PretrainedModel]:
         """The largest set of models whose configs differ only in the alignment.
 
-        Raises UserError if there are no two such models."""
+        Models that differ from these only in having no guidance branch are added. Raises UserError
+        if there are no two models that differ only in the alignment."""
+        models = [model for model in self.models(seed) if isinstance(model.config, Pretrain)]
         groups: dict[str, list[PretrainedModel]] = {}
-        for model in self.models(seed):
-            if isinstance(model.config, Pretrain):
-                config = model.config.model_dump_json(exclude={"alignment"})
-                groups.setdefault(f"{config} {model.teacher}", []).append(model)
+        for model in models:
+            groups.setdefault(_settings_without(model, ALIGNMENT), []).append(model)
         largest = max(groups.values(), key=len, default=[])
         if len(largest) < 2:
             raise self._no_models(f"no two models of seed {seed} that differ only in the alignment")
-        return largest
+        shared = _settings_without(largest[0], GUIDANCE_BRANCH)
+        single_branch = [
+            model
+            for model in models
+            if model.config.guidance is None and _settings_without(model, GUIDANCE_BRANCH) == shared
+        ]
+        return [model for model in models if model in largest or model in single_branch]
 
     def _no_models(self, problem: str) -> UserError:
         """The error for a query without result, with the reason why a model is unavailable."""
@@ -247,3 +256,8 @@ def open_results(
 
     plan, tables = recorded_tables(plan_seeds, store)
     return OpenedResults(plan, tables, store, FigureWriter(project_path(out), plan.scale))
+
+
+def _settings_without(model: PretrainedModel, parts: dict[str, Any]) -> str:
+    """A model's settings and teacher as a text, without these parts of its config."""
+    return f"{model.config.model_dump_json(exclude=parts)} {model.teacher}"
