@@ -4,10 +4,10 @@ The kind of run is the evaluation of the fine-tuned recognizer, or a probe of th
 measures are those of `word_values.DESCRIPTIONS`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from results.store import MOVE_FOLDER, Run, Store
 
 # Row -> seed -> ids of the runs that measure the endpoint: one for each transfer of that seed.
 EndpointRuns = Mapping[str, Mapping[int, Sequence[str]]]
+CACHED_TEXTS = 1 << 16  # normalized texts in memory
 SCORED_BY_PROTOCOL: frozenset[Measure] = frozenset({"words", "cer"})
 
 
@@ -225,8 +226,9 @@ def _measured_words(
         UserError: The predictions lack what the measure needs.
     """
     protocol = PROTOCOLS[record.config.protocol]
+    normalize = _cached_normalization(protocol.name)
     values = np.mean(
-        [word_values(of_one.words, measure, protocol.normalize) for of_one in checkpoints], axis=0
+        [word_values(of_one.words, measure, normalize) for of_one in checkpoints], axis=0
     )
     known = ~np.isnan(values)
     return MeasuredWords(
@@ -235,6 +237,12 @@ def _measured_words(
         data=tuple(root.content for root in record.data.get(subset, ())),
         protocol=protocol.name,
     )
+
+
+@cache
+def _cached_normalization(protocol: str) -> Callable[[str], str]:
+    """The normalization of a protocol; all runs of a table have the same labels."""
+    return lru_cache(CACHED_TEXTS)(PROTOCOLS[protocol].normalize)
 
 
 class _Predictions(NamedTuple):

@@ -1,7 +1,10 @@
 """The smallest difference that a comparison detects with a given power."""
 
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from math import ceil, floor
 
 import numpy as np
 
@@ -37,11 +40,11 @@ def _in_standard_errors(power: float, degrees: float, seed_share: float, level: 
     estimated from few seeds, so the interval's width varies (chi-squared); the mean is taken over
     this variation.
     """
-    from scipy import optimize, stats
+    from scipy import optimize, special  # scipy.stats, which has the same, is slow to import
 
     if not degrees:
-        return float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power))
-    quantiles = stats.chi2.ppf((np.arange(500) + 0.5) / 500, degrees)
+        return _of_images_only(power, level)
+    quantiles = special.chdtri(degrees, 1 - (np.arange(500) + 0.5) / 500)
     seed_errors = seed_share * np.sqrt(quantiles / degrees)
     image_error = np.sqrt(1 - seed_share**2)
     angles = np.arctan2(seed_errors, image_error)
@@ -50,9 +53,16 @@ def _in_standard_errors(power: float, degrees: float, seed_share: float, level: 
     )
 
     def missing_power(difference: float) -> float:
-        return float(stats.norm.sf(half_widths - difference).mean()) - power
+        return float(special.ndtr(difference - half_widths).mean()) - power
 
     return float(optimize.brentq(missing_power, 0, half_widths.max() + 5))
+
+
+def _of_images_only(power: float, level: float) -> float:
+    """The detectable difference in standard errors if all variance comes from images."""
+    from scipy import special
+
+    return float(special.ndtri((1 + level) / 2) + special.ndtri(power))
 
 
 @cache
@@ -61,13 +71,35 @@ def _half_widths(degrees: float, level: float) -> tuple[np.ndarray, np.ndarray]:
 
     The angle is 0 if all variance comes from images, and pi / 2 if all comes from seeds.
     """
-    from scipy import stats
+    from scipy import special
 
     angles = np.linspace(0, np.pi / 2, 33)
-    of_images = stats.norm.ppf((np.arange(64) + 0.5) / 64)[:, None]
+    of_images = special.ndtri((np.arange(64) + 0.5) / 64)
     of_seeds = student_quantiles(RESAMPLES, degrees)
-    draws = (np.cos(angle) * of_images + np.sin(angle) * of_seeds for angle in angles)
-    return angles, np.array([np.quantile(drawn, (1 + level) / 2) for drawn in draws])
+    # The position of the interval's upper end among all sums, counted from the largest one.
+    position = (len(of_images) * len(of_seeds) - 1) * (1 - level) / 2
+    ranks = [floor(position), ceil(position)]
+    pairs = _pairs_of_largest_sums(len(of_images), len(of_seeds), ranks[1] + 1)
+    half_widths = []
+    for angle in angles:
+        sums = np.cos(angle) * of_images[pairs[0]] + np.sin(angle) * of_seeds[pairs[1]]
+        largest = -np.partition(-sums, ranks)
+        half_widths.append(np.interp(position, ranks, largest[ranks]))
+    return angles, np.array(half_widths)
+
+
+@cache
+def _pairs_of_largest_sums(first: int, second: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers (i, j) of the pairs whose sum can be among the `count` largest.
+
+    They are an eighth of all pairs for a level of 95 %. All other pairs have `count` pairs that are
+    at least as large in both parts.
+
+    first, second: the numbers of values, which are sorted, the smallest first.
+    """
+    larger_or_equal = np.outer(first - np.arange(first), second - np.arange(second))
+    pairs = np.nonzero(larger_or_equal <= count)
+    return pairs[0], pairs[1]
 
 
 MOST_SEEDS = 1000
@@ -97,13 +129,31 @@ def seeds_needed(
         )
         return minimum_detectable_difference(planned, power, level)
 
-    if detectable(MOST_SEEDS) > difference:
-        return None
-    few, many = 1, MOST_SEEDS  # too few, enough
-    while many - few > 1:
-        middle = (few + many) // 2
-        if detectable(middle) > difference:
-            few = middle
-        else:
-            many = middle
-    return many
+    # With known variances this many seeds would do; the search starts there, because each try of
+    # another number takes milliseconds.
+    largest_error = difference / _of_images_only(power, level)
+    left_for_seeds = largest_error**2 - variance_of_images
+    start = MOST_SEEDS
+    if left_for_seeds > 0:
+        start = max(2, min(MOST_SEEDS, ceil(variance_of_seeds / left_for_seeds)))
+    return _smallest(cache(lambda seeds: detectable(seeds) <= difference), start)
+
+
+def _smallest(is_enough: Callable[[int], bool], start: int) -> int | None:
+    """The smallest number from 2 to MOST_SEEDS that is enough; None if there is none.
+
+    is_enough: false up to some number, true above it.
+    start: a number near the result.
+    """
+    step = 1
+    low = start
+    while low > 2 and is_enough(low):
+        low = max(2, low - step)
+        step *= 2
+    step = 1
+    high = start
+    while high < MOST_SEEDS and not is_enough(high):
+        high = min(MOST_SEEDS, high + step)
+        step *= 2
+    found = bisect_left(range(MOST_SEEDS + 1), True, low, high, key=is_enough)
+    return found if is_enough(found) else None
