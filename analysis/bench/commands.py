@@ -38,6 +38,7 @@ MEASUREMENTS = {
     "sharing": 1.5,
     "index": 1.5,
     "views": 0.1,
+    "decision": 1.5,
     "pretrain": 4.0,
 }
 
@@ -152,6 +153,7 @@ def measurement(name: str, results: Path) -> "Callable[[BenchSetup], list[Timing
     """The function of a measurement. results: the folder for pictures."""
     from analysis.bench import (
         agreement,
+        decision,
         decoding,
         inputs,
         limits,
@@ -176,5 +178,6 @@ def measurement(name: str, results: Path) -> "Callable[[BenchSetup], list[Timing
         "team": process_groups.measure_process_groups,
         "sharing": sharing.measure_sharing,
         "index": inputs.measure_index,
+        "decision": decision.measure_decision,
         "views": lambda setup: view_grid.write_view_grid(setup, results / "bench" / "views.png"),
     }[name]

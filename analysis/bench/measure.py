@@ -49,6 +49,7 @@ def time_in_turns(
     case: str,
     paths: Mapping[str, Callable[[], object]],
     repetitions: int | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Name of a path -> seconds of each of its turns. One more turn warms up and is not counted.
 
@@ -59,17 +60,18 @@ def time_in_turns(
     case: what is measured, for the report.
     paths: name -> function to time.
     repetitions: turns to count; None is the setup's.
+    clock: seconds that have passed, or the CPU time of this process.
     """
     planned = repetitions or setup.repetitions
     turns: list[dict[str, float]] = []
     while len(turns) <= planned:
         turn: dict[str, float] = {}
         for name, path in paths.items():
-            started = time.perf_counter()
+            started = clock()
             path()
             if setup.device.startswith("cuda"):
                 torch.cuda.synchronize()
-            turn[name] = time.perf_counter() - started
+            turn[name] = clock() - started
         turns.append(turn)
         if not setup.budget.allows(sum(turn.values())):
             break

@@ -2,11 +2,14 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from analysis.bench.measure import Timing
 
 SLOW_UNITS = ("starts", "epochs", "turns")  # shown as seconds per unit, not as units per second
+CPU_MINUTES = "CPU-minutes"  # unit of a cost
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16")
 HEADER = "| case | path | median | least to most | memory | ratios |"
 
 
@@ -32,8 +35,10 @@ class BenchReport:
         """A heading and a table for each measurement."""
         machine = self.machine
         accelerator = machine["accelerator"] or "no accelerator"
+        instructions = " ".join(machine["instructions"]) or "unknown instructions"
         lines = [
-            f"{machine['processor']}, {machine['cores']} cores, {accelerator}; {machine['when']}",
+            f"{machine['processor']}, {machine['cores']} cores, {instructions}, {accelerator}; "
+            f"{machine['when']}",
             *self.left_out,
         ]
         previous = None
@@ -57,11 +62,19 @@ def describe_machine(device: str) -> dict[str, Any]:
     return {
         "device": device,
         **described,
+        "instructions": processor_instructions(),
         "threads": torch.get_num_threads(),
         **commit(),
         "versions": versions(),
         "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }
+
+
+def processor_instructions() -> list[str]:
+    """Those of INSTRUCTIONS that the processor lists; [] where there is no /proc/cpuinfo."""
+    cpuinfo = Path("/proc/cpuinfo")
+    known = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    return [name for name in INSTRUCTIONS if name in known]
 
 
 def cells(timing: Timing) -> list[str]:
@@ -74,6 +87,8 @@ def cells(timing: Timing) -> list[str]:
 
 def median_text(timing: Timing) -> str:
     """Units per second, or seconds where they are few."""
+    if timing.unit == CPU_MINUTES:
+        return f"{1 / timing.rate / 60:.2f} {CPU_MINUTES}"
     if timing.unit in SLOW_UNITS:
         return f"{1 / timing.rate:.2f} s"
     if timing.rate < 1:

@@ -11,10 +11,19 @@ from commands import run_command
 from conftest import call
 
 from analysis.bench import steps as bench_steps
+from analysis.bench.decision import (
+    BOTH,
+    NEITHER,
+    TARGETS,
+    decision_cost,
+    runs_of_parts,
+    table_1,
+)
 from analysis.bench.limits import native_precisions
 from analysis.bench.measure import Timing, compare_paths, speed_ratio
-from analysis.bench.report import cells, ratio_text
+from analysis.bench.report import cells, processor_instructions, ratio_text
 from analysis.bench.setup import BenchSetup
+from results.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -154,3 +163,37 @@ def test_fast_units_are_shown_as_rates_and_slow_ones_as_seconds(
 def test_factors_and_shares_are_shown_differently() -> None:
     assert ratio_text("x plain", 2.5) == "2.5 x plain"
     assert ratio_text("of the step", 0.45) == "45 % of the step"
+
+
+def test_the_cost_of_a_decision_is_the_sum_of_its_parts(capsys: Capture) -> None:
+    report = measured(capsys, "decision")
+    cost, *speeds = report["measured"]
+    assert cost["unit"] == "CPU-minutes"
+    assert cost["seconds"][0] > 0
+    assert len(cost["ratios"]) == 5
+    assert min(cost["ratios"].values()) > 0
+    assert sum(cost["ratios"].values()) == pytest.approx(1)
+    assert [row["path"] for row in speeds] == [NEITHER, TARGETS, BOTH]
+    assert {row["unit"] for row in speeds} == {"images"}
+
+
+def test_the_instructions_of_the_processor_are_named(capsys: Capture) -> None:
+    code, out, _ = call(capsys, "bench", "--quick", "limits")
+    assert code == 0
+    assert " ".join(processor_instructions()) in out.splitlines()[0]
+
+
+def test_the_teacher_of_a_decision_is_shared_by_all_rows_that_use_it(tmp_path: Path) -> None:
+    whole = table_1(Store(tmp_path), {})
+    seconds = {part: [60.0 for _ in runs] for part, runs in runs_of_parts(whole).items()}
+    cost = decision_cost(whole, whole, seconds)
+    minutes = {part: share * cost.seconds[0] / 60 for part, share in cost.ratios.items()}
+    assert minutes == pytest.approx(
+        {
+            "for pre-training": 1,
+            "for its share of the teacher": 1 / 3,
+            "for fine-tuning": 1,
+            "for probes": 2,
+            "for evaluation": 1,
+        }
+    )
