@@ -49,7 +49,7 @@ def time_in_turns(
     case: str,
     paths: Mapping[str, Callable[[], object]],
     repetitions: int | None = None,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, list[float]]:
     """Name of a path -> seconds of each of its turns. One more turn warms up and is not counted.
 
@@ -60,8 +60,9 @@ def time_in_turns(
     case: what is measured, for the report.
     paths: name -> function to time.
     repetitions: turns to count; None is the setup's.
-    clock: seconds that have passed, or the CPU time of this process.
+    clock: None for the seconds that pass; or a clock of the CPU time of this process.
     """
+    clock = clock or time.perf_counter
     planned = repetitions or setup.repetitions
     turns: list[dict[str, float]] = []
     while len(turns) <= planned:
