@@ -118,10 +118,12 @@ class PretrainTask:
             views = None if view is None else make_guidance_view(images, view[rows])
             numbers = batch.indices[rows]
             target = None if self.targets is None else self.targets.read(numbers)
-            # a dummy image has number -1
-            places = positions[rows].where(torch.tensor(numbers) >= 0, -1)
-            draws = generator(seed, "alignment", step)
-            place = BatchPlace(places, batch.size, draws, self.process_group)
+            place = None
+            if self.model.repair is not None:
+                # a dummy image has number -1
+                places = positions[rows].where(torch.tensor(numbers) >= 0, -1)
+                draws = generator(seed, "alignment", step)
+                place = BatchPlace(places, batch.size, draws, self.process_group)
             patches = visible[rows].to(self.device)
             output = self.network(normalize(images), views, patches, target, place)
             if self.targets is not None and target is None:
