@@ -23,11 +23,6 @@ def record_bytes(content_bytes: int) -> int:
     return CHECKSUM_BYTES + content_bytes
 
 
-def target_bytes(patches: int, width: int) -> int:
-    """Bytes of the target of an image: features of a teacher, float32."""
-    return 4 * patches * width
-
-
 class RecordFile:
     """One file of records."""
 
@@ -96,7 +91,7 @@ class RecordCache:
         return self._opened[name]
 
     def fits(self, records: int, content_bytes: int, free: int) -> bool:
-        """Whether so many records are cached on a disk with `free` bytes."""
+        """Whether this number of records fits a disk with `free` bytes, and the budget."""
         return records * record_bytes(content_bytes) <= min(self.budget, FREE_SHARE * free)
 
     def occupied_bytes(self, name: str) -> int:

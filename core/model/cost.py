@@ -39,6 +39,11 @@ class Cost(NamedTuple):
     operations: float  # floating-point operations per image
 
 
+def target_bytes(patches: int, width: int) -> int:
+    """Bytes of the target of an image: features of a teacher, float32."""
+    return 4 * patches * width
+
+
 def linear_parameters(inputs: int, outputs: int, bias: bool = True) -> int:
     """Parameters of a linear layer."""
     return inputs * outputs + (outputs if bias else 0)

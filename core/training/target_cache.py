@@ -12,8 +12,9 @@ from torch import Tensor
 
 from core.config import Pretrain
 from core.data.decoded_cache import content_name
-from core.data.record_cache import RecordCache, RecordFile, target_bytes
+from core.data.record_cache import RecordCache, RecordFile
 from core.data.word_images import WordImages
+from core.model.cost import target_bytes
 from core.model.targets import FrozenFeatures
 
 TARGETS = 1  # increase when a change of the code alters targets

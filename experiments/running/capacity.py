@@ -9,7 +9,8 @@ from pathlib import Path
 
 from core.config import Evaluate, Pretrain
 from core.data.decoded_cache import DecodedCache
-from core.data.record_cache import RecordCache, record_bytes, target_bytes
+from core.data.record_cache import RecordCache, record_bytes
+from core.model.cost import target_bytes
 from core.runtime.errors import DiskError, UserError
 from experiments.planning.device import DRIVERS
 from experiments.planning.disk_estimate import disk_use, rendered_bytes

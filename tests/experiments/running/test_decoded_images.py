@@ -10,7 +10,8 @@ from plans import plan_of
 from core.config import Encoder, Evaluate, Pretrain
 from core.data import word_images
 from core.data.decoded_cache import pixel_bytes
-from core.data.record_cache import BUDGET, record_bytes, target_bytes
+from core.data.record_cache import BUDGET, record_bytes
+from core.model.cost import target_bytes
 from core.runtime.artifacts import MODEL
 from core.training.run_context import RunContext
 from experiments.planning.plan import Plan, PlannedRun
