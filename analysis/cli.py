@@ -154,6 +154,16 @@ def _add_false_differences(commands: Any) -> None:
     add_json_option(group)
 
 
+def _add_pictures_option(parser: Any) -> None:
+    """parser: of a command, or a group of it."""
+    parser.add_argument(
+        "--out",
+        type=argument_types.folder,
+        metavar="DIR",
+        help="folder of the pictures (default: DIR/figures)",
+    )
+
+
 def _add_early_start(commands: Any) -> None:
     text = (
         "Print when recognizers start to read: steps until half of the validation words are read.\n"
@@ -162,12 +172,7 @@ def _add_early_start(commands: Any) -> None:
     parser = add_command(commands, "early-start", early_start_command, text)
     add_plan_options(parser, storage=False)
     group = parser.add_argument_group("output")
-    group.add_argument(
-        "--out",
-        type=argument_types.folder,
-        metavar="DIR",
-        help="folder of the pictures (default: DIR/figures)",
-    )
+    _add_pictures_option(group)
     add_json_option(group)
 
 
@@ -237,12 +242,7 @@ def _add_grid(commands: Any) -> None:
         "run", type=argument_types.not_empty, metavar="RUN", help="an evaluate run's id"
     )
     add_results_option(parser)
-    parser.add_argument(
-        "--out",
-        type=argument_types.folder,
-        metavar="DIR",
-        help="folder of the pictures (default: DIR/figures)",
-    )
+    _add_pictures_option(parser)
     parser.add_argument(
         "--images",
         type=argument_types.whole_number(1, MAX_IMAGES),

@@ -1,7 +1,7 @@
 """How often a table would call two rows different that are the same recipe.
 
-The seeds of one row are divided into pairs of disjoint groups. Each group stands for a row of a
-table, and the pair is compared as rows are: `endpoint_difference` gives interval and verdict. Every
+The seeds of one row are divided into groups. Two groups without a common seed make a pair. They are
+compared as two rows of a table are, by `endpoint_difference`. Both groups are one recipe, so every
 difference that is found is false. At a level of 95 % there may be 5 % of them.
 """
 

@@ -175,12 +175,11 @@ def bootstrap(
         if len(means) > 1:
             image_variance = float(weights**2 @ of_images)
             double_counted = float(weights**2 @ double)
-            spread = _seed_spread([means])
+            rows = [means]
             if unpaired_seeds is not None:
                 of_both = zip(*unpaired_seeds, strict=True)
-                spread = _seed_spread(
-                    [weights @ np.array([values.mean(1) for values in row]) for row in of_both]
-                )
+                rows = [weights @ np.array([values.mean(1) for values in row]) for row in of_both]
+            spread = _seed_spread(rows)
             centered = _over_seeds(
                 means, spread, deviations, image_variance, double_counted, random, tails
             )
