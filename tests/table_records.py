@@ -30,6 +30,7 @@ def write_evaluation(
     protocol: str = "waics",
     data: str = "here",
     labels: str = "strict",
+    nll: dict[str, list[float]] | None = None,
     **record: Any,
 ) -> str:
     """Write the folder of a complete evaluation; returns the run's id.
@@ -37,12 +38,13 @@ def write_evaluation(
     correct: subset -> 0 or 1 for each image.
     data: prefix of the fingerprints.
     labels: the label policy.
+    nll: subset -> negative log-likelihood of each image; None: they were not measured.
     record: other keys of the record.
     """
     run = store.run(run_id)
     predictions = {0: "x", 1: "AB"}
     run.write_predictions(
-        (name, i, "ab", predictions[right], 0.5, 1, "")  # no negative log-likelihood
+        (name, i, "ab", predictions[right], 0.5, 1, nll[name][i] if nll else "")
         for name, values in correct.items()
         if len(values) < 10_000  # more would take long; correct.json has all
         for i, right in enumerate(values)

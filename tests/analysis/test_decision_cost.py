@@ -7,27 +7,18 @@ from typing import Any
 import pytest
 from conftest import call
 from plans import TABLE1, plan_of
+from table_records import write_evaluation
 
 from results.store import Store
 
 WORDS = 200
 
 
-def write_evaluation(store: Store, run_id: str, correct: int) -> None:
+def write_words(store: Store, run_id: str, correct: int) -> None:
     """A complete evaluation whose first `correct` words are right."""
-    run = store.run(run_id)
-    rows = [("x", n, "ab", "ab" if n < correct else "b", 0.5, 1, 2.0) for n in range(WORDS)]
-    run.write_predictions(rows)
-    counts = {"x": {"correct": correct, "images": WORDS}}
-    metrics = {"counts": counts, "dropped": {}, "protocol": "waics", "protocol_statement": "words"}
-    record = {
-        "metrics": metrics,
-        "config": {"protocol": "waics"},
-        "data": {"x": [{"fingerprint": "x"}]},
-        "code": {"commit": None, "clean": None},
-    }
-    run.write_json("record.json", record)
-    run.set_state("complete")
+    values = {"x": [1] * correct + [0] * (WORDS - correct)}
+    nll = {"x": [2.0] * WORDS}
+    write_evaluation(store, run_id, values, nll=nll, config={"protocol": "waics"})
 
 
 @pytest.fixture
@@ -37,7 +28,7 @@ def results(tmp_path: Path) -> Path:
     for cell in plan.cells:
         if cell.variant < 2:
             seed_effect = (0, 10, 20)[cell.seed] * cell.variant
-            write_evaluation(Store(tmp_path), cell.evaluate, 100 + seed_effect)
+            write_words(Store(tmp_path), cell.evaluate, 100 + seed_effect)
     return tmp_path
 
 

@@ -10,6 +10,7 @@ import pytest
 from conftest import call
 from plans import plan_of
 from simulated_differences import EQUAL_WEIGHTS, simulate_differences
+from table_records import write_evaluation
 
 from analysis.tables.endpoint_records import EndpointRecords, parse_endpoint
 from analysis.tables.false_differences import (
@@ -33,23 +34,10 @@ DEFAULTS: dict[str, Any] = {"level": 0.95, "seeds_per_row": 3, "pairs": 200}
 
 
 def write_run(store: Store, name: str, correct: np.ndarray, nll: np.ndarray) -> str:
-    """A complete evaluation. correct, nll: (words,); the labels have two letters."""
-    run = store.run(name)
-    predictions = np.where(correct, "ab", "ac")
-    run.write_predictions(
-        ("x", i, "ab", str(predictions[i]), 0.5, 1, float(nll[i])) for i in range(len(correct))
-    )
-    counts = {"x": {"correct": int(correct.sum()), "images": len(correct)}}
-    metrics = {"counts": counts, "dropped": {}, "protocol": "waics", "protocol_statement": "words"}
-    record = {
-        "metrics": metrics,
-        "config": {"protocol": "waics"},
-        "data": {"x": [{"fingerprint": "x"}]},
-        "code": {"commit": None, "clean": None},
-    }
-    run.write_json("record.json", record)
-    run.set_state("complete")
-    return name
+    """A complete evaluation. correct, nll: (words,)."""
+    values = {"x": correct.astype(int).tolist()}
+    likelihoods = {"x": nll.tolist()}
+    return write_evaluation(store, name, values, nll=likelihoods, config={"protocol": "waics"})
 
 
 def made_runs(store: Store, abilities: Sequence[float]) -> dict[int, list[str]]:
