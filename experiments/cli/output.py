@@ -102,14 +102,31 @@ def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[...,
 
 
 def _progress_lines(title: str, total: int | None) -> Callable[..., None]:
-    """A function that prints the progress as a line, at most every 30 seconds."""
+    """A function that prints progress and remaining time as a line, at most every 30 seconds."""
+    started: tuple[float, int] | None = None  # when the first call came, and what was done then
     printed_at = time.monotonic()
 
     def show(done: int, total: int | None = total) -> None:
-        nonlocal printed_at
-        if time.monotonic() - printed_at >= REPORT_SECONDS:
-            printed_at = time.monotonic()
+        nonlocal printed_at, started
+        now = time.monotonic()
+        started = started or (now, done)
+        if now - printed_at >= REPORT_SECONDS:
+            printed_at = now
             of = "" if total is None else f" of {total:,}"
-            print(f"{title}: {done:,}{of}", file=sys.stderr, flush=True)
+            left = _time_left(now - started[0], done - started[1], total and total - done)
+            print(f"{title}: {done:,}{of}{left}", file=sys.stderr, flush=True)
 
     return show
+
+
+def _time_left(seconds: float, done: int, left: int | None) -> str:
+    """The remaining time as a text; "" if it is not known.
+
+    seconds: since the first item. done: items since then. left: items that are left, if known.
+    """
+    if not left or not done:
+        return ""
+    remaining = seconds / done * left
+    if remaining < 60:
+        return ", less than a minute left"
+    return f", about {remaining / 60:.0f} min left"

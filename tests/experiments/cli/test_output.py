@@ -5,6 +5,7 @@ import json
 import math
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,23 @@ def test_long_work_prints_a_line_now_and_then(
     with progress_bar("hashing", 2000) as show:
         show(1000)
     assert capsys.readouterr() == ("", "hashing: 1,000 of 2,000\n")
+
+
+def test_a_line_has_the_time_that_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier call has done is not counted as fast work."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with progress_bar("reading", 1000) as show:
+        for seconds, done in ((0, 400), (31, 410), (62, 980), (93, 1000)):
+            clock[0] = seconds
+            show(done)
+    assert capsys.readouterr().err.splitlines() == [
+        "reading: 410 of 1,000, about 30 min left",
+        "reading: 980 of 1,000, less than a minute left",
+        "reading: 1,000 of 1,000",
+    ]
 
 
 # Folders
