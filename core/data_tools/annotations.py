@@ -11,13 +11,41 @@ EXCERPT = 80  # characters of an unusable line that are shown
 SHOWN_NAMES = 3
 
 
+# Corners of a word in a photo: (x, y) in pixels from the top left corner. The first one is the top
+# left corner of the text, and the others follow clockwise.
+Polygon = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """Where an image is stored in a Parquet file.
+
+    file: its path. column: the column of images. group: number of the row group, from 0.
+    row: number of the row in its group, from 0.
+    """
+
+    file: str
+    column: str
+    group: int
+    row: int
+
+
 @dataclass(frozen=True)
 class Annotation:
-    """One image of a source."""
+    """One image of a source.
 
-    image: str  # its name in the source, or the start of an unusable line
-    label: str | None  # None: the source has no labels
-    problem: str = ""  # why the line is unusable
+    image: its name in the source, or the start of an unusable line.
+    label: its text; None if the source has no labels.
+    problem: why the line is unusable.
+    polygon: four corners of the word in the image; () if the image shows the word only.
+    cell: where the image is stored, if it is no file.
+    """
+
+    image: str
+    label: str | None
+    problem: str = ""
+    polygon: Polygon = ()
+    cell: TableCell | None = None
 
 
 def unusable(line: str, problem: str) -> Annotation:

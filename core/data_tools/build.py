@@ -12,15 +12,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path, PureWindowsPath
 from typing import TextIO
 
 import lmdb
+from PIL import Image
 
 from core.data.lmdb_folder import PROGRESS_KEY, Sample, new_lmdb, put_count, put_samples
 from core.data.word_images import decode_image
 from core.data_tools.annotations import Annotation
+from core.data_tools.crops import cut_out, encode_crop
+from core.data_tools.parquet_files import read_cell
 from core.runtime.errors import UserError
 from core.runtime.files import try_lock
 from core.runtime.processes import worker_pool
@@ -41,7 +45,10 @@ class BuildProgress:
 
 
 def read_sample(annotation: Annotation, folder: str) -> Sample | str:
-    """The image file and the label of an annotation, or the reason why it is skipped."""
+    """The image file and the label of an annotation, or the reason why it is skipped.
+
+    A word in a photo is cut out of it, and stored as a PNG file.
+    """
     if annotation.problem:
         return annotation.problem
     label = annotation.label
@@ -50,17 +57,48 @@ def read_sample(annotation: Annotation, folder: str) -> Sample | str:
     if label is not None and "\0" in label:
         return "label has a NUL character"
     try:
-        raw = _read_image(folder, annotation.image)
         (label or "").encode()
+        raw = _crop(annotation, folder) if annotation.polygon else _file(annotation, folder)
     except OSError as error:
         if PureWindowsPath(annotation.image).drive:
             return "image cannot be read (a Windows path with a drive; make it relative)"
         return f"image cannot be read ({error.strerror})"
     except UnicodeEncodeError:
         return "label is not valid text"
+    except UserError:
+        return "image cannot be read (damaged Parquet file)"
     except ValueError:
         return "image name is not a valid file name"
-    return "image cannot be decoded" if decode_image(raw) is None else (raw, label)
+    return raw if isinstance(raw, str) else (raw, label)
+
+
+def _file(annotation: Annotation, folder: str) -> bytes | str:
+    """The image file of an annotation, or why it is skipped. Raises OSError or UserError."""
+    name = annotation.image
+    if annotation.cell is not None:
+        value = read_cell(annotation.cell)
+        if value is None:
+            return "no image in the row"
+        if isinstance(value, bytes):
+            return value if decode_image(value) else "image cannot be decoded"
+        name = value
+    raw = _read_image(folder, name)
+    return raw if decode_image(raw) else "image cannot be decoded"
+
+
+def _crop(annotation: Annotation, folder: str) -> bytes | str:
+    """The crop of a word as a file, or why it is skipped. Raises OSError."""
+    photo = _photo(folder, annotation.image)
+    if photo is None:
+        return "image cannot be decoded"
+    crop = cut_out(photo, annotation.polygon)
+    return crop if isinstance(crop, str) else encode_crop(crop)
+
+
+@lru_cache(maxsize=1)
+def _photo(folder: str, name: str) -> Image.Image | None:
+    """A photo, which a process decodes once for all of its words. Raises OSError."""
+    return decode_image(_read_image(folder, name))
 
 
 def _read_image(folder: str, name: str) -> bytes:
@@ -211,9 +249,15 @@ def _identify(folder: Path, annotations: Iterator[Annotation]) -> tuple[str, int
     digest = hashlib.sha256(repr(str(folder.resolve())).encode())
     total = 0
     for annotation in annotations:
-        digest.update(repr((annotation.image, annotation.label)).encode())
+        identity = (annotation.image, annotation.label)
+        place = (annotation.polygon, annotation.cell) if _has_place(annotation) else ()
+        digest.update(repr((*identity, *place)).encode())
         total += 1
     return digest.hexdigest()[:16], total
+
+
+def _has_place(annotation: Annotation) -> bool:
+    return bool(annotation.polygon) or annotation.cell is not None
 
 
 def _read_all(

@@ -1,5 +1,6 @@
 """Sources of `run.py data build`: an annotation file, a folder with one, or a folder of images.
 
+Parquet files are a source too: one file, a folder of shards, or a pattern with `*`.
 In a folder of images each image may have its label in a text file beside it.
 """
 
@@ -11,8 +12,15 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from core.data_tools.annotation_formats import read_annotations
+from core.data_tools.annotation_formats import find_format, read_annotations
 from core.data_tools.annotations import Annotation, is_image_name, some_names
+from core.data_tools.parquet_files import (
+    choose_shards,
+    find_shards,
+    has_text_column,
+    parquet_words,
+)
+from core.data_tools.reading import AS_FOUND, IMAGES, Reading
 from core.data_tools.text_encoding import detect_encoding
 from core.runtime.errors import UserError
 
@@ -26,6 +34,7 @@ ANNOTATION_FILES = (
     "gt.csv",
     "labels.csv",
     "annotation.json",
+    "gt.mat",
 )
 # Names of text files that describe a data set.
 _DESCRIPTION = re.compile(
@@ -47,6 +56,7 @@ class Source:
     folder: Path  # of the images
     annotations: Callable[[], Iterator[Annotation]]
     labeled: bool
+    format: str = IMAGES  # or a name in FORMATS
     notes: tuple[str, ...] = ()  # sentences about files that are not used
 
 
@@ -86,21 +96,35 @@ def _label_file(image: str, texts: dict[str, str]) -> str | None:
     return next((texts[name] for name in names if name in texts), None)
 
 
-def find_source(path: Path) -> Source:
+def find_source(path: Path, reading: Reading = AS_FOUND) -> Source:
     """The images and labels of a source.
 
-    Raises UserError if the source is missing, or has several annotation files.
+    path: a file, a folder, or a pattern of Parquet files.
+    reading: how it is read, where its content does not say so.
+
+    Raises UserError if the source is missing, has several annotation files, or an option of
+    `reading` has no effect on it.
     """
+    source = _find_source(path, reading)
+    reading.refuse_unused(str(path), source.format)
+    return source
+
+
+def _find_source(path: Path, reading: Reading) -> Source:
+    if not path.exists() and (shards := find_shards(path)):
+        return _parquet(path, choose_shards(path, shards, reading.split), reading)
     if not path.exists():
         raise UserError(
             f"{path}: no such file or folder; name an annotation file or a folder of images"
         )
     if path.is_file():
-        return _annotated(path)
+        return _annotated(path, reading)
     files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
     usual = [file for file in files if file.name.lower() in ANNOTATION_FILES and file.is_file()]
     if usual:
-        return _annotated(_only(path, usual))
+        return _annotated(_only(path, usual), reading)
+    if reading.format in (None, "parquet") and (shards := find_shards(path)):
+        return _parquet(path, choose_shards(path, shards, reading.split), reading)
     candidates = [
         file
         for file in files
@@ -113,18 +137,34 @@ def find_source(path: Path) -> Source:
         return _labels_beside_images(
             path, [file for file in candidates if file.name not in label_files]
         )
-    return _from_candidates(path, candidates, has_images=bool(label_files))
+    return _from_candidates(path, candidates, bool(label_files), reading)
 
 
-def _from_candidates(path: Path, candidates: list[Path], has_images: bool) -> Source:
-    """The source in a folder without usual names and without label files of images."""
+def _parquet(path: Path, shards: list[Path], reading: Reading) -> Source:
+    """The source of Parquet files."""
+    return Source(
+        Path(os.path.commonpath([shard.parent for shard in shards])),
+        lambda: parquet_words(shards, reading),
+        labeled=has_text_column(shards[0], reading),
+        format="parquet",
+    )
+
+
+def _from_candidates(
+    path: Path, candidates: list[Path], has_images: bool, reading: Reading
+) -> Source:
+    """The source in a folder without usual names and without label files of images.
+
+    path: the folder. candidates: its text files. has_images: whether there are images below it.
+    reading: how an annotation file is read.
+    """
     if len(candidates) > MAX_CANDIDATES:
         raise _several(path, candidates)
     named = [file for file in candidates if _has_image_names(file)]
     if not named and not has_images:
         named = candidates  # the images may be in another folder
     if named:
-        return _annotated(_only(path, named))
+        return _annotated(_only(path, named), reading)
     return Source(
         path,
         lambda: (Annotation(name, None) for name in image_files(path)),
@@ -133,8 +173,11 @@ def _from_candidates(path: Path, candidates: list[Path], has_images: bool) -> So
     )
 
 
-def _annotated(file: Path) -> Source:
-    return Source(file.parent, lambda: read_annotations(file), labeled=True)
+def _annotated(file: Path, reading: Reading) -> Source:
+    name = reading.format or find_format(file)
+    if name == "parquet":
+        return _parquet(file, choose_shards(file, [file], reading.split), reading)
+    return Source(file.parent, lambda: read_annotations(file, reading), labeled=True, format=name)
 
 
 def _only(path: Path, files: list[Path]) -> Path:

@@ -12,6 +12,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from core.data_tools.annotations import (
+    EXCERPT,
     IMAGE_NAMES,
     IMAGE_SUFFIXES,
     LABEL_NAMES,
@@ -19,6 +20,8 @@ from core.data_tools.annotations import (
     is_image_name,
     unusable,
 )
+from core.data_tools.reading import AS_FOUND, Reading
+from core.runtime.errors import UserError
 
 SEPARATORS = (",", ";", "\t")
 MAX_CELL_LINES = 20  # lines that a quoted cell may span
@@ -52,8 +55,11 @@ class CsvColumns:
     has_header: bool
 
 
-def parse_csv(lines: Iterable[str]) -> Iterator[Annotation]:
-    """The annotations in the lines of a CSV file. The separator is `,`, `;` or a tab."""
+def parse_csv(lines: Iterable[str], reading: Reading = AS_FOUND) -> Iterator[Annotation]:
+    """The annotations in the lines of a CSV file. The separator is `,`, `;` or a tab.
+
+    Raises UserError if the header lacks a column that `reading` names; so does `parse_tsv`.
+    """
     stripped = _text_lines(lines)
     first = next(stripped, None)
     if first is None:
@@ -61,22 +67,22 @@ def parse_csv(lines: Iterable[str]) -> Iterator[Annotation]:
     if first.lower().startswith("sep=") and len(first) == 5:  # a line that Excel understands
         separator = first[-1]
     else:
-        separator = find_separator(first)
+        separator = find_separator(first, reading)
         stripped = chain([first], stripped)
     rows = _csv_rows(stripped, separator)
-    yield from _annotations(rows, separator)
+    yield from _annotations(rows, separator, reading)
 
 
-def parse_tsv(lines: Iterable[str]) -> Iterator[Annotation]:
+def parse_tsv(lines: Iterable[str], reading: Reading = AS_FOUND) -> Iterator[Annotation]:
     """The annotations in the lines of a TSV file."""
     rows = (CsvRow(_plain_cells(line, "\t"), line) for line in _text_lines(lines))
-    yield from _annotations(rows, "\t")
+    yield from _annotations(rows, "\t", reading)
 
 
-def find_separator(line: str) -> str:
+def find_separator(line: str, reading: Reading = AS_FOUND) -> str:
     """The separator of a CSV file, from its header or from its first image name."""
     for separator in SEPARATORS:
-        if _header_columns(_split(line, separator)):
+        if _header_columns(_split(line, separator), reading):
             return separator
     image = re.match(rf'.*?(?:{_SUFFIXES})"?\s*([,;\t])', line, re.IGNORECASE)
     if image:
@@ -171,27 +177,48 @@ def _plain_cells(line: str, separator: str) -> list[CsvCell]:
     return [CsvCell(cell, cell, False) for cell in line.split(separator)]
 
 
-def _header_columns(cells: list[CsvCell]) -> CsvColumns | None:
+def _header_columns(cells: list[CsvCell], reading: Reading) -> CsvColumns | None:
     """The columns that a header names; None if the row is no header."""
     names = [cell.text.strip().lower() for cell in cells]
-    image = next((names.index(name) for name in IMAGE_NAMES if name in names), None)
-    label = next((names.index(name) for name in LABEL_NAMES if name in names), None)
+    image = _position(names, reading.image_column, IMAGE_NAMES)
+    label = _position(names, reading.text_column, LABEL_NAMES)
     return None if image is None or label is None else CsvColumns(image, label, len(names), True)
 
 
-def _annotations(rows: Iterator[CsvRow], separator: str) -> Iterator[Annotation]:
+def _position(names: list[str], wanted: str | None, usual: Iterable[str]) -> int | None:
+    """The position of a column in a header. wanted: the name that the user gave."""
+    candidates = usual if wanted is None else [wanted.strip().lower()]
+    return next((names.index(name) for name in candidates if name in names), None)
+
+
+def _annotations(rows: Iterator[CsvRow], separator: str, reading: Reading) -> Iterator[Annotation]:
     """The annotations in rows. Without a header: the image, then its label."""
     used: Iterator[CsvRow] = (row for row in rows if row.line.strip())
     first = next(used, None)
     if first is None:
         return
-    columns = _header_columns(first.cells)
+    columns = _header_columns(first.cells, reading)
     if columns is None:
+        _refuse_names(first, reading)
         count = len(first.cells) if separator == "\t" else 2
         columns = CsvColumns(image=0, label=1, count=max(count, 2), has_header=False)
         used = chain([first], used)
     for row in used:
         yield _annotation(row, columns, separator)
+
+
+def _refuse_names(first: CsvRow, reading: Reading) -> None:
+    """Raise UserError if the user named a column, but the first row is no header with it."""
+    for flag, wanted in (
+        ("--image-column", reading.image_column),
+        ("--text-column", reading.text_column),
+    ):
+        if wanted is not None:
+            header = ", ".join(cell.text.strip() for cell in first.cells)[:EXCERPT]
+            raise UserError(
+                f"{flag} {wanted}: the first line does not name the columns of images and texts "
+                f"({header}); name both with --image-column and --text-column"
+            )
 
 
 def _annotation(row: CsvRow, columns: CsvColumns, separator: str) -> Annotation:
