@@ -33,6 +33,7 @@ COLUMN_NAMES = {  # our name -> names that files use; the first ones are preferr
     "subset": ("subset", "dataset", "split"),
     "confidence": ("confidence", "score", "prob", "probability", "conf", "scores"),
     "readable": ("readable",),
+    "recognizer": ("recognizer",),
 }
 TEXT_COLUMNS = ("prediction", "label")
 COLUMNS_WITHOUT_HEADER = {2: ("prediction", "label"), 3: ("index", "prediction", "label")}

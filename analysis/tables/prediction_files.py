@@ -25,6 +25,7 @@ from analysis.tables.prediction_columns import (
     header_positions,
 )
 from core.data_tools.text_encoding import file_encoding, undecodable_text
+from core.peer import NOTES
 from core.runtime.errors import UserError
 from core.text.protocols import Prediction
 
@@ -72,11 +73,12 @@ def read_prediction_file(path: Path) -> PredictionFile:
         raise UserError(f"{path}: empty; it needs one line for each image")
     notes: list[str] = []
     try:
-        subsets = _group_by_subset(path, _parse_lines(path, lines, notes))
+        subsets, recognizers = _group_by_subset(path, _parse_lines(path, lines, notes))
     except csv.Error as error:
         raise UserError(
             f"{path}: not valid CSV ({error}); quote texts that contain commas or quotes"
         ) from error
+    notes += [NOTES[name] for name in sorted(NOTES.keys() & recognizers)]
     return PredictionFile(subsets, tuple(notes))
 
 
@@ -98,8 +100,10 @@ def _read_lines(path: Path) -> list[Line]:
     return [line for line in lines if line.text.strip(" ")]
 
 
-def _group_by_subset(path: Path, rows: Iterator[Columns]) -> Subsets:
+def _group_by_subset(path: Path, rows: Iterator[Columns]) -> tuple[Subsets, set[str]]:
+    """The predictions by subset, and the names of the recognizers that the rows name."""
     subsets: Subsets = {}
+    recognizers: set[str] = set()
     number_of_name: dict[str, int] = {}  # for images with names instead of numbers
     for number, row in enumerate(rows):
         name = str(row.get("index", number))
@@ -112,9 +116,10 @@ def _group_by_subset(path: Path, rows: Iterator[Columns]) -> Subsets:
             scorable=str(row.get("readable", "1")) not in ("0", "False", "false"),
         )
         subsets.setdefault(str(row.get("subset", "")), []).append(prediction)
+        recognizers.add(str(row.get("recognizer", "")))
     if not subsets:
         raise UserError(f"{path}: a header without lines below it; it needs one for each image")
-    return subsets
+    return subsets, recognizers
 
 
 def _confidence(value: Any) -> float:
