@@ -16,6 +16,7 @@ sweep-report           what a sweep found
 predict                recognize words:  python run.py predict photo.jpg --model finetune-1a2b
 score                  score stored predictions:  python run.py score predictions.csv
 import, export         convert checkpoints of the released code to ours, and back
+peer                   check the scorer with an independent recognizer, no baseline
 data                   build, check and compare data sets:  python run.py data check svt
 bench                  how fast this machine computes
 
@@ -28,6 +29,7 @@ import sys
 
 from analysis.bench.commands import add_bench
 from analysis.cli import add_analysis_commands
+from analysis.commands.suspects_command import add_suspects_command
 from core.runtime.errors import UserError
 from core.runtime.files import USER_FIXABLE_ERRORS
 from experiments.cli.data import add_data_commands
@@ -35,11 +37,12 @@ from experiments.cli.jobs import add_job_commands
 from experiments.cli.models import add_model_commands
 from experiments.cli.options import CommandParser
 from experiments.cli.output import discard_output, prepare_streams
+from experiments.cli.peer import add_peer_command
 
 COMMANDS = (
     *("run", "plan", "status", "watch", "compare", "report", "logs", "cancel", "sweep-report"),
     *("false-differences", "early-start", "data", "score", "import", "export"),
-    *("predict", "grid", "bench"),
+    *("predict", "peer", "grid", "bench"),
 )
 
 
@@ -57,8 +60,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_analysis_commands(commands)
     add_job_commands(commands)
-    add_data_commands(commands)
+    add_suspects_command(add_data_commands(commands))
     add_model_commands(commands)
+    add_peer_command(commands)
     add_bench(commands)
     return parser
 

@@ -4,6 +4,7 @@ Everything that computes, asks SLURM or draws is replaced by a function that rec
 """
 
 import argparse
+import json
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +22,7 @@ import run
 from analysis.tables.early_start import ReadingCurve
 from analysis.tables.false_differences import FalseDifferencesReport
 from core.data_tools.overlap import ImageHashes
+from core.peer.reading import PeerResult
 from core.runtime.errors import UserError
 from core.runtime.yaml import dump_yaml
 from core.text.charset import Charset
@@ -41,6 +43,13 @@ IMPORTERS = (
     "experiments.running.run_stage",
     "results.provenance",
 )
+PHOTOS = {  # two photos with one word each, in TextOCR's layout
+    "imgs": {split: {"set": split, "file_name": "photo.jpg"} for split in ("train", "test")},
+    "anns": {
+        split: {"image_id": split, "utf8_string": "ab", "bbox": [5, 5, 20, 10]}
+        for split in ("train", "test")
+    },
+}
 COMPARED = (str, int, float, type(None), Path, ComputeOptions, Store, torch.device)
 Trace = list[tuple[str, Any]]
 
@@ -80,7 +89,12 @@ class Probe:
         write_lmdb(self.folder / "lmdb", [(jpeg(1), "aac"), (jpeg(9), "ab")])
         (self.folder / "photo.jpg").write_bytes(jpeg(3))
         (self.folder / "labels.tsv").write_text("photo.jpg\tab\n")
+        (self.folder / "table.tsv").write_text("filename\ttext\tfile\twords\na\tb\tc\td\n")
+        (self.folder / "photos.json").write_text(json.dumps(PHOTOS))
         (self.folder / "predictions.txt").write_text("1 [abcdef] [abcdef]\n2 [Ab] [ab]\n")
+        header = "index,label,prediction,confidence\n"
+        (self.folder / "read.csv").write_text(f"{header}0,aac,aab,0.95\n1,ab,ab,0.99\n")
+        (self.folder / "other_read.csv").write_text(f"{header}0,aac,b,0.95\n1,ab,ab,0.99\n")
         (self.folder / "characters.txt").write_text("abc\n")
         (self.folder / "cluster.yaml").write_text("{}")
         for name in ("boxes.jsonl", "other_boxes.jsonl"):
@@ -165,12 +179,22 @@ class Probe:
             "experiments.cli.jobs.cancel_runs": self.record("cancel", 0),
             "experiments.cli.watch.watch": lambda make_view, once: self.record("watch", 0)(once),
             "experiments.running.find_model.find_model": self.record("find", Path("m")),
+            "core.peer.ppocrv6.find_model": lambda: Path("m"),
+            "core.peer.ppocrv6.package_versions": dict,
+            "core.peer.reading.read_roots": lambda reader, roots, folder, about, show: self.record(
+                "peer", PeerResult(folder / "predictions.csv", {"lmdb": 2}, {"lmdb": 0}, 1.0)
+            )(roots, folder),
+            "analysis.figures.suspects.write_pages": lambda images, found, count, folder: (
+                self.record("pages", [])(count, folder)
+            ),
             "core.training.predict.find_images": self.record("images", []),
             "core.training.predict.predict": self.record("predict", [("a.png", "ab", 0.5)]),
             "core.checkpoints.released.read_released": self.record("read", imported),
             "core.checkpoints.export.export_released": self.record("export", (1, "")),
             "core.runtime.safetensors_io.save": self.record("save"),
-            "core.data_tools.build.build": self.record("build", built),
+            "core.data_tools.build.build": lambda annotations, *arguments, **options: self.record(
+                "build", built
+            )([repr(row) for row in annotations()], *arguments, **options),
             "core.data_tools.add_boxes.add_boxes": self.record(
                 "add boxes", SimpleNamespace(samples=2, photos=2, problems={})
             ),

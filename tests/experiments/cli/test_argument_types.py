@@ -198,6 +198,7 @@ OUT_OF_RANGE = [
     ("data check x --max-length 1", "--max-length", "2 to 200"),
     ("data check x --processes 0", "--processes", "1 to 1024"),
     ("data overlap x y --threshold 128", "--threshold", "0 to 127"),
+    ("data suspects x --predictions y --confidence 1.1", "--confidence", "0 to 1"),
     ("data charset x --min-count 0", "--min-count", "1 to 1000000000"),
 ]
 
@@ -258,6 +259,11 @@ def test_every_path_of_a_command_expands_the_home_folder(
         ("data overlap ~/a b", "train"),
         ("data overlap a ~/b", "test"),
         ("data overlap a b --out ~/f.tsv", "out"),
+        ("data suspects ~/a --predictions b", "root"),
+        ("data suspects a --predictions ~/b", "predictions"),
+        ("data suspects a --predictions b --out ~/c", "out"),
+        ("peer ppocrv6 ~/a --out b", "roots"),
+        ("peer ppocrv6 a --out ~/b", "out"),
         ("data charset ~/a", "roots"),
         ("data charset a --out ~/c.txt", "out"),
     ):

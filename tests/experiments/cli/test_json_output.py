@@ -28,10 +28,12 @@ INPUTS = {  # command -> its arguments; names of the probe's files
     "score": "predictions.txt",
     "import": "a.pth b.safetensors",
     "predict": "photo.jpg --model a",
+    "peer": "ppocrv6 lmdb --out peer",
     "bench": "limits",
     "data build": "labels.tsv out",
     "data check": "lmdb",
     "data overlap": "lmdb lmdb --out filter.tsv",
+    "data suspects": "lmdb --predictions read.csv",
 }
 MISTAKES = [
     "run nowhere.yaml",
@@ -47,6 +49,8 @@ MISTAKES = [
     "bench nothing",
     "data build nowhere out",
     "data overlap nowhere nowhere",
+    "data suspects nowhere --predictions read.csv",
+    "peer ppocrv6 nowhere --out peer",
 ]
 TINY = {
     "synthetic.train": 64,
