@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from analysis.tables.comparability import deviations_from_paper
 from analysis.tables.measurements import MeasuredEvaluation
+from analysis.tables.peer_notes import peer_notes
 from results.provenance import display_path
 from results.reported import reported, reported_table
 
@@ -111,6 +112,7 @@ def _comparability(table: "Table") -> Iterator[str]:
     if protocol := reported_table(table.paper_table).protocol:
         yield f"Reported rows are not of the LMIM paper: {protocol}."
     yield from _external_results(table.paper_table)
+    yield from peer_notes(table.columns, reported_table(table.paper_table).benchmark)
 
 
 def _external_results(paper_table: str) -> Iterator[str]:
