@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from core.config import Encoder
-from core.model.kernels.layers import SelfAttention
+from core.model.kernels.layers import FeedForward, SelfAttention
 from core.runtime.safetensors_io import rounding_of
 from core.runtime.torchvision_shim import declare_missing_operators
 
@@ -113,6 +113,7 @@ class VisionTransformer(nn.Module):
                     qkv_bias=True,
                     norm_layer=norm,  # type: ignore[arg-type]
                     attn_layer=SelfAttention,
+                    mlp_layer=FeedForward,
                 )
                 for _ in range(config.depth)
             )

@@ -3,8 +3,10 @@
 Shapes: B images, T queries, S keys, D features.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from core.model.kernels.attention import scaled_dot_product
 from core.model.kernels.dropout import SeededModule
@@ -12,6 +14,9 @@ from core.runtime.torchvision_shim import declare_missing_operators
 
 declare_missing_operators()
 from timm.layers.attention import Attention  # noqa: E402  (must follow the declaration above)
+from timm.layers.mlp import Mlp  # noqa: E402
+
+RECOMPUTED_VALUES = 1 << 20  # from this number on, GELU is computed again in the backward pass
 
 
 class SelfAttention(Attention):
@@ -26,6 +31,30 @@ class SelfAttention(Attention):
             return plain
         packed = self.qkv(x).view(*x.shape[:-1], 3, self.num_heads, self.head_dim)
         output: Tensor = self.proj(scaled_dot_product(packed))
+        return output
+
+
+class FeedForward(Mlp):
+    """timm's feed-forward network, which on a CPU does not keep the output of GELU.
+
+    The backward pass computes it a second time. LMIM with ViT-S and batch 16 in fp32 then takes
+    2.21 in place of 2.49 GB; no longer steps were measured."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        inner = self.fc1(x)  # (B, T, inner width)
+        eager_cpu = inner.device.type == "cpu" and not torch.compiler.is_compiling()
+        output: Tensor
+        if eager_cpu and torch.is_grad_enabled() and inner.numel() >= RECOMPUTED_VALUES:
+            output = checkpoint(
+                self._activate_and_project, inner, use_reentrant=False, preserve_rng_state=False
+            )
+        else:
+            output = self._activate_and_project(inner)
+        return output
+
+    def _activate_and_project(self, inner: Tensor) -> Tensor:
+        output: Tensor = self.fc2(self.act(inner))
         return output
 
 
