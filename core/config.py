@@ -203,26 +203,32 @@ class PredictorRepair(RepairSettings):
     stops_gradient: ClassVar[bool] = True
 
 
-class EmaRepair(RepairSettings):
-    """[cls] of the guidance view comes from a teacher: a moving average of the encoder.
+class MovingAverage(FrozenModel):
+    """Momentum of a teacher that is a moving average of the trained encoder."""
 
-    BYOL (arXiv 2006.07733) and DSHM (AAAI 2026)."""
-
-    kind: Literal["ema"]
-    # Of the moving average; it rises from the first to the last step by a half cosine.
+    # It rises from the first to the last step by a half cosine.
     momentum: Probability = 0.996
-    final_momentum: Probability = 0.9999
-    compares_images: ClassVar[bool] = False
-    stops_gradient: ClassVar[bool] = True
+    final_momentum: Probability
 
     @model_validator(mode="after")
-    def _check_momenta(self) -> "EmaRepair":
+    def _check_momenta(self) -> "MovingAverage":
         if self.momentum > self.final_momentum:
             raise ValueError(
                 f"momentum {self.momentum:g} must not be above final_momentum "
                 f"{self.final_momentum:g}"
             )
         return self
+
+
+class EmaRepair(MovingAverage, RepairSettings):
+    """[cls] of the guidance view comes from a teacher: a moving average of the encoder.
+
+    BYOL (arXiv 2006.07733) and DSHM (AAAI 2026)."""
+
+    kind: Literal["ema"]
+    final_momentum: Probability = 0.9999
+    compares_images: ClassVar[bool] = False
+    stops_gradient: ClassVar[bool] = True
 
 
 class VicregRepair(RepairSettings):
@@ -306,8 +312,18 @@ class MaeFeatureTarget(FrozenModel):
     kind: Literal["mae_feature"]
 
 
+class EmaFeatureTarget(MovingAverage):
+    """Reconstruct features of a moving average of the encoder, which sees the whole image.
+
+    No other encoder is trained first, as in data2vec (arXiv 2202.03555) and DSHM (AAAI 2026)."""
+
+    kind: Literal["ema_feature"]
+    final_momentum: Probability = 1.0
+
+
 Target = Annotated[
-    PixelTarget | RandomFeatureTarget | MaeFeatureTarget, Field(discriminator="kind")
+    PixelTarget | RandomFeatureTarget | MaeFeatureTarget | EmaFeatureTarget,
+    Field(discriminator="kind"),
 ]
 
 
@@ -322,6 +338,11 @@ class PretrainModel(FrozenModel):
     guidance: Guidance | None
     alignment: Alignment | None
     target: Target
+
+    @property
+    def has_frozen_target(self) -> bool:
+        """Whether the target is features of an encoder that stays as it is."""
+        return isinstance(self.target, RandomFeatureTarget | MaeFeatureTarget)
 
     @model_validator(mode="after")
     def _check_branches(self) -> "PretrainModel":
@@ -679,21 +700,31 @@ class Evaluate(FrozenModel):
         return subsets
 
 
+Ridges = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+RIDGES: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
+
 class CharacterHead(FrozenModel):
     """Closed-form ridge classifier of characters at their true positions (core/probes/ridge.py)."""
 
     kind: Literal["characters"]
     # Strengths of the penalty, as multiples of the features' mean variance. The best on a held-out
     # tenth of the training words is used.
-    ridges: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
-        1e-4,
-        1e-3,
-        1e-2,
-        1e-1,
-        1.0,
-    )
+    ridges: Ridges = RIDGES
     # Columns of patches on each side of a character's own column that it is classified from.
     neighbors: Annotated[Integer, Field(ge=0, le=8)] = 1
+
+
+class HiddenLetterHead(FrozenModel):
+    """The ridge classifier, of one letter of each word that is hidden from the encoder.
+
+    core/data/hidden_letter.py hides it."""
+
+    kind: Literal["hidden_letter"]
+    ridges: Ridges = RIDGES
+    # 0: only the patches of the hidden letter's own column, which show nothing of the word.
+    neighbors: Annotated[Integer, Field(ge=0, le=8)] = 0
+    margin: Annotated[Integer, Field(ge=0, le=32)] = 2  # pixels hidden on each side of the box
 
 
 class CTCTraining(FrozenModel):
@@ -736,7 +767,8 @@ class DecoderHead(FrozenModel):
 
 
 Head = Annotated[
-    CharacterHead | LinearCTCHead | BiLSTMCTCHead | DecoderHead, Field(discriminator="kind")
+    CharacterHead | HiddenLetterHead | LinearCTCHead | BiLSTMCTCHead | DecoderHead,
+    Field(discriminator="kind"),
 ]
 
 
@@ -761,7 +793,7 @@ class Probe(FrozenModel):
     @property
     def needs_boxes(self) -> bool:
         """Whether the head reads the boxes of the characters."""
-        return isinstance(self.head, CharacterHead)
+        return isinstance(self.head, CharacterHead | HiddenLetterHead)
 
     @model_validator(mode="after")
     def _refuse_mixed_data(self) -> "Probe":

@@ -106,6 +106,26 @@ class StoredScoredWords(Stored):
     data: dict[str, list[StoredRoot]] = {}
 
 
+class StoredTextReference(Stored):
+    """Hidden letters of a subset, and how many of them are guessed without the image."""
+
+    words: StrictCount
+    neighbors: StrictCount
+    most_frequent: StrictCount
+
+
+class StoredProbeMetrics(Stored):
+    """The metrics of a probe: the text references of its subsets; early records have none."""
+
+    text_reference: dict[str, StoredTextReference] = {}
+
+
+class StoredTextReferences(Stored):
+    """A probe of hidden letters."""
+
+    metrics: StoredProbeMetrics
+
+
 class StoredRun(Stored):
     """The duration of any run."""
 

@@ -15,7 +15,13 @@ import numpy as np
 from analysis.tables.word_values import LOWER_IS_BETTER, PredictedWords, word_values
 from core.runtime.errors import UserError
 from core.text.protocols import PROTOCOLS
-from experiments.planning.endpoints import MEASURES, Measure, split_endpoint
+from experiments.planning.endpoints import (
+    HIDDEN_LETTER_MEASURES,
+    MEASURES,
+    RANDOM_LETTERS,
+    Measure,
+    split_endpoint,
+)
 from results.records import StoredScoredWords, read_record
 from results.store import MOVE_FOLDER, Run, Store
 
@@ -54,7 +60,9 @@ class Endpoint:
     @property
     def bounds(self) -> tuple[float, float]:
         """The lowest and the highest possible value of a row."""
-        return (0.0, 1.0) if self.measure in ("words", "characters") else (0.0, np.inf)
+        if self.measure == "language_use":
+            return (-1.0, 1.0)
+        return (0.0, np.inf) if self.measure in LOWER_IS_BETTER else (0.0, 1.0)
 
     @property
     def lower_is_better(self) -> bool:
@@ -202,13 +210,52 @@ def _words_of_measures(run: Run) -> dict[Measure, dict[str, MeasuredWords]]:
     measured: dict[Measure, dict[str, MeasuredWords]] = {}
     for measure in MEASURES:
         with suppress(UserError):
-            measured[measure] = {
+            subsets = {
                 name: _measured_words(
                     [of_one[name] for of_one in checkpoints], measure, name, record
                 )
                 for name in checkpoints[0]
             }
+            if measure in HIDDEN_LETTER_MEASURES:
+                subsets = _of_hidden_letters(measure, subsets, checkpoints[-1])
+            measured[measure] = subsets
     return measured
+
+
+def _of_hidden_letters(
+    measure: Measure,
+    subsets: Mapping[str, MeasuredWords],
+    predictions: Mapping[str, "_Predictions"],
+) -> dict[str, MeasuredWords]:
+    """Subset -> its values on a measure of hidden letters.
+
+    Args:
+        measure: Of `HIDDEN_LETTER_MEASURES`.
+        subsets: Subset -> whether the letter is right.
+        predictions: Of a checkpoint, for the hidden letters.
+
+    Raises:
+        UserError: A word has no random letters of equal look.
+    """
+    words = {name: measured for name, measured in subsets.items() if name != RANDOM_LETTERS}
+    if measure == "in_words":
+        return words
+    if RANDOM_LETTERS not in subsets:
+        raise UserError(f"no subset {RANDOM_LETTERS}")
+    random = subsets[RANDOM_LETTERS]
+    if measure == "in_random_letters":
+        return {RANDOM_LETTERS: random}
+    if len(words) != 1:
+        raise UserError(f"{RANDOM_LETTERS} need one subset of words to be compared with")
+    (name,) = words
+    if (
+        not np.array_equal(words[name].numbers, random.numbers)
+        or predictions[name].words.labels != predictions[RANDOM_LETTERS].words.labels
+    ):
+        raise UserError(f"{name} and {RANDOM_LETTERS} have other hidden letters")
+    difference = words[name].values - random.values
+    data = (*words[name].data, *random.data)
+    return {name: MeasuredWords(difference, random.numbers, data, random.protocol)}
 
 
 def _measured_words(

@@ -238,7 +238,8 @@ def endpoint_difference(
     ]
     differences = [first - second for first, second in zip(*both, strict=True)]
     weights = average_weights([array.shape[1] for array in differences], pooled=False)
-    bound = records.endpoint.bounds[1]
+    least, most = records.endpoint.bounds
+    bound = most - least
     is_control = pair.other.startswith(CONTROL_PREFIX)
     (estimate,) = bootstrap(
         differences,

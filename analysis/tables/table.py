@@ -27,6 +27,7 @@ from analysis.tables.measurements import MeasuredEvaluation, Row, TableRecords
 from analysis.tables.render import FORMATS
 from analysis.tables.table_files import recorded_path, recorded_runs, refuse_other_file
 from analysis.tables.table_rows import table_rows
+from analysis.tables.text_reference_notes import text_reference_notes
 from analysis.tables.verdicts import ROW_RULE, difference_rule
 from core.runtime.files import write_text
 from experiments.planning.endpoints import DEFAULT_ENDPOINT
@@ -102,7 +103,11 @@ class Table:
             rows=tuple(table_rows(self)),
             comparisons=tuple(self._comparisons()),
             rules=tuple(rules),
-            notes=(*notes(self), *endpoint_notes(endpoints)),
+            notes=(
+                *notes(self),
+                *endpoint_notes(endpoints),
+                *text_reference_notes(self.endpoints, self.rows, self.store),
+            ),
             endpoints=endpoints,
             protocol=self._protocol(),
         )

@@ -13,7 +13,7 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from core.runtime.errors import UserError
-from experiments.planning.endpoints import Measure
+from experiments.planning.endpoints import HIDDEN_LETTER_MEASURES, Measure
 
 DESCRIPTIONS: dict[Measure, str] = {
     "words": "word accuracy",
@@ -21,6 +21,9 @@ DESCRIPTIONS: dict[Measure, str] = {
     "cer": "character error rate: edits per character of the labels",
     "nll": "negative log-likelihood of the labels (and of their ends, if a decoder predicts them) "
     "in nats per character",
+    "in_words": "accuracy on the hidden letter of words",
+    "in_random_letters": "accuracy on the hidden letter between random letters of equal look",
+    "language_use": "accuracy on the hidden letter in words minus that between random letters",
 }
 LOWER_IS_BETTER: frozenset[Measure] = frozenset({"cer", "nll"})
 
@@ -49,13 +52,17 @@ def word_values(
     words: of one subset.
     measure: what to measure.
     normalize: the protocol's normalization, for `words` and `cer`.
-    """
+
+    The value of `language_use` needs two subsets (`EndpointRecords`); here it is the
+    accuracy in one of them."""
     if measure == "words":
         return _correct_words(words, normalize)
     if measure == "characters":
         return _correct_characters(words)
     if measure == "cer":
         return _edits(words, normalize)
+    if measure in HIDDEN_LETTER_MEASURES:
+        return _correct_letters(words)
     return _likelihoods(words)
 
 
@@ -78,6 +85,12 @@ def _correct_characters(words: PredictedWords) -> np.ndarray:
         for label, predicted in pairs
     ]
     return _per_character(correct, [len(label) for label, _ in pairs])
+
+
+def _correct_letters(words: PredictedWords) -> np.ndarray:
+    """Labels and predictions are one letter each; a missing image has no prediction."""
+    pairs = zip(words.labels, words.predictions, strict=True)
+    return np.array([label == predicted for label, predicted in pairs], dtype=float)
 
 
 def _edits(words: PredictedWords, normalize: Callable[[str], str]) -> np.ndarray:

@@ -1,5 +1,8 @@
 """Head `characters`: a ridge classifier of the characters at their true positions.
 
+Head `hidden_letter` is the same classifier for words of which only the hidden letter has a position
+(core/probes/words.py) and is hidden from the encoder.
+
 A character is classified from the patches of the column under its middle and of the columns beside
 it. A tenth of the training words is held out to choose the ridge and the temperature that turns
 scores into probabilities. The classifier is then fitted on all training words; it keeps this
@@ -15,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from core.config import CharacterHead, Encoder
+from core.config import CharacterHead, Encoder, HiddenLetterHead
+from core.data.hidden_letter import own_column
 from core.model.ctc import column_features
 from core.probes.features import FeatureBatch, in_order
 from core.probes.heads import HeadTraining
@@ -63,9 +67,7 @@ def character_features(
     columns = column_features(features, encoder)  # (B, C, R * D)
     count = columns.shape[1]
     padded = functional.pad(columns, (0, 0, neighbors, neighbors))  # (B, C + 2 * neighbors, R * D)
-    middles = [
-        min(max(int(middle * count), 0), count - 1) for text in texts for middle in text.middles
-    ]
+    middles = [own_column(middle, count) for text in texts for middle in text.middles]
     words = [row for row, text in enumerate(texts) for _ in text.middles]
     own = torch.tensor(middles, device=features.device)
     row = torch.tensor(words, device=features.device)
@@ -140,7 +142,9 @@ class CharacterExtractor:
         return features[torch.tensor(known, dtype=torch.long, device=device)], chosen
 
 
-def train_characters(training: HeadTraining, head: CharacterHead) -> CharacterClassifier:
+def train_characters(
+    training: HeadTraining, head: CharacterHead | HiddenLetterHead
+) -> CharacterClassifier:
     """Choose the ridge on held-out training words, then fit all training words.
 
     Raises Interrupted, and UserError if no character can be used."""

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from core.config import Encoder, Precision
 from core.data.batches import load_batches, normalize, to_unit
+from core.data.hidden_letter import hide
 from core.data.lmdb_folder import fingerprint
 from core.model.vit import VisionTransformer
 from core.probes.progress import ProbeProgress
@@ -111,8 +112,11 @@ class FrozenEncoder:
         for batch in loaded:
             unreadable.update(batch.unreadable)
             if batch.indices:
+                images = batch.images
+                if words.hidden:
+                    images = hide(images, [words.hidden[row].columns for row in batch.indices])
                 labels = [words.labels[number] for number in batch.indices]
-                yield FeatureBatch(self.features(batch.images), batch.indices, labels)
+                yield FeatureBatch(self.features(images), batch.indices, labels)
 
 
 class RecomputedFeatures:
@@ -173,7 +177,7 @@ class FeatureCache:
     """A folder of features. The files used longest ago are removed where the budget needs it.
 
     A file belongs to the weights of an encoder, its sizes, the precision, the content of the data
-    set and the numbers of the words. Several runs may share a folder.
+    set, the numbers of the words and what is hidden of them. Several runs may share a folder.
 
     folder: created when it is needed.
     budget: bytes of all files. Features that do not fit in are not kept.
@@ -229,7 +233,7 @@ def _last_use(path: Path) -> float:
 
 def _cache_key(encoder: FrozenEncoder, words: SelectedWords) -> str:
     """32 hex digits that follow from everything that the features depend on."""
-    parts = [
+    parts: list[object] = [
         FORMAT,
         encoder.content_hash(),
         encoder.module.config.model_dump(mode="json"),
@@ -238,6 +242,8 @@ def _cache_key(encoder: FrozenEncoder, words: SelectedWords) -> str:
         [fingerprint(root) for root in words.images.roots],
         words.numbers,
     ]
+    if words.hidden:
+        parts.append([words.hidden[number].columns for number in words.numbers])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

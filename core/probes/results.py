@@ -15,7 +15,7 @@ class HeadPrediction:
     text: predicted characters.
     confidence: probability of the text, in [0, 1].
     label: the text that is compared with the prediction; for head `characters` the characters that
-        have boxes, in the charset's case.
+        have boxes, for head `hidden_letter` the hidden one, in the charset's case.
     nll: negative log-likelihood of the label in nats; None if the head cannot express the label.
     nll_symbols: characters in this likelihood; with head `decoder` also the end of the word.
     correct: characters of the label that are predicted at their place; None: they are aligned.
@@ -118,6 +118,8 @@ class ProbeMetrics:
     characters: subset -> sums over characters.
     dropped: "training" or subset -> reason -> words.
     training: what the head's training records: words, chosen ridge, steps, ...
+    text_reference: subset -> words, and how many hidden letters are guessed without the image
+        (core/probes/text_reference.py); empty unless the head is `hidden_letter`.
     encoder_sha256: of the encoder's weights, equal before and after the probe.
     seconds: of the whole stage. feature_seconds: of these, for the features.
     """
@@ -131,6 +133,7 @@ class ProbeMetrics:
     characters: dict[str, CharacterCounts]
     dropped: dict[str, dict[str, int]]
     training: dict[str, Any]
+    text_reference: dict[str, dict[str, int]]
     encoder_sha256: str
     seconds: float
     feature_seconds: float

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from core.checkpoints.load import load_weights
-from core.config import CharacterHead, DecoderHead, Probe
+from core.config import CharacterHead, DecoderHead, HiddenLetterHead, Probe
 from core.data.word_images import WordImages
 from core.model.vit import VisionTransformer
 from core.probes.character_head import train_characters
@@ -29,6 +29,12 @@ from core.probes.results import (
     character_counts,
     correct_words,
     probed_word,
+)
+from core.probes.text_reference import (
+    LetterCounts,
+    TextReference,
+    letter_counts,
+    text_reference,
 )
 from core.probes.words import SelectedWords, evaluated_words, training_words
 from core.runtime import safetensors_io
@@ -54,7 +60,7 @@ def make_encoder(config: Probe, encoder: Path | None) -> VisionTransformer:
 def train_head(training: HeadTraining) -> TrainedHead:
     """Train the head that the config names. Raises Interrupted."""
     head = training.config.head
-    if isinstance(head, CharacterHead):
+    if isinstance(head, CharacterHead | HiddenLetterHead):
         return train_characters(training, head)
     if isinstance(head, DecoderHead):
         return train_decoder(training, head)
@@ -106,13 +112,19 @@ class _Stage:
         self.frozen = FrozenEncoder(make_encoder(config, encoder), config.precision, context)
         self.feature_seconds = 0.0
         self.dropped: dict[str, dict[str, int]] = {}
+        self.charset = make_charset(config.charset)
+        self.counts: LetterCounts | None = None
+        self.references: dict[str, TextReference] = {}
 
     def run(
         self, images: WordImages, subsets: dict[str, WordImages], started: float
     ) -> ProbeResult:
         """Train and test. images, subsets: as of `probe`. started: time of the stage's start."""
         content = self.frozen.content_hash()
-        source = self._features(training_words(images, self.config), "the training words")
+        selected = training_words(images, self.config, self._test_labels(subsets))
+        if selected.hidden:
+            self.counts = letter_counts(selected, self.charset)
+        source = self._features(selected, "the training words")
         transform = make_transform(self.config.features, patch_moments(source))
         features = TransformedFeatures(source, transform)
         head = train_head(HeadTraining(self.config, features, self.context))
@@ -133,11 +145,19 @@ class _Stage:
             characters={name: character_counts(rows) for name, rows in words.items()},
             dropped=self.dropped,
             training=head.summary,
+            text_reference={name: row._asdict() for name, row in self.references.items()},
             encoder_sha256=content,
             seconds=round(time.monotonic() - started, 3),
             feature_seconds=round(self.feature_seconds, 3),
         )
         return ProbeResult(metrics, words)
+
+    def _test_labels(self, subsets: dict[str, WordImages]) -> frozenset[str]:
+        """Labels that a hidden letter must not be learned from, in the charset's case."""
+        if not isinstance(self.config.head, HiddenLetterHead):
+            return frozenset()
+        labels = (label for subset in subsets.values() for label in subset.labels())
+        return frozenset(self.charset.fold_case(label) for label in labels if label)
 
     def _features(self, words: SelectedWords, note: str) -> WordFeatures:
         """Features of some words. note: names the words in progress reports."""
@@ -159,14 +179,15 @@ class _Stage:
         source = self._features(evaluated_words(images, self.config), name)
         features = TransformedFeatures(source, transform)
         normalize = PROTOCOLS[self.config.protocol].normalize
-        charset = make_charset(self.config.charset)
+        if self.counts is not None:
+            self.references[name] = text_reference(self.counts, source.words, self.charset)
         numbers = source.words.numbers
         progress = ProbeProgress(self.context, len(numbers), "images", name)
         words: dict[int, ProbedWord] = {}
         for batch in features.batches(in_order(numbers)):
             predictions = head.predict(batch, source.words)
             for number, predicted in zip(batch.numbers, predictions, strict=True):
-                scorable = charset.can_express(predicted.label, self.config.max_length)
+                scorable = self.charset.can_express(predicted.label, self.config.max_length)
                 words[number] = probed_word(number, scorable, predicted, normalize)
             progress.advance(len(batch.numbers), len(batch.numbers))
         for number in numbers:

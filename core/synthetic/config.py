@@ -16,6 +16,9 @@ ENGLISH_SUBSETS = (  # of the Union14M-Benchmark
     "multi_words",
     "general",
 )
+# Words of which one letter is to be hidden -> images for each image of a test subset. A training
+# never sees these images, but it sees their words.
+LANGUAGE_SPLITS = {"language_train": 15, "language_words": 5, "random_letters": 5}
 CHINESE_SUBSETS = ("scene", "web", "document", "handwriting")  # of the Chinese benchmark
 
 
@@ -60,3 +63,13 @@ def split_sizes(config: Synthetic) -> dict[str, int]:
     if config.test:
         sizes |= dict.fromkeys(subsets, config.test)
     return sizes
+
+
+def language_sizes(config: Synthetic) -> dict[str, int]:
+    """Name of each split for hidden letters (core/synthetic/language.py) -> number of images.
+
+    Empty if the config has no such words: Chinese ones, photographs, or no test subsets. The splits
+    are rendered when a run needs them."""
+    if config.language == "zh" or config.look == "scene":
+        return {}
+    return {name: factor * config.test for name, factor in LANGUAGE_SPLITS.items() if config.test}

@@ -18,7 +18,7 @@ from core.data.character_boxes import CharacterBoxes, boxes_key, encode_boxes
 from core.data.lmdb_folder import Sample, new_lmdb, put_count, put_samples
 from core.runtime.processes import worker_pool
 from core.synthetic.cjk_fonts import cjk_contents
-from core.synthetic.config import Synthetic, split_sizes
+from core.synthetic.config import LANGUAGE_SPLITS, Synthetic, language_sizes, split_sizes
 from core.synthetic.fonts import package_version, packages
 from core.synthetic.vocabulary import vocabulary_characters
 from core.synthetic.words import render_with_boxes
@@ -49,7 +49,11 @@ def dataset_fingerprint(config: Synthetic) -> str:
 
 
 def write_splits(
-    config: Synthetic, folder: Path, processes: int, should_stop: Callable[[], bool]
+    config: Synthetic,
+    folder: Path,
+    processes: int,
+    should_stop: Callable[[], bool],
+    for_language: bool = False,
 ) -> Iterator[tuple[int, int]]:
     """Render every split into `folder`/NAME as LMDB; yields (images done, images in all).
 
@@ -60,8 +64,12 @@ def write_splits(
     folder: where the splits are written.
     processes: number of worker processes.
     should_stop: called after each chunk of images.
+    for_language: render the splits for hidden letters instead, which always have boxes.
     Raises UserError if the disk is full."""
     sizes = split_sizes(config)
+    if for_language:
+        sizes = language_sizes(config)
+        config = config.model_copy(update={"boxes": True})
     total = sum(sizes.values())
     done = 0
     with worker_pool(processes) as pool:
@@ -102,15 +110,19 @@ def _write_split(
 def _render_chunk(
     config: Synthetic, split: str, numbers: range
 ) -> tuple[list[Sample], list[CharacterBoxes]]:
-    """The images with the given numbers as JPEG files with their labels; the characters' boxes.
+    """The images with the given numbers as files with their labels; the characters' boxes.
 
-    There are no boxes unless `config.boxes`."""
+    There are no boxes unless `config.boxes`. Files are JPEG, but PNG for hidden letters: JPEG would
+    spread traces of a letter beyond its box."""
     samples: list[Sample] = []
     boxes: list[CharacterBoxes] = []
     for index in numbers:
         word = render_with_boxes(config, split, index)
         stream = io.BytesIO()
-        word.image.save(stream, "JPEG", quality=_jpeg_quality(config, index))
+        if split in LANGUAGE_SPLITS:
+            word.image.save(stream, "PNG")
+        else:
+            word.image.save(stream, "JPEG", quality=_jpeg_quality(config, index))
         samples.append((stream.getvalue(), word.text))
         if config.boxes:
             boxes.append(word.boxes)

@@ -14,7 +14,13 @@ from PIL import Image, ImageDraw
 from core.data.character_boxes import CharacterBoxes
 from core.synthetic.chinese import render_chinese
 from core.synthetic.cjk_fonts import cjk_faces
-from core.synthetic.config import CHINESE_SUBSETS, ENGLISH_SUBSETS, Synthetic, split_sizes
+from core.synthetic.config import (
+    CHINESE_SUBSETS,
+    ENGLISH_SUBSETS,
+    LANGUAGE_SPLITS,
+    Synthetic,
+    split_sizes,
+)
 from core.synthetic.drawing import (
     Effect,
     Random,
@@ -28,6 +34,7 @@ from core.synthetic.drawing import (
 )
 from core.synthetic.fonts import faces, font
 from core.synthetic.ink import WordInk
+from core.synthetic.language import language_text, look_draws
 from core.synthetic.scene import render_scene, scene_label
 from core.synthetic.vocabulary import sample_word, vocabulary_characters
 
@@ -58,6 +65,10 @@ def render_with_boxes(config: Synthetic, split: str, index: int) -> RenderedWord
 
 def _render(config: Synthetic, split: str, index: int) -> tuple[Image.Image, str, WordInk]:
     """Image, label, and the ink on the image."""
+    if split in LANGUAGE_SPLITS:
+        text = language_text(config, split, index)
+        image, ink = _render_english(config, text, "general", look_draws(config, split, index))
+        return image, text, ink
     number = 1 + list(split_sizes(config)).index(split)
     random = np.random.default_rng([config.seed, number, index])
     if config.look == "scene":

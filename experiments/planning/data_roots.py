@@ -11,7 +11,7 @@ from core.data.lmdb_folder import (
     root_irregularity,
 )
 from core.runtime.errors import UserError
-from core.synthetic.config import Synthetic, split_sizes
+from core.synthetic.config import LANGUAGE_SPLITS, Synthetic, language_sizes, split_sizes
 from core.synthetic.dataset import dataset_fingerprint
 from experiments.planning.registry import (
     describe_absence,
@@ -78,7 +78,10 @@ def resolve_root(name: str, recipe: Recipe, store: Store) -> tuple[Root, ...]:
 
 
 def _synthetic_root(name: str, split: str, settings: Synthetic | None, store: Store) -> Root:
-    sizes = split_sizes(settings) if settings else {}
+    sizes = split_sizes(settings) | language_sizes(settings) if settings else {}
+    if split in LANGUAGE_SPLITS and split not in sizes:
+        unmet = f"{name}: this scale renders no plain English words for tests; set synthetic.test"
+        return Root(name, "", f"unknown:{name}", 0, unmet=unmet)
     if settings is None or split not in sizes:
         choices = f"choose from {', '.join(sizes)}" if sizes else "this scale has none"
         raise UserError(f"{name}: unknown synthetic split {split!r}; {choices}")

@@ -3,10 +3,16 @@
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-Measure = Literal["words", "characters", "cer", "nll"]
+Measure = Literal[
+    "words", "characters", "cer", "nll", "in_words", "in_random_letters", "language_use"
+]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 RECOGNIZER_MEASURES: tuple[Measure, ...] = ("words", "cer", "nll")
 CHARACTER_MEASURES: tuple[Measure, ...] = ("characters", "nll")
+HIDDEN_LETTER_MEASURES: tuple[Measure, ...] = ("in_words", "in_random_letters", "language_use")
+# Measures of a probe by the `kind` of its head; of the others: RECOGNIZER_MEASURES.
+PROBE_MEASURES = {"characters": CHARACTER_MEASURES, "hidden_letter": HIDDEN_LETTER_MEASURES}
+RANDOM_LETTERS = "random_letters"  # test subset of a hidden letter; others are words
 FINE_TUNED = "fine-tuned"  # the source of the recognizer's endpoints; other sources are probes
 DEFAULT_ENDPOINT = f"{FINE_TUNED} words"
 
@@ -28,7 +34,7 @@ def split_endpoint(name: str) -> tuple[str, Measure]:
 
 def measures_of(head: str) -> tuple[Measure, ...]:
     """The measures of a probe. head: the `kind` of its head."""
-    return CHARACTER_MEASURES if head == "characters" else RECOGNIZER_MEASURES
+    return PROBE_MEASURES.get(head, RECOGNIZER_MEASURES)
 
 
 def check_endpoint(name: str, heads: Mapping[str, str]) -> None:

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from core.config import Evaluate, Finetune, Probe, StageConfig
 from core.runtime.errors import UserError
+from core.synthetic.config import LANGUAGE_SPLITS
 from experiments.planning.changes import changes_layer
 from experiments.planning.diagnostics import COMMAND_LINE, Layer, Tree, explain, source_of
-from experiments.planning.endpoints import check_endpoint
+from experiments.planning.endpoints import RANDOM_LETTERS, check_endpoint
 from experiments.planning.registry import registry
 from experiments.planning.schema import (
     PROBE_INPUT,
@@ -23,7 +24,7 @@ from experiments.planning.schema import (
     file_layer,
     stage_model,
 )
-from experiments.planning.substitution import filled_in, with_substitutes
+from experiments.planning.substitution import SYNTHETIC_PREFIXES, filled_in, with_substitutes
 
 SHARED_SETTINGS = {  # key that a stage's section must not have -> where to set the value instead
     "precision": "precision",
@@ -212,6 +213,7 @@ def read_probe(
         "max_length": finetune.max_length,
         "subsets": evaluate.subsets,
         "protocol": evaluate.protocol,
+        **_own_words(settings.get("head")),
         **with_substitutes(settings, section, recipe, _typed_keys(layers)),
         "encoder": recipe.encoder,
         "precision": precision,
@@ -223,6 +225,22 @@ def read_probe(
         raise UserError(explain(error, Probe, layers, section)) from error
     _check_roots(section, config, layers)
     return config, probed
+
+
+def _own_words(head: object) -> Tree:
+    """Words that a head is trained and tested on if its probe names none: hidden letters have own.
+
+    head: the section of the recipe."""
+    if not isinstance(head, dict) or head.get("kind") != "hidden_letter":
+        return {}
+    roots = {name: f"{SYNTHETIC_PREFIXES['synthetic']}{name}" for name in LANGUAGE_SPLITS}
+    return {
+        "data": {"roots": [roots["language_train"]]},
+        "subsets": {
+            "words": {"roots": [roots["language_words"]]},
+            RANDOM_LETTERS: {"roots": [roots["random_letters"]]},
+        },
+    }
 
 
 def check_primary(source: str, primary: str, recipes: Sequence[Recipe]) -> None:

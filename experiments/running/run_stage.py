@@ -12,7 +12,7 @@ from core.data.word_images import WordImages
 from core.probes.stage import probe
 from core.runtime.files import try_lock
 from core.runtime.processes import cores
-from core.synthetic.config import Synthetic
+from core.synthetic.config import LANGUAGE_SPLITS, Synthetic
 from core.synthetic.dataset import dataset_fingerprint, write_splits
 from core.text.protocols import PROTOCOLS, Prediction, is_correct
 from core.training.evaluate import evaluate
@@ -159,20 +159,22 @@ def ensure_rendered(root: Root, store: Store, context: RunContext) -> None:
     if config is None or Path(root.path).is_dir():
         return
     folder = store.data(dataset_fingerprint(config))
+    for_language = Path(root.path).name in LANGUAGE_SPLITS
     while not Path(root.path).is_dir():
         with try_lock(folder / ".lock") as free:
             if free:
-                _render(config, folder, context)
+                _render(config, folder, context, for_language)
         if context.should_stop():
             raise Interrupted("stopped while rendering words; complete splits are kept")
         time.sleep(0.2)
 
 
-def _render(config: Synthetic, folder: Path, context: RunContext) -> None:
+def _render(config: Synthetic, folder: Path, context: RunContext, for_language: bool) -> None:
     started = time.monotonic()
     for leftover in folder.glob(".*.*"):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)
-    for done, total in write_splits(config, folder, cores(), context.should_stop):
+    rendered = write_splits(config, folder, cores(), context.should_stop, for_language)
+    for done, total in rendered:
         rate = done / (time.monotonic() - started)
         seconds_left = (total - done) / rate
         context.on_progress(

@@ -8,6 +8,7 @@ import pytest
 from analysis.tables.word_values import DESCRIPTIONS, PredictedWords, word_values
 from core.runtime.errors import UserError
 from core.text.protocols import PROTOCOLS
+from experiments.planning.endpoints import MEASURES
 
 LABELS = ["abc", "de", "fghij"]
 NORMALIZE = PROTOCOLS["waics"].normalize
@@ -63,4 +64,4 @@ def test_labels_without_characters_are_an_error() -> None:
     empty = PredictedWords(["", "-"], ["a", ""], [True, True])
     with pytest.raises(UserError, match="no characters"):
         word_values(empty, "cer", NORMALIZE)
-    assert set(DESCRIPTIONS) == {"words", "characters", "cer", "nll"}
+    assert set(DESCRIPTIONS) == set(MEASURES)
