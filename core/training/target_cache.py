@@ -39,8 +39,10 @@ class TargetCache:
         return torch.stack(targets)
 
     def write(self, numbers: Sequence[int], targets: Tensor) -> None:
-        """Store targets, (B, N, D) float32."""
+        """Store targets, (B, N, D) float32. That of a dummy image (number -1) is not stored."""
         for number, target in zip(numbers, targets, strict=True):
+            if number < 0:
+                continue
             self._records.write(number, target.contiguous().numpy().tobytes())
 
 

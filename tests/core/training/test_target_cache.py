@@ -50,6 +50,20 @@ def weights_after(folder: Path) -> dict[str, Tensor]:
     return safetensors_io.load(folder / MODEL)[0]
 
 
+def test_a_dummy_image_does_not_stop_the_writing(images: WordImages, cache: RecordCache) -> None:
+    config = config_of()
+    target = make_model(config, None).target
+    stored = open_targets(cache, target, config, images, torch.device("cpu"))
+    assert stored is not None
+    targets = torch.rand(2, ENCODER.patches, ENCODER.width)
+    stored.write([-1, 3], targets)
+    assert stored.read([-1]) is None
+    stored.write([4], targets[:1])
+    read = stored.read([3, 4])
+    assert read is not None
+    assert torch.equal(read, targets.flip(0))
+
+
 def assert_equal_weights(first: Path, second: Path) -> None:
     expected = weights_after(first)
     actual = weights_after(second)
@@ -114,16 +128,29 @@ def test_other_targets_have_other_files(
 def test_nothing_is_stored_where_nothing_is_computed_twice(
     images: WordImages, cache: RecordCache, context: RunContext, tmp_path: Path
 ) -> None:
-    """Pixels are cheaper to compute than to read, and a GPU is faster than a disk."""
-    pixels = config_of(target={"kind": "pixel"})
-    target = make_model(pixels, None).target
-    assert open_targets(cache, target, pixels, images, context.device) is None
+    """Pixels are cheaper to compute than to read, and a GPU is faster than a disk.
+
+    Targets of a moving average change at each step."""
+    for kind in ("pixel", "ema_feature"):
+        config = config_of(target={"kind": kind})
+        target = make_model(config, None).target
+        assert open_targets(cache, target, config, images, context.device) is None
     config = config_of()
     features = make_model(config, None).target
     assert open_targets(cache, features, config, images, torch.device("cuda")) is None
     assert open_targets(None, features, config, images, context.device) is None
     small = RecordCache(tmp_path / "small", budget=1000)
     assert open_targets(small, features, config, images, context.device) is None
+
+
+def test_training_with_an_ema_target_ignores_the_folder_of_targets(
+    tmp_path: Path, images: WordImages, cache: RecordCache, context: RunContext
+) -> None:
+    config = config_of(target={"kind": "ema_feature", "momentum": 0.5})
+    pretrain(config, images, None, tmp_path / "plain", context)
+    pretrain(config, images, None, tmp_path / "cached", context, cache)
+    assert_equal_weights(tmp_path / "plain", tmp_path / "cached")
+    assert not list(cache.folder.glob("*"))
 
 
 def test_a_torn_target_is_computed_again(
