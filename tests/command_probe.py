@@ -95,6 +95,9 @@ class Probe:
         header = "index,label,prediction,confidence\n"
         (self.folder / "read.csv").write_text(f"{header}0,aac,aab,0.95\n1,ab,ab,0.99\n")
         (self.folder / "other_read.csv").write_text(f"{header}0,aac,b,0.95\n1,ab,ab,0.99\n")
+        (self.folder / "commas.txt").write_text("ab,c\tab\n")
+        (self.folder / "unlabeled.txt").write_text("photo.jpg\tab\t0.9\n")
+        (self.folder / "other_labels.tsv").write_text("photo.jpg\tac\n")
         (self.folder / "characters.txt").write_text("abc\n")
         (self.folder / "cluster.yaml").write_text("{}")
         for name in ("boxes.jsonl", "other_boxes.jsonl"):
@@ -181,7 +184,7 @@ class Probe:
             "experiments.running.find_model.find_model": self.record("find", Path("m")),
             "core.peer.ppocrv6.find_model": lambda: Path("m"),
             "core.peer.ppocrv6.package_versions": dict,
-            "core.peer.reading.read_roots": lambda reader, roots, folder, about, show: self.record(
+            "core.peer.reading.read_roots": lambda reader, roots, folder, *_: self.record(
                 "peer", PeerResult(folder / "predictions.csv", {"lmdb": 2}, {"lmdb": 0}, 1.0)
             )(roots, folder),
             "analysis.figures.suspects.write_pages": lambda images, found, count, folder: (

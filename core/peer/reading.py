@@ -74,7 +74,8 @@ def read_roots(
     folder: Path,
     about: Mapping[str, Any],
     on_progress: Callable[[int, int], None],
-) -> PeerResult:
+    should_stop: Callable[[], bool] = lambda: False,
+) -> PeerResult | None:
     """Read all images that the folder does not have yet.
 
     reader: makes the recognizer; it is called only if an image is left.
@@ -82,6 +83,9 @@ def read_roots(
     folder: where the files are written; created if it does not exist.
     about: from `identity`; a folder belongs to one identity.
     on_progress: called with the images done and all images.
+    should_stop: asked after each image.
+
+    Returns None if it was stopped; the same call continues.
 
     Raises UserError if the folder has readings of other data or another model, or is in use.
     """
@@ -89,7 +93,7 @@ def read_roots(
     with try_lock(folder / ".lock") as free:
         if not free:
             raise UserError(f"{folder}: another process reads into it; wait, or choose another one")
-        return _read_roots(reader, roots, folder, about, on_progress)
+        return _read_roots(reader, roots, folder, about, on_progress, should_stop)
 
 
 def _read_roots(
@@ -98,7 +102,8 @@ def _read_roots(
     folder: Path,
     about: Mapping[str, Any],
     on_progress: Callable[[int, int], None],
-) -> PeerResult:
+    should_stop: Callable[[], bool],
+) -> PeerResult | None:
     images = {subset: WordImages(paths) for subset, paths in roots.items()}
     counts = {subset: len(words) for subset, words in images.items()}
     record = folder / RECORD
@@ -119,6 +124,10 @@ def _read_roots(
             file.flush()
             rows.append(row)
             on_progress(len(rows), total)
+            if should_stop():
+                break
+    if len(rows) < total:
+        return None
     seconds = time.monotonic() - started
     unusable = {subset: sum(row[0] == subset and not row[-1] for row in rows) for subset in counts}
     _write_predictions(folder / PREDICTIONS, rows, str(about["peer"]))

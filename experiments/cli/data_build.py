@@ -5,10 +5,7 @@ Heavy imports are inside the functions, so that `--help` is quick.
 
 import argparse
 import re
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from experiments.cli.conversion import processes_of
 from experiments.cli.named_roots import add_processes_option
 from experiments.cli.options import add_command, add_json_option
 from experiments.cli.output import print_json, progress_bar
+from experiments.cli.stop_signals import stop_signals
 
 BUILD = """Build an LMDB folder in the standard layout from annotated images, photos or Parquet.
 
@@ -167,7 +165,7 @@ def _build_images(arguments: argparse.Namespace) -> int:
     for note in source.notes:
         print(note, file=sys.stderr)
     out: Path = arguments.out
-    with _stop_signals() as should_stop, progress_bar(f"building {out}") as show:
+    with stop_signals() as should_stop, progress_bar(f"building {out}") as show:
         built = build(
             source.annotations,
             arguments.images or source.folder,
@@ -195,20 +193,3 @@ def _build_images(arguments: argparse.Namespace) -> int:
     if skipped:
         print(f"skipped {skipped:,}: {describe_reasons(built.reasons)}; listed in {out / SKIPPED}")
     return 0
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Catch Ctrl-C and SIGTERM; yields a function that tells whether one has arrived."""
-    stopped = False
-
-    def stop(*_: object) -> None:
-        nonlocal stopped
-        stopped = True
-
-    previous = [(number, signal.signal(number, stop)) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        yield lambda: stopped
-    finally:
-        for number, handler in previous:
-            signal.signal(number, handler)

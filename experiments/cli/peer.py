@@ -11,6 +11,7 @@ from experiments.cli import argument_types
 from experiments.cli.named_roots import find_named_roots, present_roots
 from experiments.cli.options import add_command, add_json_option
 from experiments.cli.output import print_json, progress_bar
+from experiments.cli.stop_signals import stop_signals
 
 PEER = """Read data sets with an independent recognizer. It checks the scorer and is no baseline.
 
@@ -51,12 +52,13 @@ def peer_command(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     roots = subset_roots(arguments.roots)
     about = identity(arguments.peer, SHA256, package_versions(), roots)
-    try:
-        with progress_bar(f"reading with {arguments.peer}") as show:
-            result = read_roots(lambda: load_model(model, cores()), roots, out, about, show)
-    except KeyboardInterrupt:
+    with stop_signals() as should_stop, progress_bar(f"reading with {arguments.peer}") as show:
+        result = read_roots(
+            lambda: load_model(model, cores()), roots, out, about, show, should_stop
+        )
+    if result is None:
         print(f"stopped; run the same command again to finish {out}", file=sys.stderr)
-        raise
+        return 130
     if arguments.json:
         print_json(
             {

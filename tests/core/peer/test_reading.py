@@ -58,7 +58,9 @@ def read(
     roots: dict[str, list[str]], folder: Path, reader: ByWidth, model: str = "m"
 ) -> PeerResult:
     about = identity(PPOCRV6, model, VERSIONS, roots)
-    return read_roots(lambda: reader, roots, folder, about, lambda done, total: None)
+    result = read_roots(lambda: reader, roots, folder, about, lambda done, total: None)
+    assert result is not None
+    return result
 
 
 def test_predictions_have_the_format_of_the_suite_and_the_mark(
@@ -104,6 +106,21 @@ def test_an_interrupted_reading_resumes_with_the_same_predictions(
     reader = ByWidth()
     assert read(roots, tmp_path / "out", reader).predictions.read_bytes() == whole
     assert reader.pictures == 3
+
+
+def test_a_request_to_stop_is_met_between_two_images(
+    roots: dict[str, list[str]], tmp_path: Path
+) -> None:
+    reader = ByWidth()
+    about = identity(PPOCRV6, "m", VERSIONS, roots)
+    folder = tmp_path / "out"
+    stopped = read_roots(
+        lambda: reader, roots, folder, about, lambda *_: None, lambda: reader.pictures == 2
+    )
+    assert stopped is None
+    assert {path.name for path in folder.iterdir()} == {PARTIAL, ".lock"}
+    assert read(roots, folder, reader).images == {"a": 4, "b": 2}
+    assert reader.pictures == 5
 
 
 def test_a_finished_folder_is_not_read_again(roots: dict[str, list[str]], tmp_path: Path) -> None:
