@@ -21,6 +21,7 @@ from analysis.commands.result_commands import (
     sweep_report_command,
 )
 from analysis.commands.run_command import run_command
+from analysis.tables.prediction_formats import FORMATS as PREDICTION_FORMATS
 from core.text.protocols import LABEL_POLICIES, PROTOCOLS
 from experiments.cli import argument_types
 from experiments.cli.options import (
@@ -219,18 +220,32 @@ def _add_score(commands: Any) -> None:
         "file",
         type=argument_types.path,
         metavar="FILE",
-        help="our predictions.csv; lines `index [prediction] [label]`; TSV or CSV; JSON lines",
+        help="our predictions.csv; lines `index [prediction] [label]`; TSV or CSV; JSON; output of "
+        "PaddleOCR, MMOCR, DTRB, PARSeq",
     )
     parser.add_argument(
         "--protocol", choices=tuple(PROTOCOLS), default="waics", help="default: waics"
     )
-    parser.add_argument(
+    reading = parser.add_argument_group("what the content of FILE does not say")
+    reading.add_argument(
+        "--truth",
+        type=argument_types.path,
+        metavar="LABELS",
+        help="label file for predictions that have image names and no labels",
+    )
+    reading.add_argument(
+        "--format",
+        choices=PREDICTION_FORMATS,
+        metavar="NAME",
+        help=f"{', '.join(PREDICTION_FORMATS)} (default: found by the content)",
+    )
+    policy = parser.add_argument_group("labels that the recognizer cannot express")
+    policy.add_argument(
         "--labels",
         choices=(*LABEL_POLICIES, "both"),
-        help="policy for labels that a recognizer cannot express "
-        "(default: as in the file; both: compare the policies)",
+        help="their policy (default: as in the file; both: compare the policies)",
     )
-    add_recognizer_options(parser)
+    add_recognizer_options(policy)
     parser.set_defaults(charset=None, max_length=None)  # they have an effect only with --labels
     add_json_option(parser)
 

@@ -95,7 +95,7 @@ class Probe:
         header = "index,label,prediction,confidence\n"
         (self.folder / "read.csv").write_text(f"{header}0,aac,aab,0.95\n1,ab,ab,0.99\n")
         (self.folder / "other_read.csv").write_text(f"{header}0,aac,b,0.95\n1,ab,ab,0.99\n")
-        (self.folder / "commas.txt").write_text("ab,c\tab\n")
+        (self.folder / "commas.txt").write_text("ab,abc\tabc\n")
         (self.folder / "unlabeled.txt").write_text("photo.jpg\tab\t0.9\n")
         (self.folder / "other_labels.tsv").write_text("photo.jpg\tac\n")
         (self.folder / "characters.txt").write_text("abc\n")

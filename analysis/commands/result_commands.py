@@ -178,8 +178,10 @@ def _report_exit_code(sections: "list[Section]") -> int:
 
 def score_command(arguments: argparse.Namespace) -> int:
     """Run `score`; returns the exit code."""
+    from analysis.tables.prediction_formats import PredictionReading
     from analysis.tables.score import compare_policies, score_file
 
+    reading = PredictionReading(arguments.format, arguments.truth)
     policy: str | None = arguments.labels
     if policy is None:
         reason = "has an effect only with --labels"
@@ -192,13 +194,13 @@ def score_command(arguments: argparse.Namespace) -> int:
         )
     recognizer = (charset_of(arguments), arguments.max_length or DEFAULT_LENGTH)
     if policy == "both":
-        both = compare_policies(arguments.file, arguments.protocol, *recognizer)
+        both = compare_policies(arguments.file, arguments.protocol, *recognizer, reading)
         if arguments.json:
             print_json(both.as_json())
         else:
             print(both.text())
         return 0
-    result = score_file(arguments.file, arguments.protocol, policy, *recognizer)
+    result = score_file(arguments.file, arguments.protocol, policy, *recognizer, reading)
     if arguments.json:
         print_json(result.as_json())
     else:

@@ -17,6 +17,7 @@ COLUMN_NAMES = {  # our name -> names that files use; the first ones are preferr
     "index": (
         *("index", "idx", "id", "image", "filename", "file", "path", "img", "name", "img_path"),
         *("image_path", "image_name", "img_name", "image_id", "file_name", "file_path", "key"),
+        "input_path",
     ),
     "prediction": (
         *("prediction", "pred", "predicted", "pred_text", "hypothesis", "text", "y_pred"),
@@ -31,12 +32,18 @@ COLUMN_NAMES = {  # our name -> names that files use; the first ones are preferr
         *("gt_str", "ground_truth_text", "reference_text"),
     ),
     "subset": ("subset", "dataset", "split"),
-    "confidence": ("confidence", "score", "prob", "probability", "conf", "scores"),
+    "confidence": (
+        *("confidence", "score", "prob", "probability", "conf", "scores", "rec_score"),
+        "rec_scores",
+    ),
     "readable": ("readable",),
     "recognizer": ("recognizer",),
 }
 TEXT_COLUMNS = ("prediction", "label")
+WITHOUT_LABELS = ("index", "prediction")  # columns of a file whose labels are in another one
 COLUMNS_WITHOUT_HEADER = {2: ("prediction", "label"), 3: ("index", "prediction", "label")}
+UNLABELED_WITHOUT_HEADER = {2: WITHOUT_LABELS, 3: (*WITHOUT_LABELS, "confidence")}
+TRUTH_HINT = "--truth FILE gives the labels"
 # Words of column names that are unknown as a whole, such as `my_guess`.
 NAME_WORDS = frozenset(
     {
@@ -78,18 +85,24 @@ def _plain(name: str) -> str:
 _KNOWN = {_plain(name): column for column, names in COLUMN_NAMES.items() for name in names}
 
 
-def header_positions(path: Path, line: str, rows: Sequence[Sequence[str]]) -> dict[str, int]:
+def header_positions(
+    path: Path,
+    line: str,
+    rows: Sequence[Sequence[str]],
+    needed: Sequence[str] = TEXT_COLUMNS,
+) -> dict[str, int]:
     """Our name -> position of the column; {} if the first row is not a header.
 
     path: the file, for errors.
     line: its first line, for errors.
     rows: the first rows, as cells.
+    needed: the two columns that a header must name.
 
-    Raises UserError for a header without predictions or labels, or with unknown names.
+    Raises UserError for a header without one of the needed columns, or with unknown names.
     """
     head = list(rows[0])
     columns = find_columns(head)
-    unmet = [name for name in TEXT_COLUMNS if name not in columns]
+    unmet = [name for name in needed if name not in columns]
     plain = [_plain(cell) for cell in head]
     repeated = [cell for cell, count in Counter(plain).items() if count > 1]
     if not unmet:
@@ -104,9 +117,10 @@ def header_positions(path: Path, line: str, rows: Sequence[Sequence[str]]) -> di
         return {}
     problem = "unknown column names" if len(unmet) == 2 else f"a header without {unmet[0]}"
     names = "; ".join(f"{name}: {accepted_names(name)}" for name in unmet)
+    hint = f"; {TRUTH_HINT}" if unmet == ["label"] else ""
     raise UserError(
-        f"{path}, line 1: {problem}: {line[:SHOWN]!r}; accepted names are {names}. If this line "
-        "is an image, write a header such as prediction,label above it"
+        f"{path}, line 1: {problem}: {line[:SHOWN]!r}; accepted names are {names}{hint}. If this "
+        f"line is an image, write a header such as {','.join(needed)} above it"
     )
 
 
@@ -151,14 +165,15 @@ def check_texts(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
         if all(is_image_name(text) for text in texts):
             raise UserError(
                 f"{path}: the column of {column}s has names of images such as {texts[0]!r}; a "
-                "score needs image, prediction and label, under a header with these names"
+                "score needs image, prediction and label, under a header with these names; "
+                f"{TRUTH_HINT}"
             )
         if _are_scores(texts, beside):
             kind = "no labels" if column == "label" else "no predictions"
             raise UserError(
                 f"{path}: the column of {column}s has numbers such as {texts[0]!r}, which are "
                 f"scores and {kind}; write a file with a header and these columns: image, "
-                "prediction, label. If the numbers are texts, a header says so"
+                f"prediction, label; {TRUTH_HINT}. If the numbers are texts, a header says so"
             )
 
 

@@ -2,48 +2,43 @@
 
 Formats: the `predictions.csv` of this suite; lines `index [prediction] [label]`; values separated
 by tabs, commas or semicolons with a header that names the columns, or without header as
-prediction, label or index, prediction, label; JSON lines, or a JSON list of objects. The encoding
-is UTF-8 or UTF-16.
+prediction, label or index, prediction, label; JSON lines, or a JSON list of objects; the formats in
+foreign_predictions.py. The encoding is UTF-8 or UTF-16. Labels may come from another file.
 """
 
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from analysis.tables.foreign_predictions import (
+    PARSERS,
+    entries_of_document,
+    find_foreign_format,
+    flatten_entry,
+    refuse_pickle,
+)
 from analysis.tables.prediction_columns import (
-    COLUMNS_WITHOUT_HEADER,
     SHOWN,
     TEXT_COLUMNS,
+    TRUTH_HINT,
+    WITHOUT_LABELS,
     accepted_names,
-    check_texts,
     find_columns,
-    header_positions,
 )
+from analysis.tables.prediction_formats import AS_FOUND, Columns, Line, PredictionReading
+from analysis.tables.prediction_tables import SEPARATORS, SEPARATORS_OF, parse_separated
+from analysis.tables.truth import read_truth, with_labels
 from core.data_tools.text_encoding import file_encoding, undecodable_text
 from core.peer import NOTES
 from core.runtime.errors import UserError
 from core.text.protocols import Prediction
 
 BRACKETS = re.compile(r"([^\s\[{]+)\s+\[(.*)\]\s+\[(.*)\]\s*", re.DOTALL)
-FORMAT_NAMES = (
-    "`index [prediction] [label]`, JSON lines, or columns prediction and label under a header"
-)
-SEPARATORS = ("\t", ",", ";")
-HEADER_EVIDENCE = 20  # rows below a first line that are compared with it
 Subsets = dict[str, list[Prediction]]
-Columns = Mapping[str, Any]  # our name of a column -> its value in one row
-
-
-class Line(NamedTuple):
-    """A line of a file and its number, counted from 1."""
-
-    number: int
-    text: str
 
 
 @dataclass(frozen=True)
@@ -63,17 +58,19 @@ def read_predictions(path: Path) -> Subsets:
     return read_prediction_file(path).subsets
 
 
-def read_prediction_file(path: Path) -> PredictionFile:
-    """The content of a file of predictions.
+def read_prediction_file(path: Path, reading: PredictionReading = AS_FOUND) -> PredictionFile:
+    """The content of a file of predictions, or of a folder of JSON files, one for each image.
+
+    reading: its format, and the file of its labels, where it does not have them itself.
 
     Raises UserError with file and line if it has none of the formats.
     """
-    lines = _read_lines(path)
-    if not lines:
-        raise UserError(f"{path}: empty; it needs one line for each image")
     notes: list[str] = []
     try:
-        subsets, recognizers = _group_by_subset(path, _parse_lines(path, lines, notes))
+        rows = _read_rows(path, reading, notes)
+        if reading.truth is not None:
+            rows = with_labels(path, rows, read_truth(reading.truth), notes)
+        subsets, recognizers = _group_by_subset(path, rows)
     except csv.Error as error:
         raise UserError(
             f"{path}: not valid CSV ({error}); quote texts that contain commas or quotes"
@@ -82,12 +79,43 @@ def read_prediction_file(path: Path) -> PredictionFile:
     return PredictionFile(subsets, tuple(notes))
 
 
+def _read_rows(path: Path, reading: PredictionReading, notes: list[str]) -> Iterator[Columns]:
+    """The columns of each row of a file or a folder. Appends notes."""
+    has_truth = reading.truth is not None
+    if path.is_dir() and reading.format in (None, "mmocr", "paddleocr", "json"):
+        return _read_folder(path, has_truth)
+    lines = _read_lines(path)
+    if not lines:
+        raise UserError(f"{path}: empty; it needs one line for each image")
+    return _parse_lines(path, lines, notes, reading.format, has_truth)
+
+
+def _read_folder(path: Path, has_truth: bool) -> Iterator[Columns]:
+    """The texts of a folder of JSON files; a file has the name of its image, or names it."""
+    files = sorted(path.glob("*.json"))
+    if not files:
+        raise UserError(
+            f"{path}: a folder without JSON files; name a file of predictions, or the folder preds "
+            "of MMOCR"
+        )
+    needed = WITHOUT_LABELS if has_truth else TEXT_COLUMNS
+    for file in files:
+        entries = _json_entries(_read_lines(file))
+        if entries is None or len(entries) != 1 or not isinstance(entries[0], dict):
+            raise UserError(f"{file}: not one JSON object; a folder has one for each image")
+        entry = entries[0]
+        if "index" not in find_columns(entry):
+            entry = {"image": file.stem.removesuffix("_res"), **entry}  # as PaddleOCR 3 names it
+        yield _json_columns(entry, str(file), needed)
+
+
 def _read_lines(path: Path) -> list[Line]:
     """The lines without blank ones. Only \\n and \\r\\n end a line: texts may contain others."""
     if not path.exists():
         raise UserError(f"{path}: no such file")
     if path.is_dir():
         raise UserError(f"{path}: a folder; name a file of predictions")
+    refuse_pickle(path)
     encoding = file_encoding(path)
     try:
         with path.open(encoding=encoding, newline="") as file:
@@ -130,19 +158,52 @@ def _confidence(value: Any) -> float:
         return 0.0
 
 
-def _parse_lines(path: Path, lines: list[Line], notes: list[str]) -> Iterator[Columns]:
-    """The columns of each row: prediction, label and others in COLUMN_NAMES. Appends notes."""
-    first = lines[0].text.lstrip()
-    if BRACKETS.fullmatch(lines[0].text):
+def _parse_lines(
+    path: Path, lines: list[Line], notes: list[str], name: str | None, has_truth: bool
+) -> Iterator[Columns]:
+    """The columns of each row: prediction, label and others in COLUMN_NAMES.
+
+    path: the file, for errors.
+    lines: its lines.
+    notes: facts about the columns are appended.
+    name: of the format; None: it is found by the content.
+    has_truth: whether labels come from another file.
+    """
+    name = name or _find_format(path, lines)
+    needed = WITHOUT_LABELS if has_truth else TEXT_COLUMNS
+    if name in PARSERS:
+        notes.append(f"read as the output of {name}; --format names another format")
+        rows = PARSERS[name](path, lines)
+        return rows if has_truth else _labeled(path, rows)
+    if name == "brackets":
         return _parse_brackets(path, lines)
-    if first.startswith("{"):
-        return _parse_json_lines(path, lines)
-    if first.startswith("[") and (entries := _json_list(lines)) is not None:
+    if name in ("json", "mmocr"):
+        entries = _json_entries(lines)
+        if entries is None:
+            return _parse_json_lines(path, lines, needed)
         return (
-            _json_columns(entry, f"{path}, entry {number}")
+            _json_columns(entry, f"{path}, entry {number}", needed)
             for number, entry in enumerate(entries, 1)
         )
-    return _parse_separated(path, lines, notes)
+    return parse_separated(path, lines, notes, needed, SEPARATORS_OF.get(name, SEPARATORS))
+
+
+def _find_format(path: Path, lines: list[Line]) -> str:
+    """The format of a file: a name in FORMATS, or `separated`."""
+    first = lines[0].text.lstrip()
+    if BRACKETS.fullmatch(lines[0].text):
+        return "brackets"
+    if first.startswith("{") or (first.startswith("[") and _json_entries(lines) is not None):
+        return "json"
+    return find_foreign_format(path, lines) or "separated"
+
+
+def _labeled(path: Path, rows: Iterator[Columns]) -> Iterator[Columns]:
+    """Rows of another program. Raises UserError if they have no labels."""
+    for row in rows:
+        if "label" not in row:
+            raise UserError(f"{path}: texts without labels; {TRUTH_HINT}")
+        yield row
 
 
 def _parse_brackets(path: Path, lines: list[Line]) -> Iterator[Columns]:
@@ -163,114 +224,39 @@ def _load_json(text: str) -> Any:
     return json.loads(text, parse_int=str, parse_float=str)
 
 
-def _json_list(lines: list[Line]) -> list[Any] | None:
-    """The entries of a file that is one JSON list; None if it is none."""
+def _json_entries(lines: list[Line]) -> list[Any] | None:
+    """The entries of a file that is one JSON document; None if it is none."""
     try:
-        entries = _load_json("\n".join(line.text for line in lines))
+        return entries_of_document(_load_json("\n".join(line.text for line in lines)))
     except (ValueError, RecursionError):
         return None
-    return entries if isinstance(entries, list) and entries else None
 
 
-def _parse_json_lines(path: Path, lines: list[Line]) -> Iterator[Columns]:
+def _parse_json_lines(path: Path, lines: list[Line], needed: Sequence[str]) -> Iterator[Columns]:
     for number, line in lines:
         position = f"{path}, line {number}"
         try:
             entry = _load_json(line)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{position}: not a JSON object: {line[:SHOWN]!r}") from error
-        yield _json_columns(entry, position)
+        yield _json_columns(entry, position, needed)
 
 
-def _json_columns(entry: Any, position: str) -> Columns:
-    """The columns of a JSON object. Raises UserError; position: file and line."""
+def _json_columns(entry: Any, position: str, needed: Sequence[str]) -> Columns:
+    """The columns of a JSON object. Raises UserError.
+
+    position: file and line. needed: columns that must be texts.
+    """
     if not isinstance(entry, dict):
         raise UserError(f"{position}: not a JSON object: {str(entry)[:SHOWN]!r}")
-    columns = {name: entry[key] for name, key in find_columns(entry).items()}
-    for name in TEXT_COLUMNS:
+    flat = flatten_entry(entry, position)
+    columns = {name: flat[key] for name, key in find_columns(flat).items()}
+    for name in needed:
         if not isinstance(columns.get(name), str):
             keys = ", ".join(map(str, entry)) or "none"
+            hint = f"; {TRUTH_HINT}" if name == "label" else ""
             raise UserError(
                 f"{position}: no text under {name}; accepted keys are {accepted_names(name)}; "
-                f"the object has {keys[:SHOWN]}"
+                f"the object has {keys[:SHOWN]}{hint}"
             )
     return columns
-
-
-# separated values
-
-
-def _parse_separated(path: Path, lines: list[Line], notes: list[str]) -> Iterator[Columns]:
-    first = lines[0].text
-    separator = _separator(first)
-    rows = [cells for _, cells in islice(_split_cells(lines, separator), HEADER_EVIDENCE)]
-    head = rows[0]
-    positions = header_positions(path, first, rows)
-    if positions:
-        return _rows(path, lines, separator, positions)
-    if len(head) not in COLUMNS_WITHOUT_HEADER:
-        raise UserError(f"{path}, line 1: none of the forms {FORMAT_NAMES}: {first[:SHOWN]!r}")
-    names = COLUMNS_WITHOUT_HEADER[len(head)]
-    positions = {name: position for position, name in enumerate(names)}
-    columns = list(_rows(path, lines, separator, positions, has_header=False))
-    check_texts(path, columns)
-    notes.append(
-        f"the file has no header: its columns are taken as {', '.join(names)}, and line "
-        f"{lines[0].number} counts as an image"
-    )
-    return iter(columns)
-
-
-def _rows(
-    path: Path,
-    lines: list[Line],
-    separator: str,
-    positions: Mapping[str, int],
-    has_header: bool = True,
-) -> Iterator[Columns]:
-    """The columns of each row.
-
-    path: the file, for errors.
-    lines: its lines.
-    separator: of the cells.
-    positions: our name of a column -> its position.
-    has_header: whether the first line is no row.
-
-    Raises UserError for a row with another number of cells than the first.
-    """
-    rows = _split_cells(lines, separator)
-    count = 0
-    for number, cells in rows:
-        if not count:
-            count = len(cells)
-            if has_header:
-                continue
-        if len(cells) != count:
-            start = separator.join(cells)[:SHOWN]
-            quote = "" if separator == "\t" else f"; quote texts that contain {separator!r}"
-            raise UserError(
-                f"{path}, line {number}: {len(cells)} columns, not {count}: {start!r}{quote}"
-            )
-        yield {name: cells[position] for name, position in positions.items()}
-
-
-def _separator(line: str) -> str:
-    """The separator of a file: the one that divides its header, or the first that occurs."""
-    for separator in SEPARATORS:
-        columns = find_columns(line.split(separator))
-        if all(name in columns for name in TEXT_COLUMNS):
-            return separator
-    return next((separator for separator in SEPARATORS if separator in line), ",")
-
-
-def _split_cells(lines: list[Line], separator: str) -> Iterator[tuple[int, list[str]]]:
-    """The number and the cells of each line.
-
-    Quotes have a meaning between commas or semicolons, and between tabs if the header is quoted.
-    """
-    if separator == "\t" and not lines[0].text.startswith('"'):
-        yield from ((number, line.split("\t")) for number, line in lines)
-        return
-    reader = csv.reader((f"{line}\n" for _, line in lines), delimiter=separator, strict=True)
-    for cells in reader:
-        yield lines[reader.line_num - 1].number, cells

@@ -7,6 +7,7 @@ from typing import Any
 
 from analysis.tables.intervals import pooled_accuracy, wilson
 from analysis.tables.prediction_files import PredictionFile, Subsets, read_prediction_file
+from analysis.tables.prediction_formats import AS_FOUND, PredictionReading
 from analysis.tables.prediction_notes import prediction_notes
 from core.text.charset import Charset
 from core.text.protocols import (
@@ -164,7 +165,12 @@ class PolicyComparison:
 
 
 def score_file(
-    path: Path, protocol_name: str, policy: str | None, charset: Charset, max_length: int
+    path: Path,
+    protocol_name: str,
+    policy: str | None,
+    charset: Charset,
+    max_length: int,
+    reading: PredictionReading = AS_FOUND,
 ) -> FileScore:
     """Score a file of predictions.
 
@@ -173,10 +179,11 @@ def score_file(
     policy: a label policy; None uses the file's own flags.
     charset: the characters of the recognizer.
     max_length: the longest text of the recognizer.
+    reading: how the file is read.
 
     Raises UserError if the file is not valid.
     """
-    content = read_prediction_file(path)
+    content = read_prediction_file(path, reading)
     scored = PredictionFile(
         _apply_policy(content.subsets, policy, charset, max_length), content.notes
     )
@@ -184,10 +191,14 @@ def score_file(
 
 
 def compare_policies(
-    path: Path, protocol_name: str, charset: Charset, max_length: int
+    path: Path,
+    protocol_name: str,
+    charset: Charset,
+    max_length: int,
+    reading: PredictionReading = AS_FOUND,
 ) -> PolicyComparison:
     """Score a file under both label policies. The arguments are those of `score_file`."""
-    content = read_prediction_file(path)
+    content = read_prediction_file(path, reading)
     subsets = content.subsets
     protocol = PROTOCOLS[protocol_name]
     strict = _apply_policy(subsets, "strict", charset, max_length)

@@ -219,8 +219,11 @@ def _add_local_options(parser: argparse.ArgumentParser) -> None:
 # Options: what a recognizer can express
 
 
-def add_recognizer_options(parser: argparse.ArgumentParser) -> None:
-    """`--charset` and `--max-length`: which labels a recognizer can express."""
+def add_recognizer_options(parser: Any) -> None:
+    """`--charset` and `--max-length`: which labels a recognizer can express.
+
+    parser: a parser, or a group of its options.
+    """
     parser.add_argument(
         "--charset",
         type=argument_types.charset_source,
