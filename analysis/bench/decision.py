@@ -16,13 +16,15 @@ from typing import Any
 
 import torch
 
+from analysis.bench.limits import expected_seconds
 from analysis.bench.measure import Timing, speed_ratio, time_in_turns
 from analysis.bench.report import CPU_MINUTES
 from analysis.bench.setup import BenchSetup
-from core.config import Pretrain
+from core.config import Finetune, Pretrain
 from core.data.decoded_cache import DecodedCache
 from core.data.record_cache import RecordCache
 from core.data.word_images import WordImages
+from core.model.cost import cost
 from core.training.pretrain import pretrain
 from core.training.run_context import RunContext
 from experiments.planning.plan import Cell, Plan, PlannedRun, resolved_schedule
@@ -37,6 +39,7 @@ PARTS = ("pre-training", "its share of the teacher", "fine-tuning", "probes", "e
 NEITHER = "neither stored"
 TARGETS = "stored targets"
 BOTH = "stored targets and decoded images"
+COST = "cost of a decision: one row and seed of Table 1, scale mini"
 
 
 def shortened(*, quick: bool) -> dict[str, Any]:
@@ -62,6 +65,8 @@ def measure_decision(setup: BenchSetup) -> list[Timing]:
     with TemporaryDirectory(prefix="bench-") as folder, one_thread():
         store = Store(Path(folder))
         short = table_1(store, shortened(quick=setup.quick))
+        if not setup.budget.allows_or_cut(COST, expected_seconds(cpu, _operations(short))):
+            return []
         whole = table_1(store, {})
         seconds = _seconds_of_short_runs(short, store)
         return [decision_cost(short, whole, seconds), *_speed_of_steps(cpu, short, store)]
@@ -109,6 +114,16 @@ def _cell(plan: Plan) -> Cell:
     return cell
 
 
+def _operations(plan: Plan) -> float:
+    """Floating-point operations of the row's trainings; probes and evaluation add little."""
+    runs = [run for runs in runs_of_parts(plan).values() for run in runs]
+    return sum(
+        cost(run.config).operations * resolved_schedule(run).images
+        for run in runs
+        if isinstance(run.config, Pretrain | Finetune)
+    )
+
+
 def _seconds_of_short_runs(plan: Plan, store: Store) -> dict[str, list[float]]:
     """Part -> CPU seconds of each of its runs. The runs are then in the results folder."""
     context = RunContext(torch.device("cpu"))
@@ -149,7 +164,7 @@ def decision_cost(short: Plan, whole: Plan, seconds: Mapping[str, list[float]]) 
     total = sum(parts.values())
     return Timing(
         "decision",
-        "cost of a decision: one row and seed of Table 1, scale mini",
+        COST,
         "CPU time, extrapolated from short runs",
         CPU_MINUTES,
         1,

@@ -23,7 +23,7 @@ from core.model.cost import recognizer_cost
 from core.model.recognizer import Recognizer
 from core.training.run_context import autocast
 
-BATCH = 32
+BATCH = 64
 BEAMS = 5
 PATHS_IN_GREEDY_COST = 7  # one turn of all paths in fp32, in greedy decodings; for estimates
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 from conftest import call
 
-from analysis.bench import decoding, inputs, limits, operators, process_groups, training
+from analysis.bench import decision, decoding, inputs, limits, operators, process_groups, training
 from analysis.bench.budget import TOTAL_MINUTES, TimeBudget, duration, schedule
 from analysis.bench.commands import MEASUREMENTS
 from analysis.bench.limited_process import ProcessDied, call_in_process
@@ -95,7 +95,8 @@ def test_the_measurements_end_before_20_minutes_and_share_the_time() -> None:
         (training.measure_finetuning, "batch 16"),
         (training.measure_feeding, "batch 16"),
         (operators.measure_operators, "pre-training"),
-        (decoding.measure_decoding, "batch 32"),
+        (decoding.measure_decoding, "batch 64"),
+        (decision.measure_decision, "cost of a decision"),
         (process_groups.measure_process_groups, "2 processes"),
     ],
 )
