@@ -84,7 +84,7 @@ class LMIM(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = VisionTransformer(config.encoder)
-        self.target = make_target(config)
+        self.target = make_target(config, self.encoder)
         self.decoder = GuidedDecoder(config.encoder, config.decoder, self.target.values)
         self.repair = make_repair(config.alignment, self.encoder)  # None: Eq. 3 as it is
 

@@ -37,6 +37,15 @@ class PretrainedModel:
     teacher: Path | None
 
     @property
+    def has_target(self) -> bool:
+        """Whether the target of the reconstruction can be computed from stored files.
+
+        A contrastive run has none, and the moving average of an EMA target is not stored."""
+        if isinstance(self.config, ContrastivePretrain):
+            return False
+        return self.config.target.kind != "ema_feature"
+
+    @property
     def method(self) -> str:
         """`SeqCLR`, `MIM` (no guidance, pixel target) or `LMIM` (all other masked pre-training)."""
         if isinstance(self.config, ContrastivePretrain):
@@ -62,9 +71,13 @@ class PretrainedModel:
     def lmim(self) -> LMIM:
         """Encoder, decoder and target in evaluation mode.
 
-        Raises UserError for a contrastive run, which has no decoder."""
+        Raises UserError for a contrastive run, which has no decoder, and for an EMA target."""
         if isinstance(self.config, ContrastivePretrain):
             raise UserError(f"{self.run}: SeqCLR has no decoder; choose another row")
+        if not self.has_target:
+            raise UserError(
+                f"{self.run}: the teacher of an EMA target is not stored; choose another row"
+            )
         model = make_model(self.config, self.teacher)
         weights = load_weights(self.weights)[0]
         for part in ("encoder", "decoder"):

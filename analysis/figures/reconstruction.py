@@ -51,7 +51,7 @@ def reconstruct(
         swap_views: give each word the guidance view of the previous word. The increase of the error
             shows how much the prediction depends on the view.
 
-    Raises UserError for a contrastive model, which has no decoder."""
+    Raises UserError for a contrastive model, which has no decoder, and for an EMA target."""
     lmim = model.lmim
     config = model.config
     assert isinstance(config, Pretrain)
@@ -80,8 +80,11 @@ def reconstruct(
 
 
 def with_decoder(models: Sequence[PretrainedModel]) -> list[PretrainedModel]:
-    """The models that have a decoder. Raises UserError if there are none."""
-    selected = [model for model in models if isinstance(model.config, Pretrain)]
+    """The models with a decoder and a target that can be computed. UserError if there are none."""
+    selected = [model for model in models if model.has_target]
     if not selected:
-        raise UserError("no row with available weights has a decoder; choose other experiments")
+        raise UserError(
+            "no row with available weights has a decoder and a target that is not a moving average;"
+            " choose other experiments"
+        )
     return selected

@@ -245,7 +245,7 @@ def _missing_parts(
     if kind == "MAERec pre-trained":
         return ["decoder (a MAERec file holds only an encoder: a teacher, or one to fine-tune)"]
     has_teacher = any(name.startswith("target.") for name in weights)
-    needs_teacher = isinstance(config, PretrainModel) and config.target.kind != "pixel"
+    needs_teacher = isinstance(config, PretrainModel) and config.has_frozen_target
     return ["target.encoder (the frozen teacher)"] if needs_teacher and not has_teacher else []
 
 

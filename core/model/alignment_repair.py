@@ -5,13 +5,10 @@ directions (SIGReg), or the whole batch. The losses are in core/model/alignment_
 B images, D features.
 """
 
-import math
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from core.config import (
     Alignment,
@@ -35,11 +32,10 @@ from core.model.alignment_losses import (
     vicreg_alignment,
 )
 from core.model.cost import PREDICTOR_DIVISOR, PROJECTOR_FACTOR
+from core.model.moving_average import AveragedTeacher
 from core.model.vit import VisionTransformer, initialize
 from core.runtime.distributed import SINGLE_PROCESS, ProcessGroup
 from core.runtime.errors import UserError
-
-TEACHER_PREFIX = "repair.teacher."  # of the moving average's parameters in LMIM
 
 
 @dataclass(frozen=True)
@@ -74,30 +70,19 @@ def _hidden_layer(inputs: int, outputs: int) -> list[nn.Module]:
     return [linear, nn.BatchNorm1d(outputs, track_running_stats=False), nn.ReLU()]
 
 
-def ema_momentum(repair: EmaRepair, share: float) -> float:
-    """The momentum after a `share` of the training in [0, 1]: a half cosine, as in BYOL.
-
-    final - (final - first) * (1 + cos(pi * share)) / 2, arXiv 2006.07733."""
-    remaining = (1 + math.cos(math.pi * share)) / 2
-    return repair.final_momentum - (repair.final_momentum - repair.momentum) * remaining
-
-
-class RepairedAlignment(nn.Module):
+class RepairedAlignment(AveragedTeacher):
     """The loss of a repair, in place of Eq. 3."""
 
     def __init__(self, repair: Repair, encoder: VisionTransformer) -> None:
         """encoder: the one that is trained. A moving average starts as its copy."""
-        super().__init__()
+        super().__init__(repair if isinstance(repair, EmaRepair) else None, encoder)
         self.repair = repair
         width = encoder.config.width
         self.head: nn.Module = nn.Identity()  # predictor or projector
-        self.teacher: VisionTransformer | None = None
         if isinstance(repair, PredictorRepair):
             self.head = predictor(width)
         elif isinstance(repair, VicregRepair):
             self.head = projector(width)
-        elif isinstance(repair, EmaRepair):
-            self.teacher = deepcopy(encoder).requires_grad_(False)
         initialize(self.head)
 
     def forward(
@@ -149,22 +134,6 @@ class RepairedAlignment(nn.Module):
             case InfonceRepair():
                 return info_nce(cls, guidance_cls, repair.temperature)
         raise AssertionError(repair.kind)
-
-    def restart_teacher(self, encoder: VisionTransformer) -> None:
-        """Set the moving average, if there is one, to the encoder's present weights."""
-        if self.teacher is not None:
-            self.teacher.load_state_dict(encoder.state_dict())
-
-    def update_teacher(self, encoder: VisionTransformer, share: float) -> None:
-        """Move the moving average, if there is one, towards the encoder: m t + (1 - m) e.
-
-        share: of the training that is done, in [0, 1]; the momentum m depends on it."""
-        if self.teacher is None:
-            return
-        assert isinstance(self.repair, EmaRepair)
-        momentum = ema_momentum(self.repair, share)
-        update = get_ema_multi_avg_fn(momentum)  # type: ignore[no-untyped-call]
-        update(list(self.teacher.parameters()), list(encoder.parameters()), 0)
 
 
 def make_repair(

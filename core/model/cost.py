@@ -11,6 +11,7 @@ from typing import NamedTuple
 from core.config import (
     Contrast,
     ContrastivePretrain,
+    EmaFeatureTarget,
     EmaRepair,
     Encoder,
     PredictorRepair,
@@ -149,12 +150,19 @@ def repair_cost(config: Pretrain) -> Cost:
     return Cost(parameters, 2 * sum(linear_operations(1, *layer) for layer in layers))
 
 
-def averaged_parameters(config: StageConfig) -> int:
-    """Parameters of the moving average of an EMA repair, which follow those of the encoder."""
-    if not isinstance(config, Pretrain) or config.alignment is None:
+def moving_averages(config: StageConfig) -> int:
+    """How many moving averages of the encoder a run has: of an EMA target, of an EMA repair."""
+    if not isinstance(config, Pretrain):
         return 0
-    is_averaged = isinstance(config.alignment.repair, EmaRepair)
-    return encoder_cost(config.encoder).parameters if is_averaged else 0
+    repair = None if config.alignment is None else config.alignment.repair
+    return isinstance(config.target, EmaFeatureTarget) + isinstance(repair, EmaRepair)
+
+
+def averaged_parameters(config: StageConfig) -> int:
+    """Parameters of all moving averages of the encoder, which follow those of the encoder."""
+    if not isinstance(config, Pretrain):
+        return 0
+    return moving_averages(config) * encoder_cost(config.encoder).parameters
 
 
 def seqclr_cost(encoder: Encoder, contrast: Contrast) -> Cost:
@@ -237,8 +245,8 @@ def pretrain_cost(config: Pretrain | ContrastivePretrain) -> Cost:
         trained += whole_view.operations
     repair = repair_cost(config)
     trained += repair.operations
-    # forward passes of the frozen encoder, and of a moving average of the encoder
-    untrained = (not predicts_pixels) + bool(averaged_parameters(config))
+    # forward passes of the frozen encoder, and of moving averages of the encoder
+    untrained = config.has_frozen_target + moving_averages(config)
     return Cost(
         whole_view.parameters + decoder.parameters + repair.parameters,
         float(TRAINING) * trained + untrained * whole_view.operations,

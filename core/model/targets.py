@@ -1,4 +1,4 @@
-"""Targets of the reconstruction (Table 4): pixels, random features or MAE features."""
+"""Targets of the reconstruction: pixels, random features, MAE features (Table 4), EMA features."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from core.config import Encoder, PretrainModel
+from core.config import EmaFeatureTarget, Encoder, PretrainModel
+from core.model.moving_average import AveragedTeacher
 from core.model.vit import VisionTransformer, patchify, position_kind
 from core.runtime import safetensors_io
 
@@ -48,11 +49,30 @@ class FrozenFeatures(nn.Module):
             self.encoder = VisionTransformer(config).requires_grad_(False)
         safetensors_io.load_into(self.encoder, weights, "encoder.", path)
 
-    @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, width)."""
-        features = self.encoder(images)[:, 1:].float()  # [cls] is dropped
-        return functional.layer_norm(features, features.shape[-1:])  # without affine parameters
+        return normalized_features(self.encoder, images)
+
+
+class EmaFeatures(AveragedTeacher):
+    """As FrozenFeatures, of a moving average of the trained encoder (data2vec, DSHM)."""
+
+    def __init__(self, target: EmaFeatureTarget, encoder: VisionTransformer) -> None:
+        """encoder: the one that is trained. The moving average starts as its copy."""
+        super().__init__(target, encoder)
+        self.values = encoder.config.width
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, N, width)."""
+        assert self.teacher is not None
+        return normalized_features(self.teacher, images)
+
+
+@torch.no_grad()
+def normalized_features(encoder: VisionTransformer, images: Tensor) -> Tensor:
+    """Patch features of whole images, normalized over features: (B, 3, H, W) -> (B, N, width)."""
+    features = encoder(images)[:, 1:].float()  # [cls] is dropped
+    return functional.layer_norm(features, features.shape[-1:])  # without affine parameters
 
 
 def teacher_encoder(student: Encoder, weights: Mapping[str, Tensor]) -> Encoder:
@@ -62,11 +82,15 @@ def teacher_encoder(student: Encoder, weights: Mapping[str, Tensor]) -> Encoder:
     return student if kind is None else student.model_copy(update={"positions": kind})
 
 
-def make_target(config: PretrainModel) -> PixelPatches | FrozenFeatures:
-    """The target that the config names.
+def make_target(
+    config: PretrainModel, encoder: VisionTransformer
+) -> PixelPatches | FrozenFeatures | EmaFeatures:
+    """The target that the config names. encoder: the one that is trained.
 
-    A feature target starts with random weights; `load_teacher` loads those of MAE features."""
+    Features of a frozen encoder start with random weights; `load_teacher` loads MAE features."""
     if config.target.kind == "pixel":
         return PixelPatches(config.encoder, config.target.normalized)
-    assert config.target.kind in ("random_feature", "mae_feature"), config.target.kind
+    if config.target.kind == "ema_feature":
+        return EmaFeatures(config.target, encoder)
+    assert config.has_frozen_target, config.target.kind
     return FrozenFeatures(config.encoder)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from core.model.alignment_repair import TEACHER_PREFIX
+from core.model.moving_average import TEACHER_PREFIXES
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -17,7 +17,7 @@ def changing(model: nn.Module) -> dict[str, nn.Parameter]:
     return {
         name: parameter
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad or name.startswith(TEACHER_PREFIX)
+        if parameter.requires_grad or name.startswith(TEACHER_PREFIXES)
     }
 
 

@@ -14,6 +14,7 @@ from core.data.word_images import WordImages
 from core.lmim import LMIM
 from core.model.alignment_repair import BatchPlace
 from core.model.masking import sample_visible
+from core.model.moving_average import averaged_teachers
 from core.model.seqclr import SeqCLR
 from core.model.targets import FrozenFeatures
 from core.runtime import safetensors_io
@@ -55,8 +56,8 @@ def make_model(config: Pretrain, teacher: Path | None) -> LMIM:
         safetensors_io.load_into(model.encoder, weights, "encoder.", teacher)
         if _same_decoding_task(config, with_current_keys(metadata["config"])):
             safetensors_io.load_into(model.decoder, weights, "decoder.", teacher)
-        if model.repair is not None:
-            model.repair.restart_teacher(model.encoder)
+        for part in averaged_teachers(model):
+            part.restart_teacher(model.encoder)
     return model
 
 
@@ -133,10 +134,12 @@ class PretrainTask:
 
         return losses
 
-    def update_teacher(self, share: float) -> None:
-        """Move the teacher of an EMA repair, after a step. share: of the training that is done."""
-        if self.model.repair is not None:
-            self.model.repair.update_teacher(self.model.encoder, share)
+    def update_teachers(self, share: float) -> None:
+        """Move the moving averages of the encoder, after a step.
+
+        share: of the training that is done, in [0, 1]."""
+        for part in averaged_teachers(self.model):
+            part.update_teacher(self.model.encoder, share)
 
     def validate(self) -> dict[str, float]:
         """Nothing to log: the losses are the only measure of pre-training."""
@@ -228,7 +231,7 @@ def pretrain(
 
     def after_step(steps_done: int) -> None:
         if isinstance(task, PretrainTask):
-            task.update_teacher(steps_done / total_steps)
+            task.update_teachers(steps_done / total_steps)
 
     training.run(batches, after_step)
     if context.process_group.is_main:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from core.config import (
     ContrastivePretrain,
+    Encoder,
     Evaluate,
     Finetune,
     Pretrain,
@@ -18,9 +19,10 @@ from core.model.cost import (
     cost,
     encoder_cost,
     linear_parameters,
+    moving_averages,
     norm_parameters,
 )
-from core.synthetic.config import Synthetic, split_sizes
+from core.synthetic.config import Synthetic, language_sizes, split_sizes
 from core.text.charset import make_charset
 from experiments.planning.plan import PlannedRun, resolved_schedule
 
@@ -37,6 +39,7 @@ PREDICTION_BYTES = 45  # of an image in predictions.csv
 CORRECT_BYTES = 0.25  # of an image in correct.json and validation.json: a bit as hexadecimal digit
 FEATURE_CACHE_BYTES = 8 << 30  # at most (core/probes/features.py)
 RENDERED_IMAGE_BYTES = 3_200  # of a synthetic word in its LMDB, 32 x 128 pixels
+RENDERED_PNG_BYTES = 11_000  # the same, as PNG
 REPAIR_TENSORS = {"predictor": 5, "vicreg": 7}  # of the trained head of an alignment repair
 SPLIT_BYTES = 30_000  # of an LMDB besides its images
 
@@ -99,11 +102,12 @@ def weights_bytes(config: Pretrain | ContrastivePretrain | Finetune) -> int:
 def checkpoint_bytes(config: Pretrain | ContrastivePretrain | Finetune) -> int:
     """Size of `checkpoint.safetensors`: for each trained parameter its value and AdamW's state.
 
-    Each tensor has four entries in the header: its values, two states and the step. A moving
-    average of the encoder is stored too."""
+    Each tensor has four entries in the header: its values, two states and the step. Moving
+    averages of the encoder are stored too, with one entry for each tensor."""
     values = (1 + ADAMW_STATES) * trained_parameters(config) + averaged_parameters(config)
-    header = (2 + ADAMW_STATES) * tensor_count(config) * TENSOR_ENTRY_BYTES
-    return VALUE_BYTES * values + header
+    entries = (2 + ADAMW_STATES) * tensor_count(config)
+    entries += moving_averages(config) * encoder_tensors(config.encoder)
+    return VALUE_BYTES * values + TENSOR_ENTRY_BYTES * entries
 
 
 def log_bytes(steps: int) -> int:
@@ -142,7 +146,7 @@ def ctc_parameters(config: Finetune) -> int:
 
 def tensor_count(config: Pretrain | ContrastivePretrain | Finetune) -> int:
     """Number of parameter tensors of a model."""
-    count = 5 + 12 * config.encoder.depth
+    count = encoder_tensors(config.encoder)
     if isinstance(config, ContrastivePretrain):
         return count + 4
     if isinstance(config, Finetune):
@@ -154,9 +158,17 @@ def tensor_count(config: Pretrain | ContrastivePretrain | Finetune) -> int:
     return count + 5 + 2 * branches + 6 * len(sublayers) * config.decoder.depth + heads
 
 
-def rendered_bytes(config: Synthetic) -> int:
-    """Size of a set of synthetic words: the LMDBs of all splits. Proportional to the pixels."""
-    sizes = split_sizes(config)
+def encoder_tensors(config: Encoder) -> int:
+    """Number of parameter tensors of an encoder."""
+    return 5 + 12 * config.depth
+
+
+def rendered_bytes(config: Synthetic, for_language: bool = False) -> int:
+    """Size of a set of synthetic words: the LMDBs of all splits. Proportional to the pixels.
+
+    for_language: the splits for hidden letters instead, whose images are PNG files."""
+    sizes = language_sizes(config) if for_language else split_sizes(config)
     pixels = config.image[0] * config.image[1] / (32 * 128)
-    images = round(sum(sizes.values()) * RENDERED_IMAGE_BYTES * pixels)
+    of_image = RENDERED_PNG_BYTES if for_language else RENDERED_IMAGE_BYTES
+    images = round(sum(sizes.values()) * of_image * pixels)
     return images + SPLIT_BYTES * len(sizes)

@@ -78,12 +78,12 @@ def state_bytes(config: Pretrain | ContrastivePretrain | Finetune) -> int:
     """Bytes that stay for the whole training.
 
     16 for each trained parameter: weight, gradient and two states of AdamW in fp32. 4 for each
-    frozen parameter: a teacher's or a random encoder, a moving average of the encoder, and frozen
+    frozen parameter: a teacher's or a random encoder, moving averages of the encoder, and frozen
     blocks."""
     frozen = averaged_parameters(config)
     if isinstance(config, Finetune):
         frozen += frozen_parameters(config)
-    elif isinstance(config, Pretrain) and config.target.kind != "pixel":
+    elif isinstance(config, Pretrain) and config.has_frozen_target:
         frozen += encoder_cost(config.encoder).parameters
     return VALUE_BYTES * ((2 + ADAMW_STATES) * trained_parameters(config) + frozen)
 

@@ -12,6 +12,7 @@ from core.data.decoded_cache import DecodedCache
 from core.data.record_cache import RecordCache, record_bytes
 from core.model.cost import target_bytes
 from core.runtime.errors import DiskError, UserError
+from core.synthetic.config import LANGUAGE_SPLITS
 from experiments.planning.device import DRIVERS
 from experiments.planning.disk_estimate import disk_use, rendered_bytes
 from experiments.planning.memory_estimate import memory_bytes
@@ -72,13 +73,13 @@ def _folder_bytes(folder: Path) -> int:
 def _bytes_to_render(runs: Iterable[PlannedRun]) -> int:
     """Bytes of the synthetic words that the runs use and that are not rendered yet."""
     absent = {
-        root.synthetic: root.path
+        (root.synthetic, Path(root.path).name in LANGUAGE_SPLITS)
         for run in runs
         for roots in run.data.values()
         for root in roots
         if root.synthetic is not None and not Path(root.path).is_dir()
     }
-    return sum(map(rendered_bytes, absent))
+    return sum(rendered_bytes(*splits) for splits in absent)
 
 
 def bytes_to_decode(runs: Iterable[PlannedRun], plan: Plan, store: Store) -> int:
@@ -111,7 +112,7 @@ def bytes_of_targets(runs: Iterable[PlannedRun], store: Store) -> int:
     free = free_disk_bytes(store.root)
     sizes: dict[tuple[object, ...], int] = {}
     for run in runs:
-        if not isinstance(run.config, Pretrain) or run.config.target.kind == "pixel":
+        if not isinstance(run.config, Pretrain) or not run.config.has_frozen_target:
             continue
         encoder = run.config.encoder
         content_bytes = target_bytes(encoder.patches, encoder.width)

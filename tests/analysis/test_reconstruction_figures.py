@@ -1,5 +1,7 @@
 """Reconstructions: losses, guidance views, and how features are shown."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,14 @@ from published import SIZE, SMALL_ENCODER, probe_words, published_models
 from analysis.figures.feature_visualizer import explained_variance, fit_visualizer, unpatchify
 from analysis.figures.models import PretrainedModel
 from analysis.figures.probe_words import choose_words, draw_words
-from analysis.figures.reconstruction import reconstruct
+from analysis.figures.reconstruction import reconstruct, with_decoder
 from analysis.figures.reconstruction_figures import COLUMNS, reconstruction_figure
 from analysis.figures.reconstruction_losses import OTHER_VIEW, VIEW_EFFECT, loss_table
+from core.config import EmaFeatureTarget
 from core.data.batches import to_unit
 from core.lmim import reconstruction_loss
 from core.model.vit import patchify
+from core.runtime.errors import UserError
 
 
 def model_named(name: str) -> PretrainedModel:
@@ -75,3 +79,14 @@ def test_swapped_views_raise_the_loss_of_models_with_guidance_only() -> None:
     table = loss_table(models, visualizers, probe_words()).set_index("row")
     assert table.loc["no guidance", OTHER_VIEW] == "–"
     assert float(str(table.loc["guidance", VIEW_EFFECT]).split()[0]) > 0
+
+
+def test_a_row_with_an_ema_target_is_left_out_because_its_teacher_is_not_stored() -> None:
+    model = model_named("guidance")
+    target = EmaFeatureTarget(kind="ema_feature")
+    averaged = replace(model, config=model.config.model_copy(update={"target": target}))
+    assert with_decoder([model, averaged]) == [model]
+    with pytest.raises(UserError, match="not stored"):
+        reconstruct(averaged, probe_words())
+    with pytest.raises(UserError, match="choose other experiments"):
+        with_decoder([averaged])

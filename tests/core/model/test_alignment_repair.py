@@ -1,6 +1,5 @@
-"""Repairs of the alignment loss in LMIM: gradients, the moving average, what is refused."""
+"""Repairs of the alignment loss in LMIM: gradients, weights, what is refused."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from torch import Tensor
 from core.checkpoints.export import export_released
 from core.config import (
     Alignment,
-    EmaRepair,
     Encoder,
     Guidance,
     Mask,
@@ -22,14 +20,13 @@ from core.config import (
     ReconstructionDecoder,
 )
 from core.lmim import LMIM, LMIMOutput
-from core.model.alignment_repair import BatchPlace, ema_momentum, gather_batch
+from core.model.alignment_repair import BatchPlace, gather_batch
 from core.model.masking import random_mask
-from core.model.vit import VisionTransformer
 from core.runtime import safetensors_io
 from core.runtime.distributed import ProcessGroup
 from core.runtime.errors import UserError
 from core.runtime.seeds import generator
-from core.training.parameters import changing, exported_tensors
+from core.training.parameters import exported_tensors
 from core.training.pretrain import PretrainTask, make_model
 from core.training.run_context import RunContext
 
@@ -63,12 +60,6 @@ def forward(model: LMIM) -> LMIMOutput:
     output = model(images, views, visible)
     assert isinstance(output, LMIMOutput)
     return output
-
-
-def teacher_of(model: LMIM) -> VisionTransformer:
-    assert model.repair is not None
-    assert model.repair.teacher is not None
-    return model.repair.teacher
 
 
 @pytest.mark.parametrize("kind", REPAIRS)
@@ -159,57 +150,3 @@ def test_a_batch_with_a_single_readable_image_is_refused() -> None:
     place = BatchPlace(torch.tensor([3]), 4, generator(0))
     with pytest.raises(UserError, match="fewer than two readable images"):
         gather_batch(torch.zeros(1, 2), place)
-
-
-def test_momentum_rises_by_a_half_cosine() -> None:
-    repair = EmaRepair(kind="ema", momentum=0.5, final_momentum=0.9)
-    assert ema_momentum(repair, 0) == pytest.approx(0.5)
-    assert ema_momentum(repair, 0.25) == pytest.approx(0.9 - 0.4 * (1 + math.sqrt(0.5)) / 2)
-    assert ema_momentum(repair, 0.5) == pytest.approx(0.7)
-    assert ema_momentum(repair, 1) == pytest.approx(0.9)
-    with pytest.raises(ValueError, match="momentum"):
-        EmaRepair(kind="ema", momentum=0.9, final_momentum=0.5)
-
-
-def test_the_teacher_is_the_moving_average_of_the_encoder() -> None:
-    repair = EmaRepair(kind="ema", momentum=0.6, final_momentum=0.9)
-    model = make_model(repaired(alignment=Alignment(repair=repair)), None)
-    teacher = teacher_of(model)
-    encoders: list[dict[str, Tensor]] = []
-    weights = [1.0]
-    initial = {name: value.clone() for name, value in model.encoder.named_parameters()}
-    for step in (1, 2, 3):
-        with torch.no_grad():
-            for parameter in model.encoder.parameters():
-                parameter.add_(torch.randn(parameter.shape, generator=generator(step)))
-        encoders.append({name: value.clone() for name, value in model.encoder.named_parameters()})
-        assert model.repair is not None
-        model.repair.update_teacher(model.encoder, step / 3)
-        momentum = ema_momentum(repair, step / 3)
-        weights = [momentum * weight for weight in weights] + [1 - momentum]
-    assert sum(weights) == pytest.approx(1)
-    states = [initial, *encoders]
-    for name, actual in teacher.named_parameters():
-        expected = sum(
-            weight * state[name].double() for weight, state in zip(weights, states, strict=True)
-        )
-        torch.testing.assert_close(actual.double(), expected, atol=1e-6, rtol=1e-5)
-
-
-def test_the_teacher_is_stored_in_checkpoints_and_is_not_trained() -> None:
-    model = make_model(repaired("ema"), None)
-    teacher = {f"repair.teacher.{name}" for name, _ in teacher_of(model).named_parameters()}
-    assert teacher <= changing(model).keys()
-    assert not any(parameter.requires_grad for parameter in teacher_of(model).parameters())
-    assert not teacher & exported_tensors(model).keys()
-
-
-def test_a_moving_average_starts_at_the_weights_of_a_teachers_file(tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    other = repaired(seed=5)
-    weights = exported_tensors(make_model(other, None))
-    safetensors_io.save(path, weights, {"config": other.model_dump(mode="json")})
-    model = make_model(repaired("ema", start="teacher"), path)
-    for name, parameter in teacher_of(model).named_parameters():
-        assert torch.equal(parameter, weights[f"encoder.{name}"])
-        assert torch.equal(parameter, model.encoder.get_parameter(name))

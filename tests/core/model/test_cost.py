@@ -81,10 +81,10 @@ def pretrain_cost_by_model(config: Pretrain) -> Cost:
         trained += encoder_operations(encoder)
     trained += count_operations(model.decoder, features, numbers, guidance)
     trained += repair_operations(config)
-    untrained = 0 if config.target.kind == "pixel" else encoder_operations(encoder)
-    if model.repair is not None and model.repair.teacher is not None:
-        untrained += encoder_operations(encoder)
-    return Cost(count_trainable(model), 3 * trained + untrained)
+    modules = [*model.target.modules(), *(model.repair.modules() if model.repair else ())]
+    untrained = sum(isinstance(module, VisionTransformer) for module in modules)
+    operations = 3 * trained + untrained * encoder_operations(encoder)
+    return Cost(count_trainable(model), operations)
 
 
 def finetune_cost_by_model(config: Finetune) -> Cost:
@@ -144,6 +144,26 @@ def test_costs_of_alignment_repairs_equal_those_counted_on_the_models(kind: str)
     plain = Pretrain.model_validate(STAGE | settings | {"alignment": {}})
     assert cost(config) == cost_by_model(config)
     assert (cost(config) == cost(plain)) == (kind in ("normalized", "infonce"))
+
+
+@pytest.mark.parametrize("repair", [None, {"kind": "ema"}], ids=["no repair", "EMA repair"])
+def test_an_ema_target_costs_as_much_as_that_of_a_frozen_encoder(
+    repair: dict[str, str] | None,
+) -> None:
+    costs = []
+    for kind in ("ema_feature", "random_feature"):
+        settings = {
+            "encoder": Encoder(width=32, depth=2, heads=2, patch=(8, 8)),
+            "decoder": {},
+            "mask": {},
+            "guidance": {},
+            "alignment": {"repair": repair},
+            "target": {"kind": kind},
+        }
+        config = Pretrain.model_validate(STAGE | settings)
+        assert cost(config) == cost_by_model(config)
+        costs.append(cost(config))
+    assert costs[0] == costs[1]
 
 
 def test_an_evaluation_costs_a_third_of_training_its_recognizer(tmp_path: Path) -> None:

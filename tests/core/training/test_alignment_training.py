@@ -1,4 +1,4 @@
-"""Pre-training with a repair of the alignment loss: resume, and draws of its steps."""
+"""Pre-training with a repair of the alignment loss or an EMA target: resume, steps, draws."""
 
 import json
 from dataclasses import replace
@@ -10,11 +10,19 @@ import torch
 from conftest import STAGE, jpeg, write_lmdb
 from torch import Tensor
 
-from core.config import Alignment, Encoder, Guidance, Optimizer, Pretrain, ReconstructionDecoder
+from core.config import (
+    Alignment,
+    EmaFeatureTarget,
+    Encoder,
+    Guidance,
+    Optimizer,
+    Pretrain,
+    ReconstructionDecoder,
+)
 from core.data.word_images import WordImages
 from core.runtime import safetensors_io
 from core.runtime.artifacts import CHECKPOINT, METRICS, MODEL
-from core.training.pretrain import PretrainTask, pretrain
+from core.training.pretrain import PretrainTask, make_model, pretrain
 from core.training.run_context import Interrupted, RunContext
 
 ENCODER = Encoder(patch=(16, 8), width=32, depth=1, heads=2, positions="grid")
@@ -22,14 +30,14 @@ STEPS = 10
 STOP = 4  # steps before the interruption
 
 
-def config_of(repair: dict[str, Any]) -> Pretrain:
+def config_of(repair: dict[str, Any] | None, target: str = "pixel") -> Pretrain:
     settings: dict[str, Any] = {
         "encoder": ENCODER,
         "decoder": ReconstructionDecoder(width=32, heads=2, feedforward=32, dropout=0.1),
         "mask": {"ratio": 0.75},
         "guidance": Guidance(),
         "alignment": Alignment.model_validate({"repair": repair}),
-        "target": {"kind": "pixel"},
+        "target": {"kind": target},
         "optimizer": Optimizer(base_lr=4e-2, batch=8, epochs=2, warmup_epochs=0.5),
     }
     return Pretrain(**(STAGE | settings))
@@ -62,18 +70,24 @@ def assert_equal(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None
 
 
 @pytest.mark.parametrize(
-    "repair",
-    [{"kind": "ema", "momentum": 0.5, "final_momentum": 0.9}, {"kind": "vicreg"}],
-    ids=lambda repair: str(repair["kind"]),
+    ("repair", "target"),
+    [
+        ({"kind": "ema", "momentum": 0.5, "final_momentum": 0.9}, "pixel"),
+        (None, "ema_feature"),
+        ({"kind": "ema", "momentum": 0.5, "final_momentum": 0.9}, "ema_feature"),
+        ({"kind": "vicreg"}, "pixel"),
+    ],
+    ids=["ema", "ema target", "ema and ema target", "vicreg"],
 )
 def test_a_resumed_pretraining_ends_with_the_same_bits(
-    repair: dict[str, Any],
+    repair: dict[str, Any] | None,
+    target: str,
     tmp_path: Path,
     images: WordImages,
     context: RunContext,
     models: list[torch.nn.Module],
 ) -> None:
-    config = config_of(repair)
+    config = config_of(repair, target)
     pretrain(config, images, None, tmp_path / "whole", context)
     answers = iter([False] * (STOP - 1) + [True])
     stopping = replace(context, should_stop=lambda: next(answers))
@@ -86,21 +100,46 @@ def test_a_resumed_pretraining_ends_with_the_same_bits(
 
     whole, cut = (safetensors_io.load(tmp_path / name / MODEL)[0] for name in ("whole", "cut"))
     assert_equal(cut, whole)
-    assert_equal(models[2].state_dict(), models[0].state_dict())  # the teacher too
+    assert_equal(models[2].state_dict(), models[0].state_dict())  # teachers too
     logs = [(tmp_path / name / METRICS).read_text() for name in ("whole", "cut")]
     assert logs[0] == logs[1]
 
 
-def test_a_teacher_lags_behind_the_encoder(
-    tmp_path: Path, images: WordImages, context: RunContext, models: list[torch.nn.Module]
+def test_a_teacher_moves_after_each_step(
+    tmp_path: Path,
+    images: WordImages,
+    context: RunContext,
+    models: list[torch.nn.Module],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = config_of({"kind": "ema", "momentum": 0.5, "final_momentum": 0.9})
+    states: list[dict[str, Tensor]] = []
+    update = PretrainTask.update_teachers
+
+    def record(task: PretrainTask, share: float) -> None:
+        weights = task.model.encoder.named_parameters()
+        states.append({name: value.detach().double() for name, value in weights})
+        assert share == len(states) / STEPS
+        update(task, share)
+
+    monkeypatch.setattr(PretrainTask, "update_teachers", record)
+    repair = {"kind": "ema", "momentum": 0.5, "final_momentum": 0.5}
+    config = config_of(repair).model_copy(
+        update={
+            "target": EmaFeatureTarget(kind="ema_feature", momentum=0.75, final_momentum=0.75),
+        }
+    )
+    initial = make_model(config, None).encoder.named_parameters()
+    start = {name: value.detach().double() for name, value in initial}
     pretrain(config, images, None, tmp_path / "run", context)
-    encoder = dict(models[0].get_submodule("encoder").named_parameters())
-    teacher = dict(models[0].get_submodule("repair.teacher").named_parameters())
-    with torch.no_grad():
-        distance = sum(float((teacher[name] - encoder[name]).abs().sum()) for name in encoder)
-    assert distance > 0
+    assert len(states) == STEPS
+    for part, momentum in {"repair": 0.5, "target": 0.75}.items():
+        teacher = models[-1].get_submodule(f"{part}.teacher")
+        for name, actual in teacher.named_parameters():
+            expected = start[name]
+            for state in states:
+                expected = momentum * expected + (1 - momentum) * state[name]
+            torch.testing.assert_close(actual.double(), expected, atol=1e-6, rtol=1e-5)
+            assert not torch.equal(actual, models[-1].get_parameter(f"encoder.{name}"))
 
 
 def losses_of(folder: Path) -> list[float]:

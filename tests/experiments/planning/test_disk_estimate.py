@@ -7,7 +7,15 @@ import torch
 from planned_training import planned_finetuning
 from plans import plan_of
 
-from core.config import Alignment, ContrastivePretrain, Evaluate, Finetune, Pretrain
+from core.config import (
+    Alignment,
+    ContrastivePretrain,
+    EmaFeatureTarget,
+    EmaRepair,
+    Evaluate,
+    Finetune,
+    Pretrain,
+)
 from core.lmim import LMIM
 from core.model.cost import cost
 from core.model.seqclr import SeqCLR
@@ -50,12 +58,16 @@ def training_configs(scale: str) -> list[Training]:
     for kind in ("predictor", "ema", "vicreg"):
         alignment = Alignment.model_validate({"repair": {"kind": kind}})
         configs.append(guided.model_copy(update={"alignment": alignment}))
+    averaged = EmaFeatureTarget(kind="ema_feature")
+    for repair in (None, EmaRepair(kind="ema")):
+        changes = {"target": averaged, "alignment": Alignment(repair=repair)}
+        configs.append(guided.model_copy(update=changes))
     shared = configs[0].model_dump(include={"encoder", "optimizer", "data", "precision", "seed"})
     configs.append(ContrastivePretrain.model_validate(shared | {"contrast": {}}))
     finetune = next(run.config for run in plan.runs.values() if run.stage == "finetune")
     assert isinstance(finetune, Finetune)
-    for changes in ({}, {"ctc_weight": 0.5}, {"frozen_blocks": 1}, {"frozen_blocks": 2}):
-        configs.append(finetune.model_copy(update=changes))
+    for options in ({}, {"ctc_weight": 0.5}, {"frozen_blocks": 1}, {"frozen_blocks": 2}):
+        configs.append(finetune.model_copy(update=options))
     configs.append(finetune.model_copy(update={"decoder": None}))
     return configs
 

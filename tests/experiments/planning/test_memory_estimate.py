@@ -9,7 +9,8 @@ from commands import run_command
 from finetune_config import config as finetune_config
 from planned_training import words_root
 
-from core.config import Evaluate, Finetune, Pretrain
+from core.config import Encoder, Evaluate, Finetune, Pretrain
+from core.model.cost import encoder_cost
 from experiments.planning.memory_estimate import (
     PROCESS_BYTES,
     activation_bytes,
@@ -38,6 +39,10 @@ LMIM: dict[str, Any] = {
     "guidance": {},
     "alignment": {},
     "target": {"kind": "random_feature"},
+}
+EMA: dict[str, Any] = {
+    "alignment": {"repair": {"kind": "ema"}},
+    "target": {"kind": "ema_feature"},
 }
 
 # Trains one step in a new process, and prints the peak memory of that process in bytes.
@@ -79,8 +84,8 @@ def finetune(**changes: Any) -> Finetune:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize(
     "config",
-    [pretrain(), finetune(), finetune_config()],
-    ids=["LMIM", "finetune", "tiny"],
+    [pretrain(), pretrain(**EMA), finetune(), finetune_config()],
+    ids=["LMIM", "EMA", "finetune", "tiny"],
 )
 def test_a_training_step_takes_the_estimated_memory(
     config: Pretrain | Finetune, tmp_path: Path
@@ -97,8 +102,20 @@ def test_states_are_16_bytes_for_each_trained_parameter_and_4_for_others() -> No
     assert trained == pytest.approx(16 * 30.2e6, rel=0.01)
     teacher = state_bytes(pretrain()) - trained
     assert teacher == pytest.approx(4 * 21.5e6, rel=0.05)
+    assert state_bytes(pretrain(target={"kind": "ema_feature"})) == state_bytes(pretrain())
+    second = state_bytes(pretrain(**EMA)) - state_bytes(pretrain())
+    assert second == 4 * encoder_cost(Encoder()).parameters
     frozen = state_bytes(finetune()) - state_bytes(finetune(frozen_blocks=12))
     assert frozen == pytest.approx(12 * 21.4e6, rel=0.01)
+
+
+def test_a_copy_of_the_checkpoint_holds_each_moving_average() -> None:
+    optimizer = {"base_lr": 1e-4, "batch": 1, "epochs": 1, "warmup_epochs": 0}
+    frozen = pretrain(optimizer=optimizer)
+    both = pretrain(optimizer=optimizer, **EMA)
+    added = memory_bytes(both) - memory_bytes(frozen)
+    # one more encoder stays in memory, and a checkpoint's copy has two
+    assert added == pytest.approx(3 * 4 * 21.3e6, rel=0.02)
 
 
 def test_a_micro_batch_and_more_processes_divide_the_activations() -> None:

@@ -96,3 +96,6 @@ def test_a_plan_counts_the_targets_of_a_teacher_once(tmp_path: Path) -> None:
     pixels = [run for run in runs if run not in with_teacher]
     assert pixels
     assert bytes_of_targets(pixels, store) == 0
+    average = {"pretrain.target": {"kind": "ema_feature"}}
+    averaged = plan_of(tmp_path, scale="mini", overrides=average)
+    assert bytes_of_targets(averaged.runs.values(), store) == 0
