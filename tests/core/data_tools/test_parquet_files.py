@@ -47,6 +47,29 @@ def test_a_missing_pyarrow_is_one_sentence_with_the_command(
 
 
 @needs_pyarrow
+def test_a_pyarrow_that_executes_code_of_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_parquet(tmp_path / "words.parquet", {"image": hub_images(range(1))})
+    monkeypatch.setattr("pyarrow.__version__", "14.0.0")
+    with pytest.raises(UserError, match=r"14\.0\.0 is not safe"):
+        labels_and_reasons(file)
+
+
+@needs_pyarrow
+def test_a_damaged_group_of_images_loses_only_its_rows(tmp_path: Path) -> None:
+    images = [{"bytes": jpeg(number) * 40, "path": str(number)} for number in range(4)]
+    file = write_parquet(tmp_path / "words.parquet", {"image": images, "text": list("abcd")})
+    content = bytearray(file.read_bytes())
+    content[20:40] = b"\xff" * 20  # in the page header of the first group's images
+    file.write_bytes(content)
+    labels, reasons = labels_and_reasons(file)
+    assert labels == ["c", "d"]
+    assert len(reasons) == 2
+    assert all(reason.startswith("image cannot be") for reason in reasons)
+
+
+@needs_pyarrow
 def test_images_of_the_hub_are_read_with_their_texts(tmp_path: Path) -> None:
     columns = {"image": hub_images(range(5)), "text": list("abcde"), "font": ["x"] * 5}
     file = write_parquet(tmp_path / "words.parquet", columns)
