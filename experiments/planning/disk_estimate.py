@@ -39,7 +39,7 @@ PREDICTION_BYTES = 45  # of an image in predictions.csv
 CORRECT_BYTES = 0.25  # of an image in correct.json and validation.json: a bit as hexadecimal digit
 FEATURE_CACHE_BYTES = 8 << 30  # at most (core/probes/features.py)
 RENDERED_IMAGE_BYTES = 3_200  # of a synthetic word in its LMDB, 32 x 128 pixels
-RENDERED_PNG_BYTES = 11_000  # the same, as PNG
+RENDERED_PNG_BYTES = 10_000  # the same, as PNG
 REPAIR_TENSORS = {"predictor": 5, "vicreg": 7}  # of the trained head of an alignment repair
 SPLIT_BYTES = 30_000  # of an LMDB besides its images
 

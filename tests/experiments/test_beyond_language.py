@@ -8,7 +8,11 @@ from plans import TABLE1, cells_of, plan_of
 from core.config import HiddenLetterHead, Probe
 from core.runtime.errors import UserError
 from core.synthetic.config import LANGUAGE_SPLITS
+from core.synthetic.dataset import write_splits
+from experiments.planning.disk_estimate import disk_use, rendered_bytes
 from experiments.planning.schema import HERE
+from experiments.running.capacity import bytes_to_write
+from results.store import Store
 
 FILE = HERE / "beyond_language.yaml"
 REPAIRS = HERE / "beyond_repair.yaml"
@@ -82,3 +86,17 @@ def test_any_experiment_can_declare_the_probe(tmp_path: Path) -> None:
     other = {"probes.letters.data.roots": ["synthetic:language"]}
     with pytest.raises(UserError, match="unknown synthetic split"):
         plan_of(tmp_path, file, scale="smoke", overrides=setting | other)
+
+
+def test_words_to_render_take_the_estimated_space(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, FILE, scale="smoke", seeds=[0])
+    run = plan.runs[plan.cells[0].probes[PROBE]]
+    (root,) = run.data["train"]
+    words = root.synthetic
+    assert words is not None
+    folder = Path(root.path).parent
+    estimated = rendered_bytes(words, for_language=True)
+    assert bytes_to_write([run], Store(tmp_path)) - disk_use(run).kept >= estimated
+    assert list(write_splits(words, folder, 1, lambda: False, for_language=True))
+    written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert estimated == pytest.approx(written, rel=0.2)
