@@ -14,7 +14,17 @@ from torch import Tensor
 
 from analysis.figures.models import PretrainedModel, untrained_encoder
 from analysis.figures.probe_words import ProbeWords
-from analysis.style import COLORS, COLUMN, GRAY, grid, legend_below, palette, plain_label, styled
+from analysis.style import (
+    COLORS,
+    COLUMN,
+    GRAY,
+    PAGE,
+    grid,
+    legend_below,
+    palette,
+    plain_label,
+    styled,
+)
 from analysis.tables.intervals import Estimate, wilson
 from core.model.vit import VisionTransformer
 
@@ -161,6 +171,67 @@ def format_measures(measures: pd.DataFrame) -> pd.DataFrame:
     numbers = measures.drop(columns=list(RECALLS))
     texts = numbers.map(lambda value: f"{value:.3g}" if isinstance(value, float) else value)
     return texts.assign(**recalls)
+
+
+def measures_over_seeds(measures: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """Mean, lowest and highest value of each measure over seeds, one line per row and feature.
+
+    Columns: `row`, `features`, `measure`, `mean`, `low`, `high`, `seeds`. Recalls are in percent.
+
+    measures: seed -> `alignment_measures`."""
+    frames = []
+    for seed, frame in measures.items():
+        recalls = {name: frame[name].map(lambda estimate: 100 * estimate.value) for name in RECALLS}
+        frames.append(frame.assign(seed=seed, **recalls))
+    long = pd.concat(frames).melt(["row", "features", "seed"], var_name="measure")
+    values = long.groupby(["row", "features", "measure"], sort=False)["value"]
+    return values.agg(mean="mean", low="min", high="max", seeds="size").reset_index()
+
+
+def format_measures_over_seeds(summary: pd.DataFrame) -> pd.DataFrame:
+    """`measures_over_seeds` as text: a line per row and feature, a column per measure.
+
+    A cell is the mean and the range over seeds."""
+
+    def text(line: pd.Series) -> str:
+        return f"{line['mean']:.3g} ({line['low']:.3g} to {line['high']:.3g})"
+
+    names = {name: f"{name} (%)" for name in RECALLS}
+    texts = summary.assign(
+        text=summary.apply(text, axis=1), measure=summary["measure"].replace(names)
+    )
+    keys = ["row", "features", "seeds"]
+    wide = texts.pivot_table("text", keys, "measure", aggfunc="first", sort=False)
+    return wide.reset_index().rename_axis(columns=None)
+
+
+@styled()
+def seeds_figure(summary: pd.DataFrame) -> np.ndarray:
+    """Variance, effective rank and recall@1 of [cls]: mean and range over seeds, for each row.
+
+    summary: `measures_over_seeds`.
+    Returns the axes, one for each measure."""
+    of_cls = summary[summary["features"] == CLS]
+    names = list(dict.fromkeys(of_cls["row"]))
+    panels = {
+        "variance / mean square": "variance / mean square",
+        "effective rank": "effective rank",
+        "recall@1": "recall@1 (%)",
+    }
+    axes: np.ndarray = grid(1, len(panels), PAGE, 0.9 + 0.22 * len(names))[0]
+    for number, (measure, label) in enumerate(panels.items()):
+        lines = of_cls[of_cls["measure"] == measure].set_index("row").loc[names]
+        errors = [lines["mean"] - lines["low"], lines["high"] - lines["mean"]]
+        axes[number].errorbar(lines["mean"], range(len(names)), xerr=errors, fmt="o")
+        axes[number].set(xlabel=label, yticks=range(len(names)))
+        axes[number].set_yticklabels(
+            [plain_label(name, 24) for name in names] if not number else []
+        )
+        axes[number].set_ylim(len(names) - 0.5, -0.5)
+        axes[number].grid(axis="y", alpha=0.3)
+    axes[0].set_xscale("log")
+    axes[2].set_xlim(left=0)
+    return axes
 
 
 @styled()

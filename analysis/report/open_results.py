@@ -1,7 +1,7 @@
 """Opens experiment files with their results, for notebooks: tables, models and images."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -131,6 +131,15 @@ class OpenedResults:
             if model.config.guidance is None and _settings_without(model, GUIDANCE_BRANCH) == shared
         ]
         return [model for model in models if model in largest or model in single_branch]
+
+    def alignment_models_by_seed(self) -> dict[int, list[PretrainedModel]]:
+        """Seed -> `alignment_models`. Seeds without such models are left out."""
+        seeds = {seed for table in self.tables for row in table.rows for seed in row.trainings}
+        by_seed = {}
+        for seed in sorted(seeds):
+            with suppress(UserError):
+                by_seed[seed] = self.alignment_models(seed)
+        return by_seed
 
     def _no_models(self, problem: str) -> UserError:
         """The error for a query without result, with the reason why a model is unavailable."""

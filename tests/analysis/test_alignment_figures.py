@@ -54,3 +54,38 @@ def test_alignment_figures_show_all_rows() -> None:
     axes = alignment.recall_figure(alignment.alignment_measures(features), 20)
     labels = [text.get_text().replace("\n", " ") for text in axes.get_yticklabels()]
     assert labels == list(features)
+
+
+def test_measures_over_seeds_are_mean_and_range() -> None:
+    random = np.random.default_rng(0)
+    frames = {}
+    for seed in (0, 1, 2):
+        values = random.normal(size=(40, 8))
+        views = TwoViews(values, values + (0.5 + seed) * random.normal(size=(40, 8)))
+        frames[seed] = alignment.alignment_measures({"row": {alignment.CLS: views}})
+    summary = alignment.measures_over_seeds(frames).set_index("measure")
+    ranks = [float(frame["effective rank"].iloc[0]) for frame in frames.values()]
+    line = summary.loc["effective rank"]
+    assert line["mean"] == pytest.approx(np.mean(ranks))
+    assert (line["low"], line["high"], line["seeds"]) == (min(ranks), max(ranks), 3)
+    recalls = [100 * frame["recall@1"].iloc[0].value for frame in frames.values()]
+    assert summary.loc["recall@1", "mean"] == pytest.approx(np.mean(recalls))
+    assert recalls[0] > recalls[2]
+    text = alignment.format_measures_over_seeds(alignment.measures_over_seeds(frames))
+    assert text["effective rank"].iloc[0].startswith(f"{np.mean(ranks):.3g} (")
+
+
+def test_the_figure_over_seeds_has_a_panel_for_each_measure() -> None:
+    texts = choose_words(20)
+    first = draw_words(texts, SIZE)
+    second = draw_words(texts, SIZE, variant=1)
+    features = alignment.model_features(published_models()[:2], first, second)
+    frame = alignment.alignment_measures(features)
+    axes = alignment.seeds_figure(alignment.measures_over_seeds({0: frame, 1: frame}))
+    assert [panel.get_xlabel() for panel in axes] == [
+        "variance / mean square",
+        "effective rank",
+        "recall@1 (%)",
+    ]
+    labels = [text.get_text().replace("\n", " ") for text in axes[0].get_yticklabels()]
+    assert labels == [name for name, kinds in features.items() if alignment.CLS in kinds]
