@@ -20,9 +20,9 @@ from torch import Tensor
 
 from core.config import Encoder, Precision
 from core.data.batches import load_batches, normalize, to_unit
-from core.data.hidden_letter import hide
 from core.data.lmdb_folder import fingerprint
 from core.model.vit import VisionTransformer
+from core.probes.hidden_pixels import hide
 from core.probes.progress import ProbeProgress
 from core.probes.words import SelectedWords
 from core.runtime.errors import UserError

@@ -14,10 +14,10 @@ from probe_runs import ENCODER, WORDS, probe_config, run_probe
 from torch import Tensor
 
 from core.config import HiddenLetterHead, Probe
-from core.data.hidden_letter import hide
 from core.data.lmdb_folder import fingerprint
 from core.data.word_images import WordImages
 from core.probes.features import FORMAT, FeatureCache, FrozenEncoder
+from core.probes.hidden_pixels import hide
 from core.probes.results import ProbeResult
 from core.probes.stage import make_encoder
 from core.probes.words import SelectedWords, evaluated_words, training_words
