@@ -10,9 +10,31 @@ from pathlib import Path
 
 import pytest
 from commands import PATIENCE, started, wait_until
-from whole_runs import artifacts, run_experiment, run_py, runs_by_stage
+from plans import cells_of, plan_of
+from whole_runs import artifacts, copy_words, run_experiment, run_py, runs_by_stage
+
+from core.runtime import safetensors_io
+from core.runtime.artifacts import CHECKPOINT, METRICS
+from results.store import Run, Store
 
 pytestmark = pytest.mark.slow
+
+# Two rows with a moving average of the encoder, which checkpoints hold and weights do not.
+AVERAGES = """
+title: moving averages
+set:
+  pretrain.optimizer.epochs: 1
+  pretrain.optimizer.batch: 8
+  finetune.optimizer.epochs: 1
+variants:
+  - name: EMA repair
+    set:
+      pretrain.target: {kind: pixel}
+      pretrain.alignment.repair: {kind: ema, momentum: 0.5, final_momentum: 0.9}
+  - name: EMA target
+    set:
+      pretrain.target: {kind: ema_feature, momentum: 0.5}
+"""
 
 Finished = tuple[Path, subprocess.CompletedProcess[str]]
 
@@ -49,6 +71,60 @@ def test_an_experiment_that_is_killed_in_every_stage_ends_with_the_same_bits(
     assert not (folder / "record.json").exists()
     assert run_experiment(experiment, results, *options).returncode == 0
     assert artifacts(results) == artifacts(finished[0])
+
+
+def steps_lost(folder: Path) -> int:
+    """How many logged steps of a training its checkpoint lacks; 0 without a checkpoint."""
+    checkpoint, log = folder / CHECKPOINT, folder / METRICS
+    if not checkpoint.exists() or not log.exists():
+        return 0
+    stored: int = safetensors_io.load(checkpoint)[1]["step"]
+    logged: list[int] = [json.loads(line)["step"] + 1 for line in log.read_text().splitlines()]
+    return max(0, *logged, stored) - stored
+
+
+def kill_between_checkpoints(arguments: list[str], folder: Path) -> None:
+    """Start a command and kill -9 its processes when the last steps of a training are not saved.
+
+    The processes are stopped first, so that none of them writes a checkpoint meanwhile."""
+    with started(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+
+        def stopped_between() -> bool:
+            if not steps_lost(folder):
+                return False
+            os.killpg(process.pid, signal.SIGSTOP)
+            if steps_lost(folder):
+                return True
+            os.killpg(process.pid, signal.SIGCONT)
+            return False
+
+        wait_until(stopped_between, process, pause=0.005)
+    assert steps_lost(folder) > 0
+
+
+def wait_for_end(run: Run) -> None:
+    """A busy machine needs a moment to end killed processes."""
+    wait_until(lambda: run.state().name != "running")
+
+
+def test_moving_averages_survive_a_kill_between_checkpoints(
+    finished: Finished, tmp_path: Path
+) -> None:
+    file = tmp_path / "averages.yaml"
+    file.write_text(AVERAGES)
+    whole, killed = (copy_words(finished[0], tmp_path / name) for name in ("whole", "killed"))
+    options = ("--checkpoint-minutes", "0")
+    for row in ("EMA repair", "EMA target"):
+        (cell,) = cells_of(plan_of(killed, file), "averages", row)
+        run = Store(killed).run(cell.trainings[0])
+        kill_between_checkpoints(run_py("run", file, killed, *options), run.folder)
+        wait_for_end(run)
+        assert run.state().name == "preempted", row
+    for results in (killed, whole):
+        done = run_experiment(file, results, *options)
+        assert done.returncode == 0, done.stderr
+    assert artifacts(killed) == artifacts(whole)
+    assert len(artifacts(whole)) == 2 * 3
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_the_state_preempted(
