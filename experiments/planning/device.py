@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from core.runtime.errors import UserError
-from experiments.planning.bf16_speed import has_bf16_flag
+from experiments.planning.bf16_speed import bf16_is_faster
 
 DRIVERS = (
     "/dev/nvidiactl",  # NVIDIA
@@ -76,9 +76,9 @@ def automatic_precision(device: str, launcher: str) -> Callable[[], str]:
 
 
 def default_precision(device: str) -> str:
-    """`bf16` if the hardware multiplies it natively, else `fp32`."""
+    """`bf16` if the GPU multiplies it natively or this CPU multiplies it faster, else `fp32`."""
     if device.startswith("cuda"):
         import torch
 
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if has_bf16_flag() else "fp32"
+    return "bf16" if bf16_is_faster() else "fp32"
