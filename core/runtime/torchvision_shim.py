@@ -16,11 +16,14 @@ import torch
 _libraries: list[Any] = []
 
 
-def declare_missing_operators() -> None:
-    """Declare `torchvision::nms` and `torchvision::qnms` if torchvision's library does not load."""
+def declare_missing_operators() -> bool:
+    """Declare `torchvision::nms` and `torchvision::qnms` if torchvision's library does not load.
+
+    Returns whether they are declared here.
+    """
     spec = find_spec("torchvision")
     if spec is None or spec.origin is None or _libraries:
-        return
+        return bool(_libraries)
     operators: Any = torch.ops  # PyTorch gives these no types
     try:
         operators.load_library(str(Path(spec.origin).with_name("_C.so")))
@@ -30,3 +33,4 @@ def declare_missing_operators() -> None:
         for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _libraries.append(library)
+    return bool(_libraries)
