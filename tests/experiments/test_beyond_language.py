@@ -28,6 +28,8 @@ def test_rows_share_pre_training_with_table_1_and_the_repairs(tmp_path: Path, sc
         "guidance + alignment (LMIM)": "ablation_alignment",
         "EMA teacher (BYOL, DSHM)": "beyond_repair",
         "InfoNCE": "beyond_repair",
+        "VICReg": "beyond_repair",
+        "SIGReg (LeJEPA)": "beyond_repair",
     }
     for row, other in shared.items():
         (own,) = cells_of(plan, "beyond_language", row)
