@@ -61,7 +61,7 @@ def _run_experiments(options: PlanOptions, compute: "ComputeOptions", *, as_json
         reason = next(iter(blocked_experiments.values()))
         raise UserError(f"{reason}; {file} lists the requirements of scale {plan.scale}")
     plan = plan.excluding(blocked_experiments)
-    result, states = _launch(plan, store, compute, console)
+    result, states = launch_plan(plan, store, compute, console)
     if compute.launcher == "slurm" and (compute.dry_run or not compute.wait):
         return _print_tables([], as_json=as_json)
     tables = _tables(plan, store, options)
@@ -75,7 +75,7 @@ def _run_experiments(options: PlanOptions, compute: "ComputeOptions", *, as_json
     )
 
 
-def _launch(
+def launch_plan(
     plan: "Plan", store: "Store", options: "ComputeOptions", console: "Console"
 ) -> tuple["LaunchResult", Mapping[str, "State"]]:
     """Compute the runs that are not complete; returns how that ended, and the states of the runs.

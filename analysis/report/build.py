@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from analysis.claims.check import check_published
+from analysis.claims.text import claims_html
 from analysis.report.notebooks import (
     Section,
     count_cells,
@@ -14,6 +16,7 @@ from analysis.report.page import render_page
 from core.runtime.errors import UserError
 from core.runtime.files import write_text
 from results import provenance
+from results.claims import read_claims
 from results.store import Store
 
 PUBLISHED = provenance.REPOSITORY / "results/published/former_mini"
@@ -41,7 +44,7 @@ def write_report(
     threads: int,
     on_progress: Callable[[int, int], None],
 ) -> list[Section]:
-    """Execute the notebooks and write the page.
+    """Check the claims, execute the notebooks and write the page.
 
     Figures and tables are written to the folder `analysis` beside it.
 
@@ -56,7 +59,7 @@ def write_report(
         threads: CPU threads of each notebook.
         on_progress: called with the number of executed cells and the number of all cells.
 
-    Returns the sections of the page."""
+    Returns the sections of the notebooks. The section of the claims is before them."""
     parameters = notebook_parameters(store.root, files, sweeps, scale, out.parent / "analysis")
     total = count_cells(list(parameters))
     done = 0
@@ -67,8 +70,14 @@ def write_report(
         on_progress(done, total)
 
     sections = execute_notebooks(parameters, jobs, threads, on_cell)
-    write_text(out, render_page(sections, store, _summary(store, [*files, *sweeps]), out))
+    page = [claims_section(), *sections]
+    write_text(out, render_page(page, store, _summary(store, [*files, *sweeps]), out))
     return sections
+
+
+def claims_section() -> Section:
+    """The suite's claims, checked by the published results."""
+    return Section("claims", "Claims", claims_html(check_published(read_claims().claims)))
 
 
 def _summary(store: Store, files: Sequence[Path]) -> dict[str, str]:

@@ -173,6 +173,20 @@ class Plan:
             runs={name: run for name, run in self.runs.items() if name in needed},
         )
 
+    def with_rows(self, rows: Collection[str]) -> "Plan":
+        """The cells of some rows, and the runs that these need. All rows stay in the experiments.
+
+        rows: names.
+        """
+        cells = tuple(
+            cell
+            for cell in self.cells
+            if self.experiments[cell.experiment].variants[cell.variant].name in rows
+        )
+        needed = {run for cell in cells for run in self._runs_of(cell)}
+        runs = {name: run for name, run in self.runs.items() if name in needed}
+        return replace(self, cells=cells, runs=runs)
+
     def _runs_of(self, cell: Cell) -> list[str]:
         runs = (cell.teacher, *cell.trainings, cell.evaluate, *cell.probes.values())
         return [run for run in runs if run in self.runs]

@@ -1,0 +1,1 @@
+"""Claims: their values from results, and whether these are within tolerance."""
