@@ -188,6 +188,32 @@ class Run:
         except (OSError, ValueError, TypeError, AttributeError):
             return None
 
+    def write_photos(self, photos: Mapping[str, Sequence[str]]) -> None:
+        """Write photos.json: the photos that the words of subsets were cut from, if any is known.
+
+        photos: subset -> (images,) names in the order of predictions.csv, "" where unknown."""
+        known = {subset: names for subset, names in photos.items() if any(names)}
+        if known:
+            self.write_json(
+                "photos.json", {subset: _pack_names(names) for subset, names in known.items()}
+            )
+
+    def photos(self) -> dict[str, list[str]]:
+        """Subset -> (images,) names of photos; without the subsets that name none.
+
+        {} if there is no photos.json. Raises UserError if it is damaged."""
+        path = self.folder / "photos.json"
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            return {
+                subset: [packed["photos"][number] for number in packed["of_words"]]
+                for subset, packed in stored.items()
+            }
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise UserError(f"{path}: no names of photos; {MOVE_FOLDER}") from error
+
     def _predictions_hash(self) -> str:
         with (self.folder / "predictions.csv").open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -257,6 +283,12 @@ def _unpack(packed: Mapping[str, list[Any]]) -> dict[str, Correct]:
         name: np.unpackbits(bits[name], count=count).astype(np.int8)
         for name, (count, _) in packed.items()
     }
+
+
+def _pack_names(names: Sequence[str]) -> dict[str, list[Any]]:
+    """`photos`, each name once, and `of_words`, the position of each word's name among them."""
+    positions = {name: position for position, name in enumerate(dict.fromkeys(names))}
+    return {"photos": list(positions), "of_words": [positions[name] for name in names]}
 
 
 @dataclass(frozen=True)

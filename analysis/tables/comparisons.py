@@ -66,7 +66,8 @@ def compare_rows(
     ]
     images = [array.shape[1] for array in values]
     weightings = [average_weights(images, pooled=pooled) for pooled in (False, True)]
-    average, weighted_average = bootstrap(values, *weightings, paired=True)
+    clusters = [records.clusters(number, name) for name in subsets]
+    average, weighted_average = bootstrap(values, *weightings, paired=True, clusters=clusters)
     detectable = minimum_detectable_difference(average)
     return PairedComparison(
         row=first,
@@ -109,7 +110,12 @@ def _mcnemar(
     """Subset -> McNemar's test at one seed, corrected for the number of subsets."""
     first = records.measured[number][seed].correct
     second = records.measured[other][seed].correct
-    corrected = holm([mcnemar_exact(first[name], second[name]) for name in subsets])
+    corrected = holm(
+        [
+            mcnemar_exact(first[name], second[name], records.clusters(number, name))
+            for name in subsets
+        ]
+    )
     return {
         name: McNemarTest(
             won=int((first[name] > second[name]).sum()),

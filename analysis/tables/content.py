@@ -229,6 +229,8 @@ class TableContent:
     protocol: names of the protocols of the measured rows, their label policy if it is `released`,
         and the sizes of IC13 and IC15, which tell versions of these sets apart; empty if no row is
         measured.
+    photographs: subset -> (photographs, words), where words of one photograph are taken as a
+        cluster.
     """
 
     experiment: str
@@ -246,6 +248,7 @@ class TableContent:
     known_runs: Mapping[str, Mapping[int, RowRuns]] | None = None
     file: str | None = None
     protocol: str = ""
+    photographs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def heading(self) -> str:

@@ -65,6 +65,7 @@ class EndpointTable:
     level: the level of the differences' intervals.
     rows: name -> value.
     without_value: name of a row whose runs cannot be paired word by word -> the reason.
+    photographs: subset -> (photographs, words), where words of one photograph are a cluster.
     """
 
     name: str
@@ -76,3 +77,4 @@ class EndpointTable:
     rows: Mapping[str, EndpointRow]
     differences: tuple[EndpointDifference, ...]
     without_value: Mapping[str, str] = field(default_factory=dict)
+    photographs: Mapping[str, tuple[int, int]] = field(default_factory=dict)

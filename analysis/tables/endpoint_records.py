@@ -7,11 +7,12 @@ measures are those of `word_values.DESCRIPTIONS`.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
+from analysis.tables.clusters import Clusters, photo_clusters
 from analysis.tables.word_values import LOWER_IS_BETTER, PredictedWords, word_values
 from core.runtime.errors import UserError
 from core.text.protocols import PROTOCOLS
@@ -84,12 +85,14 @@ class MeasuredWords:
     data: contents of the subset's roots: fingerprints of their words, and of boxes if the run read
         them.
     protocol: by which the run's predictions are scored.
+    photos: (n,) names of the photos of these words; None if the run stored none.
     """
 
     values: np.ndarray
     numbers: np.ndarray
     data: tuple[str, ...]
     protocol: str
+    photos: np.ndarray | None = None
 
 
 def pairing_problem(words: Sequence[MeasuredWords], subset: str, measure: Measure) -> str:
@@ -170,6 +173,40 @@ class EndpointRecords:
                 return problem
         return ""
 
+    def clusters(self, row: str, subset: str) -> Clusters | None:
+        """(n,) the photo of each word of a row's subset; None if words are independent.
+
+        Of runs with the same words, those that stored no photos use those of the others."""
+        first = self.words(row, subset, self.seeds(row)[:1])[0]
+        for words in self._words_with_photos.get((subset, *first.data), ()):
+            if words.photos is not None and np.array_equal(words.numbers, first.numbers):
+                return photo_clusters(words.photos.tolist())
+        return None
+
+    @cached_property
+    def _words_with_photos(self) -> dict[tuple[str, ...], list[MeasuredWords]]:
+        """A subset and its data -> words with stored photos, once for each choice of words."""
+        found: dict[tuple[str, ...], list[MeasuredWords]] = {}
+        for row in self.runs:
+            for seed in self.seeds(row):
+                for subset, of_transfers in self._of_seed(row, seed).items():
+                    for words in of_transfers:
+                        known = found.setdefault((subset, *words.data), [])
+                        if words.photos is not None and not any(
+                            np.array_equal(words.numbers, other.numbers) for other in known
+                        ):
+                            known.append(words)
+        return found
+
+    def photographs(self) -> dict[str, tuple[int, int]]:
+        """Subset -> (photographs, words), for the subsets whose words are taken as clusters."""
+        found = {}
+        for row in self.runs:
+            for subset in self.subsets(row):
+                if (clusters := self.clusters(row, subset)) is not None:
+                    found[subset] = (int(clusters.max()) + 1, len(clusters))
+        return found
+
     def values(self, row: str, subset: str, seeds: Sequence[int]) -> np.ndarray:
         """(S, T, n) values of a subset's words; T transfers, the fewest of the seeds.
 
@@ -205,6 +242,7 @@ def _words_of_measures(run: Run) -> dict[Measure, dict[str, MeasuredWords]]:
             return {}
         record = read_record(run, StoredScoredWords)
         checkpoints = _all_predictions(run)
+        photos = _photos(run, checkpoints[-1])
     except UserError:
         return {}
     measured: dict[Measure, dict[str, MeasuredWords]] = {}
@@ -212,7 +250,11 @@ def _words_of_measures(run: Run) -> dict[Measure, dict[str, MeasuredWords]]:
         with suppress(UserError):
             subsets = {
                 name: _measured_words(
-                    [of_one[name] for of_one in checkpoints], measure, name, record
+                    [of_one[name] for of_one in checkpoints],
+                    measure,
+                    name,
+                    record,
+                    photos.get(name),
                 )
                 for name in checkpoints[0]
             }
@@ -255,11 +297,16 @@ def _of_hidden_letters(
         raise UserError(f"{name} and {RANDOM_LETTERS} have other hidden letters")
     difference = words[name].values - random.values
     data = (*words[name].data, *random.data)
-    return {name: MeasuredWords(difference, random.numbers, data, random.protocol)}
+    photos = words[name].photos
+    return {name: MeasuredWords(difference, random.numbers, data, random.protocol, photos)}
 
 
 def _measured_words(
-    checkpoints: Sequence["_Predictions"], measure: Measure, subset: str, record: StoredScoredWords
+    checkpoints: Sequence["_Predictions"],
+    measure: Measure,
+    subset: str,
+    record: StoredScoredWords,
+    photos: np.ndarray | None,
 ) -> MeasuredWords:
     """The words of a subset that have a value, with means over checkpoints.
 
@@ -268,6 +315,7 @@ def _measured_words(
         measure: What to measure.
         subset: The subset's name.
         record: Of the run.
+        photos: The photo of each word, if the run stored them.
 
     Raises:
         UserError: The predictions lack what the measure needs.
@@ -283,6 +331,7 @@ def _measured_words(
         numbers=checkpoints[0].numbers[known],
         data=tuple(root.content for root in record.data.get(subset, ())),
         protocol=protocol.name,
+        photos=None if photos is None else photos[known],
     )
 
 
@@ -312,6 +361,15 @@ def _all_predictions(run: Run) -> list[dict[str, _Predictions]]:
         if not has_same_words:
             raise UserError(f"{run.folder}: predictions of other words; {MOVE_FOLDER}")
     return checkpoints
+
+
+def _photos(run: Run, predictions: Mapping[str, _Predictions]) -> dict[str, np.ndarray]:
+    """Subset -> (n,) names of the photos of its words. Raises UserError if they are of others."""
+    photos = {name: np.array(names) for name, names in run.photos().items()}
+    for name, names in photos.items():
+        if name not in predictions or len(names) != len(predictions[name].numbers):
+            raise UserError(f"{run.folder}: photos.json has other words; {MOVE_FOLDER}")
+    return photos
 
 
 def _predictions(run: Run, earlier: int) -> dict[str, _Predictions]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analysis.tables.clusters import listed_photographs
 from analysis.tables.endpoint_content import EndpointDifference, EndpointRow, EndpointTable
 from analysis.tables.endpoint_records import Endpoint, EndpointRecords
 from analysis.tables.intervals import Estimate, average_weights, bootstrap
@@ -159,11 +160,12 @@ def endpoint_table(
         rows=rows,
         differences=tuple(endpoint_difference(records, pair, level) for pair in compared),
         without_value=without_value,
+        photographs=records.photographs(),
     )
 
 
 def endpoint_notes(tables: Sequence[EndpointTable]) -> list[str]:
-    """A sentence for each reason why rows have no value or are not compared."""
+    """A sentence for each reason why rows have no value or are not compared, and on clusters."""
     by_reason: dict[str, list[str]] = {}
     for table in tables:
         for row, why in table.without_value.items():
@@ -175,6 +177,19 @@ def endpoint_notes(tables: Sequence[EndpointTable]) -> list[str]:
     return [
         f"Endpoints not measured or compared, {'; '.join(names)}: {why}."
         for why, names in by_reason.items()
+    ] + _cluster_notes(tables)
+
+
+def _cluster_notes(tables: Sequence[EndpointTable]) -> list[str]:
+    """The photographs whose words are clusters, endpoints with the same ones together."""
+    endpoints: dict[str, list[str]] = {}
+    for table in tables:
+        if table.photographs:
+            listed = listed_photographs(table.photographs)
+            endpoints.setdefault(listed, []).append(table.name)
+    return [
+        f"Intervals of endpoints draw whole photographs, {', '.join(names)}: {listed}."
+        for listed, names in endpoints.items()
     ]
 
 
@@ -187,7 +202,11 @@ def _row(records: EndpointRecords, name: str) -> EndpointRow | None:
     weights = average_weights([array.shape[2] for array in values], pooled=False)
     endpoint = records.endpoint
     (estimate,) = bootstrap(
-        [array.mean(1) for array in values], weights, paired=False, bounds=endpoint.bounds
+        [array.mean(1) for array in values],
+        weights,
+        paired=False,
+        bounds=endpoint.bounds,
+        clusters=[records.clusters(name, subset) for subset in subsets],
     )
     by_seed = weights @ np.array([array.mean((1, 2)) for array in values])
     return EndpointRow(
@@ -248,6 +267,7 @@ def endpoint_difference(
         level=level,
         bounds=(-bound, bound),
         unpaired_seeds=list(zip(*both, strict=True)) if is_control else None,
+        clusters=[records.clusters(pair.row, subset) for subset in subsets],
     )
     factor = records.endpoint.factor
     detectable = minimum_detectable_difference(estimate, level=level)

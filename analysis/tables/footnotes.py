@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from analysis.tables.clusters import cluster_note
 from analysis.tables.comparability import deviations_from_paper
 from analysis.tables.measurements import MeasuredEvaluation
 from analysis.tables.peer_notes import peer_notes
@@ -40,6 +41,7 @@ def notes(table: "Table") -> tuple[str, ...]:
     return (
         *_scale(table),
         _intervals(table),
+        *_clusters(table),
         *_recipe(table),
         *_comparability(table),
         *_evaluations(table),
@@ -75,6 +77,12 @@ def _intervals(table: "Table") -> str:
     return (
         f"Rows with several seeds: {SEED_INTERVALS} Rows with one seed: {IMAGE_INTERVALS} {TESTS}"
     )
+
+
+def _clusters(table: "Table") -> Iterator[str]:
+    """The photographs whose words are clusters."""
+    if photographs := table.records.photographs:
+        yield cluster_note(photographs)
 
 
 def _recipe(table: "Table") -> Iterator[str]:

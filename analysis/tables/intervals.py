@@ -2,7 +2,8 @@
 
 All functions are pure. Each estimate names the variance that its interval covers.
 Shapes: S seeds, K subsets, n images of a subset. Values are 0 (wrong) or 1 (correct), or
-differences of these.
+differences of these. Words of one photograph are not independent: functions that take `clusters`
+(`analysis/tables/clusters.py`) sample photographs in place of words.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from analysis.tables.clusters import Clusters, cluster_sums, sizes_of
 
 IMAGES = "test images"
 IMAGES_AND_SEEDS = "test images and seeds"
@@ -54,8 +57,14 @@ class Estimate:
         return f"{value} ({low} to {high})"
 
 
-def wilson(correct: int, images: int) -> Estimate:
+def wilson(correct: int, images: int, design_effect: float = 1.0) -> Estimate:
     """The share `correct / images` with Wilson's interval (1927). Covers test images.
+
+    With clusters it is the interval of as many independent images as have the same variance (Korn
+    and Graubard, Survey Methodology 24, 1998; Dean and Pagano, JSSAM 3, 2015).
+
+    correct, images: counts.
+    design_effect: of the clusters (`clusters.design_effect`); 1: images are independent.
 
     Raises ValueError unless 0 <= correct <= images and images > 0.
     """
@@ -63,13 +72,17 @@ def wilson(correct: int, images: int) -> Estimate:
 
     if not 0 <= correct <= images or not images:
         raise ValueError(f"{correct} correct of {images} images is no share")
-    low, high = proportion_confint(correct, images, method="wilson")
+    low, high = proportion_confint(correct / design_effect, images / design_effect, method="wilson")
     share = correct / images
-    return Estimate(share, float(low), float(high), float(np.sqrt(share * (1 - share) / images)))
+    error = float(np.sqrt(design_effect * share * (1 - share) / images))
+    return Estimate(share, float(low), float(high), error)
 
 
 def mean_accuracy(
-    correct: ArrayLike, images: ArrayLike, weights: ArrayLike | None = None
+    correct: ArrayLike,
+    images: ArrayLike,
+    weights: ArrayLike | None = None,
+    design_effects: ArrayLike | None = None,
 ) -> Estimate:
     """The weighted mean of the subsets' accuracies of one recognizer. Covers test images.
 
@@ -80,6 +93,7 @@ def mean_accuracy(
     correct: (K,) correct images of each subset.
     images: (K,) images of each subset.
     weights: (K,) of sum 1; None weighs all subsets equally (Avg).
+    design_effects: (K,) of the clusters of each subset; None: images are independent.
 
     Raises ValueError if a subset is empty.
     """
@@ -87,11 +101,13 @@ def mean_accuracy(
     sizes = np.asarray(images, float)
     if not len(sizes) or (sizes < 1).any():
         raise ValueError("every subset needs at least one image")
+    effects = np.ones(len(sizes)) if design_effects is None else np.asarray(design_effects, float)
     if len(sizes) == 1:
-        return wilson(int(hits[0]), int(sizes[0]))
-    share = (hits + 2) / (sizes + 4)
+        return wilson(int(hits[0]), int(sizes[0]), float(effects[0]))
+    independent = sizes / effects  # images with the same variance
+    share = (hits / effects + 2) / (independent + 4)
     parts = average_weights(sizes, pooled=False) if weights is None else np.asarray(weights, float)
-    error = float(np.sqrt((parts**2 * share * (1 - share) / sizes).sum()))
+    error = float(np.sqrt((parts**2 * share * (1 - share) / independent).sum()))
     value = float(parts @ (hits / sizes))
     half = Z95 * error
     return Estimate(value, max(0.0, value - half), min(1.0, value + half), error)
@@ -131,11 +147,14 @@ def bootstrap(
     level: float = 0.95,
     bounds: tuple[float, float] | None = None,
     unpaired_seeds: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+    clusters: Sequence[Clusters | None] | None = None,
 ) -> list[Estimate]:
     """Weighted means of subset means with intervals by resampling, stratified by subset.
 
     With one seed the interval consists of percentiles over resampled images. With several seeds
-    the seeds are drawn too (`_over_seeds`).
+    the seeds are drawn too (`_over_seeds`). With clusters, whole photographs are drawn with all of
+    their images (Field and Welsh, JRSS B 69, 2007; Davison and Hinkley, Bootstrap Methods, 1997,
+    section 3.8), and a mean is the ratio of two drawn sums.
 
     Pseudo-observations widen the draws without moving the estimate, so that the interval of
     `no difference in 16 images` is not a point: half an image in each cell of a paired 2 x 2 table
@@ -153,6 +172,7 @@ def bootstrap(
     unpaired_seeds: for each subset the values (S, n) of both recognizers whose differences are
         given, if a seed of one has nothing to do with the same seed of the other. None: the seeds
         are pairs.
+    clusters: for each subset the photographs (n,) of its images; None: images are independent.
 
     Raises ValueError if a subset is empty, numbers of seeds differ or a value is not finite.
     """
@@ -164,8 +184,11 @@ def bootstrap(
     if not np.isfinite(seed_means).all():
         raise ValueError("every image needs a value")
     random = np.random.default_rng(seed)
-    drawn = np.array([_draw_means(values, paired, resamples, random) for values in subsets])
-    of_images, double = np.array([_variances(values) for values in subsets]).T  # (K,) each
+    of_photos = list(zip(subsets, clusters or [None] * len(subsets), strict=True))
+    drawn = np.array(
+        [_draw_means(values, photos, paired, resamples, random) for values, photos in of_photos]
+    )
+    of_images, double = np.array([_variances(*subset) for subset in of_photos]).T  # (K,) each
     lowest, highest = bounds or ((-1.0, 1.0) if paired else (0.0, 1.0))
     tails = ((1 - level) / 2, (1 + level) / 2)
     estimates = []
@@ -198,15 +221,22 @@ def bootstrap(
 
 
 def _draw_means(
-    values: np.ndarray, paired: bool, resamples: int, random: np.random.Generator
+    values: np.ndarray,
+    clusters: Clusters | None,
+    paired: bool,
+    resamples: int,
+    random: np.random.Generator,
 ) -> np.ndarray:
     """Means of one subset's resampled images, minus their expectation: (resamples,).
 
     Drawing images with replacement is drawing how often each of their values occurs, so the time
-    does not depend on the number of images.
+    does not depend on the number of images. A pseudo-observation is an image of a photograph of its
+    own.
     """
-    images = values.shape[1]
     pseudo_values, pseudo_weight = ([-1, 0, 0, 1], 0.5) if paired else ([0, 0, 1, 1], 1.0)
+    if clusters is not None:
+        return _draw_photos(values, clusters, pseudo_values, pseudo_weight, resamples, random)
+    images = values.shape[1]
     weights = np.append(np.ones(images), [pseudo_weight] * 4)
     means, position = np.unique(np.append(values.mean(0), pseudo_values), return_inverse=True)
     share = np.bincount(position, weights=weights) / (images + 4 * pseudo_weight)
@@ -214,18 +244,50 @@ def _draw_means(
     return np.asarray(counts @ means / images - share @ means)
 
 
-def _variances(values: np.ndarray) -> tuple[float, float]:
+def _draw_photos(
+    values: np.ndarray,
+    clusters: Clusters,
+    pseudo_values: Sequence[float],
+    pseudo_weight: float,
+    resamples: int,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Means of the images of resampled photographs, minus their expectation: (resamples,).
+
+    Photographs with equal sums and sizes are drawn together.
+    """
+    sums = np.append(cluster_sums(values.mean(0), clusters), pseudo_values)
+    sizes = np.append(sizes_of(clusters), [1] * len(pseudo_values))
+    photos = len(sums) - len(pseudo_values)
+    weights = np.append(np.ones(photos), [pseudo_weight] * len(pseudo_values))
+    kinds, position = np.unique(np.column_stack([sums, sizes]), axis=0, return_inverse=True)
+    share = np.bincount(position.ravel(), weights=weights) / weights.sum()
+    counts = random.multinomial(photos, share, size=resamples)
+    drawn_sums, drawn_sizes = (counts @ kinds).T
+    expected_sum, expected_size = share @ kinds
+    return np.asarray(drawn_sums / drawn_sizes - expected_sum / expected_size)
+
+
+def _variances(values: np.ndarray, clusters: Clusters | None) -> tuple[float, float]:
     """Variance of a subset's mean (S, n) due to the choice of images, and its double-counted part.
 
-    The second number is the part that the variance between seeds contains as well.
+    The second number is the part that the variance between seeds contains as well. With clusters
+    (n,) both are those of the choice of photographs.
     """
     seeds, images = values.shape
     if seeds == 1:
         return 0.0, 0.0
     residuals = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
-    degrees = (seeds - 1) * max(images - 1, 1)
-    double_counted = float((residuals**2).sum()) / degrees / images / seeds
-    return float(values.mean(0).var()) / images, double_counted
+    if clusters is None:
+        degrees = (seeds - 1) * max(images - 1, 1)
+        double_counted = float((residuals**2).sum()) / degrees / images / seeds
+        return float(values.mean(0).var()) / images, double_counted
+    photo_residuals = cluster_sums(residuals, clusters)  # (S, G)
+    photos = photo_residuals.shape[1]
+    correction = photos / max(photos - 1, 1) / (seeds - 1) / seeds
+    double_counted = correction * float((photo_residuals**2).sum()) / images**2
+    deviations = cluster_sums(values.mean(0) - values.mean(), clusters)  # (G,)
+    return float((deviations**2).sum()) / images**2, double_counted
 
 
 def _seed_spread(rows: Sequence[np.ndarray]) -> tuple[float, float]:

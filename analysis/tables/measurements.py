@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from analysis.tables.clusters import Clusters, count_photographs, photo_clusters
 from analysis.tables.content import RowRuns
 from core.runtime.errors import UserError
 from core.text.protocols import PROTOCOLS
@@ -99,6 +100,22 @@ class MeasuredEvaluation:
                 f"{self.run.folder}: predictions.csv and record.json disagree; {MOVE_FOLDER}"
             )
         return values
+
+    @cached_property
+    def clusters(self) -> dict[str, Clusters]:
+        """Subset -> the photo (images,) of each image, for subsets of which some share a photo.
+
+        Raises UserError if photos.json is damaged, or of other words.
+        """
+        clusters = {}
+        for name, photos in self.run.photos().items():
+            if name not in self.counts or len(photos) != self.counts[name][1]:
+                raise UserError(
+                    f"{self.run.folder}: photos.json and record.json disagree; {MOVE_FOLDER}"
+                )
+            if (numbers := photo_clusters(photos)) is not None:
+                clusters[name] = numbers
+        return clusters
 
     def _score_predictions(self) -> dict[str, np.ndarray]:
         normalize = lru_cache(1 << 16)(PROTOCOLS[self.protocol].normalize)
@@ -240,8 +257,8 @@ class TableRecords:
         evaluation = self._unless_damaged(run, load_evaluation)
         if evaluation is None:
             return None
-        intact = self._unless_damaged(run, lambda *_: evaluation.correct) is not None
-        return evaluation if intact else None
+        intact = self._unless_damaged(run, lambda *_: (evaluation.correct, evaluation.clusters))
+        return None if intact is None else evaluation
 
     def _unless_damaged(self, run: str, load: Callable[[Store, str], Loaded]) -> Loaded | None:
         try:
@@ -277,6 +294,34 @@ class TableRecords:
         """The seeds at which all of these rows are complete."""
         return sorted(set.intersection(*(set(self.measured[number]) for number in numbers)))
 
+    @cached_property
+    def photographs(self) -> dict[str, tuple[int, int]]:
+        """Subset -> (photographs, words), for the subsets whose words are taken as clusters."""
+        clusters = {name: photos for (name, *_), photos in self._clusters_of_data.items()}
+        found = count_photographs(clusters)
+        return {name: found[name] for name in self.subsets if name in found}
+
+    def clusters(self, number: int, subset: str) -> Clusters | None:
+        """(n,) the photo of each image of a row's subset; None if images are independent.
+
+        Of rows on the same images, those that do not name the photos use those of the others."""
+        first = next(iter(self.measured[number].values()))
+        return self._clusters_of_data.get(_images_of(first, subset))
+
+    @cached_property
+    def _clusters_of_data(self) -> dict[tuple[str, ...], Clusters]:
+        """Images of a subset (`_images_of`) -> their photos, of each evaluation that has them."""
+        return {
+            _images_of(evaluation, name): clusters
+            for evaluation in self._evaluations()
+            for name, clusters in evaluation.clusters.items()
+        }
+
     def values(self, number: int, subset: str, seeds: Sequence[int]) -> np.ndarray:
         """(S, n) 0 or 1: whether each image of a subset was predicted correctly under each seed."""
         return np.stack([self.measured[number][seed].correct[subset] for seed in seeds])
+
+
+def _images_of(evaluation: MeasuredEvaluation, subset: str) -> tuple[str, ...]:
+    """What images of a subset were evaluated: its name, fingerprints of its data and its size."""
+    return subset, *evaluation.data[subset], str(evaluation.counts[subset][1])

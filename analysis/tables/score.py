@@ -1,14 +1,24 @@
 """Scores of stored predictions under a protocol and a label policy, without a model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from analysis.tables.clusters import (
+    Clusters,
+    count_photographs,
+    design_effect,
+    score_note,
+    sizes_of,
+)
 from analysis.tables.intervals import pooled_accuracy, wilson
 from analysis.tables.prediction_files import PredictionFile, Subsets, read_prediction_file
 from analysis.tables.prediction_formats import AS_FOUND, PredictionReading
 from analysis.tables.prediction_notes import prediction_notes
+from analysis.tables.prediction_photos import PhotoRoot, clusters_of_file
 from core.text.charset import Charset
 from core.text.protocols import (
     LABEL_POLICIES,
@@ -27,9 +37,11 @@ class Score:
     """The score of one subset, or of a whole file.
 
     accuracy: in percent.
-    interval: its 95 % Wilson interval, in percent.
+    interval: its 95 % Wilson interval, in percent; with clusters by their design effect.
     correct, images: counts.
     ned: normalized edit similarity, in [0, 1].
+    photographs: that the words were cut from, if they are taken as clusters.
+    design_effect: of these clusters on the variance of the accuracy.
     """
 
     accuracy: float
@@ -37,6 +49,12 @@ class Score:
     correct: int
     images: int
     ned: float
+    photographs: int | None = None
+    design_effect: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The score as JSON values, without what only clusters have if there are none."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def line(self, name: str, width: int) -> str:
         """The score as a line of text."""
@@ -94,7 +112,7 @@ class FileScore:
         values = {
             "file": self.file,
             "protocol": self.protocol.name,
-            **asdict(self.total),
+            **self.total.as_json(),
             "label_version": self.protocol.labels,
             "averaging": self.protocol.averaging,
             "sizes": dict(self.protocol.sizes),
@@ -102,7 +120,7 @@ class FileScore:
             "statement": self.statement,
         }
         if self.subsets:
-            values["subsets"] = {name: asdict(score) for name, score in self.subsets.items()}
+            values["subsets"] = {name: score.as_json() for name, score in self.subsets.items()}
             values["avg"] = self.average
             values["w_avg"] = self.weighted_average
         return values | {"notes": list(self.notes)}
@@ -171,6 +189,7 @@ def score_file(
     charset: Charset,
     max_length: int,
     reading: PredictionReading = AS_FOUND,
+    photo_roots: Sequence[PhotoRoot] = (),
 ) -> FileScore:
     """Score a file of predictions.
 
@@ -180,14 +199,14 @@ def score_file(
     charset: the characters of the recognizer.
     max_length: the longest text of the recognizer.
     reading: how the file is read.
+    photo_roots: test sets that name the photographs of their words, which are then clusters.
 
     Raises UserError if the file is not valid.
     """
     content = read_prediction_file(path, reading)
-    scored = PredictionFile(
-        _apply_policy(content.subsets, policy, charset, max_length), content.notes
-    )
-    return _score_content(path, PROTOCOLS[protocol_name], policy, scored)
+    clusters = clusters_of_file(path, content.subsets, photo_roots)
+    scored = _apply_policy(content, policy, charset, max_length)
+    return _score_content(path, PROTOCOLS[protocol_name], policy, scored, clusters)
 
 
 def compare_policies(
@@ -196,15 +215,19 @@ def compare_policies(
     charset: Charset,
     max_length: int,
     reading: PredictionReading = AS_FOUND,
+    photo_roots: Sequence[PhotoRoot] = (),
 ) -> PolicyComparison:
     """Score a file under both label policies. The arguments are those of `score_file`."""
     content = read_prediction_file(path, reading)
-    subsets = content.subsets
+    clusters = clusters_of_file(path, content.subsets, photo_roots)
     protocol = PROTOCOLS[protocol_name]
-    strict = _apply_policy(subsets, "strict", charset, max_length)
-    released = _apply_policy(subsets, "released", charset, max_length)
+    contents = {
+        policy: _apply_policy(content, policy, charset, max_length)
+        for policy in ("strict", "released")
+    }
+    strict, released = (contents[policy].subsets for policy in ("strict", "released"))
     differences = []
-    for subset, predictions in subsets.items():
+    for subset, predictions in content.subsets.items():
         for original, first, second in zip(
             predictions, strict[subset], released[subset], strict=True
         ):
@@ -220,58 +243,87 @@ def compare_policies(
             if difference.strict != difference.released:
                 differences.append(difference)
     scores = {
-        "strict": _score_content(path, protocol, "strict", PredictionFile(strict, content.notes)),
-        "released": _score_content(
-            path, protocol, "released", PredictionFile(released, content.notes)
-        ),
+        policy: _score_content(path, protocol, policy, scored, clusters)
+        for policy, scored in contents.items()
     }
     return PolicyComparison(scores, tuple(differences))
 
 
 def _apply_policy(
-    subsets: Subsets, policy: str | None, charset: Charset, max_length: int
-) -> Subsets:
+    content: PredictionFile, policy: str | None, charset: Charset, max_length: int
+) -> PredictionFile:
     """Predictions under a label policy; None keeps the file's own flags."""
+    subsets: Subsets = content.subsets
     if policy == "strict":
-        return {
+        subsets = {
             subset: apply_strict_policy(predictions, charset, max_length)
             for subset, predictions in subsets.items()
         }
     if policy == "released":
-        return {
+        subsets = {
             subset: apply_released_policy(predictions, charset, max_length)[0]
             for subset, predictions in subsets.items()
         }
-    return subsets
+    return PredictionFile(subsets, content.notes)
 
 
 def _score_content(
-    path: Path, protocol: Protocol, policy: str | None, content: PredictionFile
+    path: Path,
+    protocol: Protocol,
+    policy: str | None,
+    content: PredictionFile,
+    clusters: Mapping[str, Clusters],
 ) -> FileScore:
     subsets = content.subsets
     every = [prediction for predictions in subsets.values() for prediction in predictions]
     has_subsets = list(subsets) != [""]
+    notes = [*content.notes, *prediction_notes(subsets, protocol)]
+    if clusters:
+        notes.append(score_note(count_photographs(clusters)))
     return FileScore(
         file=str(path),
         protocol=protocol,
         policy=policy,
-        total=score(every, protocol),
-        subsets={name: score(predictions, protocol) for name, predictions in subsets.items()}
+        total=score(every, protocol, _joined(subsets, clusters)),
+        subsets={
+            name: score(predictions, protocol, clusters.get(name))
+            for name, predictions in subsets.items()
+        }
         if has_subsets
         else {},
-        notes=(*content.notes, *prediction_notes(subsets, protocol)),
+        notes=tuple(notes),
     )
 
 
-def score(predictions: Sequence[Prediction], protocol: Protocol) -> Score:
-    """The score of predictions under a protocol."""
-    correct = sum(is_correct(prediction, protocol) for prediction in predictions)
+def _joined(subsets: Subsets, clusters: Mapping[str, Clusters]) -> Clusters | None:
+    """The clusters (n,) of the words of all subsets; None if no subset has any."""
+    if not clusters:
+        return None
+    parts: list[Clusters] = []
+    for name, predictions in subsets.items():
+        first = int(parts[-1].max()) + 1 if parts else 0
+        parts.append(first + clusters.get(name, np.arange(len(predictions))))
+    return np.concatenate(parts)
+
+
+def score(
+    predictions: Sequence[Prediction], protocol: Protocol, clusters: Clusters | None = None
+) -> Score:
+    """The score of predictions under a protocol.
+
+    clusters: (n,) the photograph of each word; None: words are independent.
+    """
+    is_right = [is_correct(prediction, protocol) for prediction in predictions]
+    correct = sum(is_right)
     images = len(predictions)
-    share = wilson(correct, images)
+    effect = design_effect(is_right, clusters)
+    share = wilson(correct, images, effect)
     return Score(
         accuracy=100 * correct / images,
         interval=(100 * share.low, 100 * share.high),
         correct=correct,
         images=images,
         ned=edit_similarity(predictions, protocol),
+        photographs=None if clusters is None else len(sizes_of(clusters)),
+        design_effect=None if clusters is None else round(effect, 4),
     )

@@ -110,6 +110,7 @@ class Table:
             ),
             endpoints=endpoints,
             protocol=self._protocol(),
+            photographs=self.records.photographs,
         )
 
     def _protocol(self) -> str:

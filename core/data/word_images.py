@@ -20,7 +20,7 @@ from torch import Tensor
 from core.data.character_boxes import BOXES, CharacterBoxes, decode_boxes
 from core.data.decoded_cache import DecodedCache
 from core.data.image_display import LYING, as_displayed, exif_orientation
-from core.data.key_layout import IMAGE, LABEL, KeyLayout
+from core.data.key_layout import IMAGE, LABEL, PHOTO, KeyLayout
 from core.data.lmdb_folder import count_samples, fingerprint, key_layout, open_lmdb
 from core.runtime.errors import UserError
 
@@ -220,6 +220,13 @@ class WordImages:
     def boxes(self, index: int) -> CharacterBoxes | None:
         """The boxes of the label's characters, in pixels of the stored image; None if unknown."""
         return decode_boxes(self._get(index, BOXES))
+
+    def photo(self, index: int) -> str:
+        """The name of the photo that a word was cut from; "" if it is unknown.
+
+        With several roots the root's number comes first, because names are unique in one only."""
+        name = _decode_text(self._get(index, PHOTO)) or ""
+        return f"{self._locate(index)[0]}/{name}" if name and len(self.roots) > 1 else name
 
     def raw(self, index: int) -> bytes | None:
         """The image file, or None if it is missing."""

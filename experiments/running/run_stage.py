@@ -85,6 +85,7 @@ def _probe(
     result = probe(config, images, subsets, _input(run, store, "encoder"), folder, context)
     if context.process_group.is_main:
         store.run(run.id).write_predictions(_prediction_rows(result.predictions))
+        store.run(run.id).write_photos(_photos(result.predictions, subsets))
     return result.metrics.to_json()
 
 
@@ -120,7 +121,17 @@ def _evaluate(
                 for subset, rows in result.predictions.items()
             }
         )
+        folder.write_photos(_photos(result.predictions, subsets))
     return result.metrics.to_json()
+
+
+def _photos(
+    predictions: Mapping[str, list[Prediction]], subsets: Mapping[str, WordImages]
+) -> dict[str, list[str]]:
+    """Subset -> the name of the photo of each predicted word, "" where it is unknown."""
+    return {
+        name: [subsets[name].photo(row.index) for row in rows] for name, rows in predictions.items()
+    }
 
 
 def _prediction_rows(predictions: Mapping[str, list[Prediction]]) -> Iterator[tuple[object, ...]]:
