@@ -239,6 +239,14 @@ def _add_score(commands: Any) -> None:
         metavar="NAME",
         help=f"{', '.join(PREDICTION_FORMATS)} (default: found by the content)",
     )
+    parser.add_argument(
+        "--photos",
+        type=argument_types.path_or_name,
+        action="append",
+        default=[],
+        metavar="ROOT",
+        help="test set that names the photos of its words, for intervals over photos (repeatable)",
+    )
     policy = parser.add_argument_group("labels that the recognizer cannot express")
     policy.add_argument(
         "--labels",

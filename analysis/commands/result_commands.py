@@ -13,12 +13,14 @@ from analysis.commands.plan_commands import make_plan_of
 from analysis.commands.run_command import print_damages
 from core.runtime.errors import UserError
 from experiments.cli.conversion import PlanOptions, charset_of, refuse_options
+from experiments.cli.named_roots import names_of_roots, present_roots
 from experiments.cli.options import DEFAULT_CHARSET, DEFAULT_LENGTH
 from experiments.cli.output import print_json, progress_bar
 from sweeps.engine.cli import is_sweep_command, trials_of
 
 if TYPE_CHECKING:
     from analysis.report.notebooks import Section
+    from analysis.tables.prediction_photos import PhotoRoot
     from analysis.tables.table import Table
 
 RESULTS = Path("results")  # the default results folder
@@ -193,19 +195,29 @@ def score_command(arguments: argparse.Namespace) -> int:
             "name them with --charset file:PATH"
         )
     recognizer = (charset_of(arguments), arguments.max_length or DEFAULT_LENGTH)
+    photo_roots = [_photo_root(argument) for argument in arguments.photos]
+    scoring = (arguments.file, arguments.protocol)
     if policy == "both":
-        both = compare_policies(arguments.file, arguments.protocol, *recognizer, reading)
+        both = compare_policies(*scoring, *recognizer, reading, photo_roots)
         if arguments.json:
             print_json(both.as_json())
         else:
             print(both.text())
         return 0
-    result = score_file(arguments.file, arguments.protocol, policy, *recognizer, reading)
+    result = score_file(*scoring, policy, *recognizer, reading, photo_roots)
     if arguments.json:
         print_json(result.as_json())
     else:
         print(result.text())
     return 0
+
+
+def _photo_root(argument: str) -> "PhotoRoot":
+    """The test set of `--photos`: a folder or a name in data.yaml."""
+    from analysis.tables.prediction_photos import PhotoRoot
+
+    roots = present_roots(argument)
+    return PhotoRoot(names_of_roots(argument, roots), roots)
 
 
 # grid

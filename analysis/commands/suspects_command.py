@@ -7,7 +7,7 @@ from typing import Any
 
 from core.text.protocols import PROTOCOLS
 from experiments.cli import argument_types
-from experiments.cli.named_roots import find_named_roots, present_roots
+from experiments.cli.named_roots import names_of_roots, present_roots
 from experiments.cli.options import add_command, add_json_option
 from experiments.cli.output import print_json
 
@@ -79,9 +79,7 @@ def suspects_command(arguments: argparse.Namespace) -> int:
         check_folder(out)
     content = read_prediction_file(arguments.predictions)
     roots = present_roots(arguments.root)
-    found_roots = find_named_roots(arguments.root)
-    names = [found.name for found in found_roots if found.name]
-    names.append(Path(roots[0]).resolve().name)
+    names = names_of_roots(arguments.root, roots)
     images = WordImages(roots)
     subset, predictions = predictions_of_root(arguments.predictions, content.subsets, names, images)
     found = find_suspects(subset, predictions, PROTOCOLS[arguments.protocol], arguments.confidence)

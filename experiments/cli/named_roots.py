@@ -81,6 +81,14 @@ def present_roots(argument: str) -> list[str]:
     return roots
 
 
+def names_of_roots(argument: str, roots: Sequence[str]) -> list[str]:
+    """The names by which predictions can call these roots: of the data set, and of the folder.
+
+    argument: of the command. roots: that it names."""
+    known = [found.name for found in find_named_roots(argument) if found.name]
+    return [*known, Path(roots[0]).resolve().name]
+
+
 def add_processes_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes",
