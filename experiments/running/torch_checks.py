@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from functools import cached_property
 
-from experiments.planning.bf16_speed import NATIVE_LIMIT, has_bf16_flag
+from experiments.planning.bf16_speed import WARNING_LIMIT
 from experiments.planning.device import DRIVERS
 from experiments.running.findings import Check, Finding
 from experiments.running.torch_facts import NoTorch, TorchFacts, find_torch_facts
@@ -75,14 +75,13 @@ class TorchChecks:
     def bf16(self) -> Iterator[Finding]:
         """How fast the processor multiplies bf16, measured now."""
         facts = self._facts()
-        slowdown = facts.bf16_slowdown
-        found = f"{slowdown:.1f} times the time of fp32 on this CPU (measured now)"
-        if slowdown >= NATIVE_LIMIT:
-            meaning = "Use --precision fp32 on the CPU; on a GPU this does not matter."
+        found = f"{facts.bf16_slowdown:.1f} times the time of fp32 on this CPU (measured now)"
+        meaning = f"On the CPU, precision auto means {facts.cpu_precision}"
+        if facts.bf16_slowdown >= WARNING_LIMIT:
+            meaning = f"{meaning}; --precision bf16 would only be slower."
             yield Finding("bf16", "missing", found, meaning)
         else:
-            automatic = "bf16" if has_bf16_flag() else "fp32"
-            yield Finding("bf16", "ok", found, f"On the CPU, precision auto means {automatic}.")
+            yield Finding("bf16", "ok", found, f"{meaning}.")
 
     def threads(self) -> Iterator[Finding]:
         """Threads of PyTorch beside the cores that this process may use."""
@@ -103,10 +102,9 @@ class TorchChecks:
         facts = self._facts()
         drivers = [path for path in DRIVERS if os.path.exists(path)]
         for index, gpu in enumerate(facts.gpus):
-            native = "native bf16" if gpu.bf16 else "no native bf16"
-            found = f"{index}: {gpu.name}, {gpu.memory / 1e9:.0f} GB, {native}"
-            precision = "bf16" if gpu.bf16 else "fp32"
-            yield Finding("GPU", "ok", found, f"Precision auto means {precision} on it.")
+            has = "with bf16" if gpu.precision == "bf16" else "without bf16"
+            found = f"{index}: {gpu.name}, {gpu.memory / 1e9:.0f} GB, {has}"
+            yield Finding("GPU", "ok", found, f"Precision auto means {gpu.precision} on it.")
         if facts.gpus:
             return
         if drivers and not facts.cuda:

@@ -20,12 +20,12 @@ class Gpu:
     """A GPU that PyTorch can use.
 
     memory: bytes.
-    bf16: whether it multiplies bf16 natively.
+    precision: what precision auto means on it.
     """
 
     name: str
     memory: int
-    bf16: bool
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class TorchFacts:
     threads: with which it computes.
     instructions: the widest vector instructions that it uses: AVX2, AVX512, ...
     bf16_slowdown: the time of a bf16 matrix product in fp32 products, on one thread.
+    cpu_precision: what precision auto means on the CPU.
     gpus: those that it can use.
     torchvision: its version; empty if it cannot be imported.
     torchvision_problem: why it cannot be imported; empty if it can.
@@ -48,6 +49,7 @@ class TorchFacts:
     threads: int
     instructions: str
     bf16_slowdown: float
+    cpu_precision: str
     gpus: tuple[Gpu, ...]
     torchvision: str
     torchvision_problem: str
@@ -89,13 +91,14 @@ def measure_torch_facts() -> TorchFacts:
     import torch
 
     from experiments.planning.bf16_speed import bf16_slowdown
+    from experiments.planning.device import default_precision
 
     gpus = []
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         with torch.cuda.device(index):
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-        gpus.append(Gpu(properties.name, int(properties.total_memory), native))
+            precision = default_precision("cuda")
+        gpus.append(Gpu(properties.name, int(properties.total_memory), precision))
     torchvision, problem, has_shim = _torchvision()
     return TorchFacts(
         version=torch.__version__,
@@ -103,6 +106,7 @@ def measure_torch_facts() -> TorchFacts:
         threads=torch.get_num_threads(),
         instructions=torch.backends.cpu.get_cpu_capability(),
         bf16_slowdown=bf16_slowdown(),
+        cpu_precision=default_precision("cpu"),
         gpus=tuple(gpus),
         torchvision=torchvision,
         torchvision_problem=problem,

@@ -19,14 +19,15 @@ CPU = TorchFacts(
     threads=2,
     instructions="AVX512",
     bf16_slowdown=0.6,
+    cpu_precision="bf16",
     gpus=(),
     torchvision="0.28.0",
     torchvision_problem="",
     has_shim=True,
 )
 CUDA = replace(CPU, version="2.13.0+cu130", cuda="13.0", has_shim=False)
-H100 = Gpu("NVIDIA H100", 80_000_000_000, True)
-P100 = Gpu("Tesla P100", 16_000_000_000, False)
+H100 = Gpu("NVIDIA H100", 80_000_000_000, "bf16")
+P100 = Gpu("Tesla P100", 16_000_000_000, "fp32")
 
 
 def findings_of(
@@ -90,7 +91,8 @@ def test_a_torchvision_that_cannot_be_imported_prevents_runs(
 
 
 def test_bf16_in_software_is_not_recommended(monkeypatch: pytest.MonkeyPatch) -> None:
-    (finding,) = findings_of(replace(CPU, bf16_slowdown=30.0), monkeypatch)["bf16"]
+    slow = replace(CPU, bf16_slowdown=30.0, cpu_precision="fp32")
+    (finding,) = findings_of(slow, monkeypatch)["bf16"]
     assert finding.level == "missing"
     assert "fp32" in finding.meaning
 
