@@ -16,7 +16,7 @@ GUIDES = sorted(
         *REPOSITORY.glob("*.md"),
         *(
             path
-            for folder in ("core", "experiments", "sweeps", "analysis", "results")
+            for folder in ("core", "experiments", "sweeps", "analysis", "results", "environment")
             for path in (REPOSITORY / folder).rglob("*.md")
         ),
     ]
