@@ -30,6 +30,7 @@ from core.runtime.files import try_lock
 from core.runtime.processes import worker_pool
 
 CHUNK = 256  # samples that a process reads at a time
+RECORD = "build.json"  # in the LMDB folder: how it was made
 SKIPPED = "skipped.tsv"  # in the LMDB folder: number, image and reason of each skipped annotation
 
 

@@ -32,6 +32,7 @@ from core.runtime.errors import UserError
 from core.text.charset import Charset
 from core.text.protocols import PROTOCOLS
 
+QUANTILES = (0, 5, 25, 50, 75, 95, 100)  # percent of the images
 LISTED_KEYS = 1000  # keys that a report lists; more are only counted
 
 
@@ -184,9 +185,23 @@ def _size_histograms(sizes: NDArray[Any]) -> dict[str, SizeHistogram]:
     ratio = np.floor(2 * width / height) / 2
     ratios = {f"{value:g}": int((ratio == value).sum()) for value in np.unique(ratio)}
     return {
-        "width": SizeHistogram(float(np.median(width)), _histogram(width // 16 * 16)),
-        "height": SizeHistogram(float(np.median(height)), _histogram(height // 16 * 16)),
-        "ratio": SizeHistogram(round(float(np.median(width / height)), 2), ratios),
+        "width": SizeHistogram(
+            float(np.median(width)), _histogram(width // 16 * 16), _quantiles(width)
+        ),
+        "height": SizeHistogram(
+            float(np.median(height)), _histogram(height // 16 * 16), _quantiles(height)
+        ),
+        "ratio": SizeHistogram(
+            round(float(np.median(width / height)), 2), ratios, _quantiles(width / height)
+        ),
+    }
+
+
+def _quantiles(values: NDArray[Any]) -> dict[str, float]:
+    """Percentage -> the value that as many percent of `values` (n,) do not exceed."""
+    found = np.percentile(values, QUANTILES, method="inverted_cdf")
+    return {
+        str(percent): round(float(one), 2) for percent, one in zip(QUANTILES, found, strict=True)
     }
 
 

@@ -19,10 +19,14 @@ class KeyList:
 
 @dataclass(frozen=True)
 class SizeHistogram:
-    """Images by width, height, or width / height. Bins are named by their lower end."""
+    """Images by width, height, or width / height. Bins are named by their lower end.
+
+    quantiles: percentage of the images (`0`, `5`, ... `100`) -> the value that they do not exceed.
+    """
 
     median: float
     histogram: dict[str, int]
+    quantiles: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ NUMBER_RANGE = re.compile(r"(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})", re.ASCII
 WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
 REAL_NUMBER = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?", re.ASCII)
 DEVICE = re.compile(r"auto|cpu|cuda(:(0|[1-9][0-9]{0,2}))?", re.ASCII)
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*", re.ASCII)
 MAX_SEED = 2**32 - 1
 MAX_SEEDS = 1000
 MAX_GPU = 1023
@@ -158,5 +159,15 @@ def device_name(text: str) -> str:
     if not DEVICE.fullmatch(text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is no device; choose auto, cpu, cuda, or one GPU such as cuda:1"
+        )
+    return text
+
+
+def license_name(text: str) -> str:
+    """Argument type: the identifier of a license, such as mit or cc-by-4.0."""
+    if not LICENSE.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no identifier of a license; write one in lower case, such as mit, "
+            "cc-by-4.0 or other"
         )
     return text

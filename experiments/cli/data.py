@@ -1,4 +1,4 @@
-"""`run.py data`: build, check and compare LMDB folders, and collect their characters.
+"""`run.py data`: build, check, compare and describe LMDB folders; collect their characters.
 
 Heavy imports are inside the functions, so that `--help` is quick.
 """
@@ -11,6 +11,7 @@ from typing import Any
 from core.runtime.errors import UserError
 from experiments.cli import argument_types
 from experiments.cli.data_build import add_build_command
+from experiments.cli.data_card import add_data_card_command
 from experiments.cli.data_check import add_check_command
 from experiments.cli.data_overlap import add_overlap_command
 from experiments.cli.named_roots import present_roots
@@ -26,6 +27,7 @@ def add_data_commands(commands: Any) -> Any:
     add_build_command(data)
     add_check_command(data)
     add_overlap_command(data)
+    add_data_card_command(data)
     _add_charset(data)
     return data
 

@@ -4,6 +4,7 @@ Heavy imports are inside the functions, so that `--help` is quick.
 """
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ a folder of images, or Parquet files (a file, a folder, or a quoted pattern with
 in core/data_tools/README.md. Labels may be in text files beside images: word_1.txt for word_1.png.
 With --boxes, SOURCE is an LMDB folder: boxes and names of photos are stored beside its labels.
 OUT exists only when it is complete. If the command is interrupted, run it again to resume.
-OUT/skipped.tsv lists skipped images with the reasons."""
+OUT/skipped.tsv lists skipped images with the reasons, and OUT/build.json says how OUT was made."""
 MARGIN = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(px)?", re.ASCII)
 MAX_MARGIN = {"height": 2.0, "px": 1000.0}
 
@@ -149,10 +150,23 @@ def _add_boxes(arguments: argparse.Namespace, is_lmdb: bool) -> int:
     return 0
 
 
+def _reading_options(arguments: argparse.Namespace) -> dict[str, str]:
+    """The options that say how the source was read, as they were given."""
+    margin = arguments.margin
+    return {
+        "format": arguments.format or "",
+        "image_column": arguments.image_column or "",
+        "text_column": arguments.text_column or "",
+        "split": arguments.split or "",
+        "margin": "" if margin is None else f"{margin.size:g} {margin.unit}",
+    }
+
+
 def _build_images(arguments: argparse.Namespace) -> int:
     """Run `data build` on annotations or images; returns the exit code."""
-    from core.data_tools.build import SKIPPED, build, describe_reasons
+    from core.data_tools.build import RECORD, SKIPPED, build, describe_reasons
     from core.data_tools.sources import find_source
+    from core.runtime.files import write_text
 
     reading = Reading(
         format=arguments.format,
@@ -178,15 +192,17 @@ def _build_images(arguments: argparse.Namespace) -> int:
         print(f"stopped; run the same command again to finish {out}", file=sys.stderr)
         return 130
     skipped = built.items - built.samples
+    result = {
+        "format": source.format,
+        "samples": built.samples,
+        "skipped": skipped,
+        "reasons": built.reasons,
+    }
+    chosen = {name: value for name, value in _reading_options(arguments).items() if value}
+    record = result | {"source": arguments.source.name, "options": chosen}
+    write_text(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     if arguments.json:
-        result = {
-            "out": str(out),
-            "format": source.format,
-            "samples": built.samples,
-            "skipped": skipped,
-            "reasons": built.reasons,
-        }
-        print_json(result)
+        print_json({"out": str(out), **result})
         return 0
     unlabeled = "" if source.labeled else " without labels"
     print(f"{out}: {built.samples:,} samples{unlabeled} (format: {source.format})")

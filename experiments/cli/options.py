@@ -138,6 +138,16 @@ def add_launcher_option(parser: Any, text: str) -> None:
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help=text)
 
 
+def add_license_option(parser: Any, whose: str) -> None:
+    """`--license`. parser: a parser or a group of options. whose: license it is."""
+    parser.add_argument(
+        "--license",
+        type=argument_types.license_name,
+        metavar="ID",
+        help=f"license {whose}, such as cc-by-4.0 (default: the card says that it is not stated)",
+    )
+
+
 def add_json_option(parser: Any, text: str = "print JSON on standard output") -> None:
     """`--json`. parser: a parser or a group of options. text: its help."""
     parser.add_argument("--json", action="store_true", help=text)
