@@ -8,6 +8,7 @@ plan                   what would run, and its cost
 status, watch          the state of every run: once, or live
 cancel, logs           end the jobs of a cluster; print what a run or job printed
 compare                tables: reported, measured, intervals, verdicts
+claims                 check the suite's claims; reproduce one:  python run.py claims --run C3
 false-differences      how often seeds of one recipe are called different
 early-start            after how many steps recognizers start to read
 report                 all notebooks on these results, as one HTML page
@@ -16,8 +17,10 @@ sweep-report           what a sweep found
 predict                recognize words:  python run.py predict photo.jpg --model finetune-1a2b
 score                  score stored predictions:  python run.py score predictions.csv
 import, export         convert checkpoints of the released code to ours, and back
+card                   a model card:  python run.py card finetune-1a2b --out card.md
 peer                   check the scorer with an independent recognizer, no baseline
 data                   build, check and compare data sets:  python run.py data check svt
+doctor                 what this machine has and lacks
 bench                  how fast this machine computes
 
 python run.py COMMAND --help   what a command takes
@@ -29,10 +32,13 @@ import sys
 
 from analysis.bench.commands import add_bench
 from analysis.cli import add_analysis_commands
+from analysis.commands.card_commands import add_card_commands
+from analysis.commands.claims_command import add_claims_command
 from analysis.commands.suspects_command import add_suspects_command
 from core.runtime.errors import UserError
 from core.runtime.files import USER_FIXABLE_ERRORS
 from experiments.cli.data import add_data_commands
+from experiments.cli.doctor import add_doctor_command
 from experiments.cli.jobs import add_job_commands
 from experiments.cli.models import add_model_commands
 from experiments.cli.options import CommandParser
@@ -41,8 +47,8 @@ from experiments.cli.peer import add_peer_command
 
 COMMANDS = (
     *("run", "plan", "status", "watch", "compare", "report", "logs", "cancel", "sweep-report"),
-    *("false-differences", "early-start", "data", "score", "import", "export"),
-    *("predict", "peer", "grid", "bench"),
+    *("claims", "false-differences", "early-start", "data", "score", "import", "export", "card"),
+    *("predict", "peer", "grid", "doctor", "bench"),
 )
 
 
@@ -59,10 +65,13 @@ def make_parser() -> argparse.ArgumentParser:
         required=True, metavar="COMMAND", prog="run.py", help=argparse.SUPPRESS
     )
     add_analysis_commands(commands)
+    add_claims_command(commands)
     add_job_commands(commands)
     add_suspects_command(add_data_commands(commands))
     add_model_commands(commands)
+    add_card_commands(commands)
     add_peer_command(commands)
+    add_doctor_command(commands)
     add_bench(commands)
     return parser
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lmdb
 import numpy as np
 import pytest
 import torch
+from claims_files import claims_of
 from conftest import jpeg, write_lmdb
 from plans import plan_of
 from sweep_helpers import ROW, write_sweep
@@ -21,6 +23,7 @@ from sweep_helpers import ROW, write_sweep
 import run
 from analysis.tables.early_start import ReadingCurve
 from analysis.tables.false_differences import FalseDifferencesReport
+from core.data.key_layout import PHOTO, STANDARD
 from core.data_tools.overlap import ImageHashes
 from core.peer.reading import PeerResult
 from core.runtime.errors import UserError
@@ -28,6 +31,7 @@ from core.runtime.yaml import dump_yaml
 from core.text.charset import Charset
 from experiments.running.local import LaunchResult
 from experiments.running.options import ComputeOptions
+from experiments.running.torch_facts import NoTorch
 from results.store import State, Store
 from sweeps.engine.make_search import make_search
 from sweeps.engine.trials import Trials
@@ -35,10 +39,14 @@ from sweeps.engine.trials import Trials
 # They import replaced functions by name, so they are imported before anything is replaced.
 IMPORTERS = (
     "analysis.bench.sharing",
+    "analysis.claims.values",
     "analysis.figures.probe_words",
     "analysis.report.open_results",
     "analysis.sweep_report.open_sweep",
+    "analysis.cards.model_card",
+    "core.checkpoints.hub",
     "core.checkpoints.load",
+    "core.data_tools.data_card",
     "experiments.cli.plan_report",
     "experiments.running.run_stage",
     "results.provenance",
@@ -87,6 +95,14 @@ class Probe:
 
     def _write_inputs(self) -> None:
         write_lmdb(self.folder / "lmdb", [(jpeg(1), "aac"), (jpeg(9), "ab")])
+        labels = ("", "abcdef", "ab")  # numbers 1 and 2 are those of predictions.txt
+        write_lmdb(self.folder / "photo_lmdb", [(jpeg(1), label) for label in labels])
+        with (
+            lmdb.open(str(self.folder / "photo_lmdb"), map_size=1 << 26) as environment,
+            environment.begin(write=True) as transaction,
+        ):
+            for index in range(len(labels)):
+                transaction.put(STANDARD.key(PHOTO, index).encode(), b"photo")
         (self.folder / "photo.jpg").write_bytes(jpeg(3))
         (self.folder / "labels.tsv").write_text("photo.jpg\tab\n")
         (self.folder / "table.tsv").write_text("filename\ttext\tfile\twords\na\tb\tc\td\n")
@@ -100,6 +116,8 @@ class Probe:
         (self.folder / "other_labels.tsv").write_text("photo.jpg\tac\n")
         (self.folder / "characters.txt").write_text("abc\n")
         (self.folder / "cluster.yaml").write_text("{}")
+        for number, name in enumerate(("claims.yaml", "other_claims.yaml")):
+            (self.folder / name).write_text(dump_yaml(claims_of(self.experiment, number)))
         for name in ("boxes.jsonl", "other_boxes.jsonl"):
             (self.folder / name).write_text("{}")
         for results in ("results", "other"):
@@ -182,6 +200,7 @@ class Probe:
             "experiments.cli.jobs.cancel_runs": self.record("cancel", 0),
             "experiments.cli.watch.watch": lambda make_view, once: self.record("watch", 0)(once),
             "experiments.running.find_model.find_model": self.record("find", Path("m")),
+            "experiments.running.torch_checks.find_torch_facts": _no_torch,
             "core.peer.ppocrv6.find_model": lambda: Path("m"),
             "core.peer.ppocrv6.package_versions": dict,
             "core.peer.reading.read_roots": lambda reader, roots, folder, *_: self.record(
@@ -194,6 +213,12 @@ class Probe:
             "core.training.predict.predict": self.record("predict", [("a.png", "ab", 0.5)]),
             "core.checkpoints.released.read_released": self.record("read", imported),
             "core.checkpoints.export.export_released": self.record("export", (1, "")),
+            "core.checkpoints.hub.write_hub_folder": self.record("hub", []),
+            "analysis.cards.lineage.find_card_runs": self.record(
+                "card runs", SimpleNamespace(model=SimpleNamespace(id="finetune-1"))
+            ),
+            "analysis.cards.model_card.model_card": self.record("card", "card\n"),
+            "core.data_tools.data_card.describe_root": self.record("describe", "card\n"),
             "core.runtime.safetensors_io.save": self.record("save"),
             "core.data_tools.build.build": lambda annotations, *arguments, **options: self.record(
                 "build", built
@@ -227,6 +252,10 @@ class Probe:
         }
         for target, stub in stubs.items():
             monkeypatch.setattr(target, stub)
+
+
+def _no_torch() -> None:
+    raise NoTorch("not asked")
 
 
 def _plain(value: Any) -> Any:

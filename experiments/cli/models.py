@@ -1,4 +1,4 @@
-"""The commands `import`, `export` and `predict`, which work on files of weights.
+"""The commands `import` and `predict`, which work on files of weights.
 
 Heavy imports are inside the functions, so that `--help` is quick.
 """
@@ -31,7 +31,6 @@ SHOWN_NAMES = 3  # of the weights that an import ignores
 def add_model_commands(commands: Any) -> None:
     """Add the parsers of these commands to argparse's subparsers."""
     _add_import(commands)
-    _add_export(commands)
     _add_predict(commands)
 
 
@@ -117,34 +116,6 @@ def _import_lines(imported: "ImportedCheckpoint", config: dict[str, Any]) -> lis
         for key, value in imported.assumed.items()
     ]
     return lines
-
-
-# export
-
-
-def _add_export(commands: Any) -> None:
-    text = "Convert our safetensors to a checkpoint with the names of the released code."
-    parser = add_command(commands, "export", export_command, text)
-    parser.add_argument(
-        "model",
-        type=argument_types.path_or_name,
-        metavar="RUN_OR_FILE",
-        help="a run's id, or a .safetensors file",
-    )
-    parser.add_argument("out", type=argument_types.output_file, metavar="OUT.pth")
-    add_results_option(parser)
-
-
-def export_command(arguments: argparse.Namespace) -> int:
-    """Run `export`; returns the exit code."""
-    from core.checkpoints.export import export_released
-    from experiments.running.find_model import find_model
-
-    weights = find_model(arguments.model, arguments.results)
-    count, absent = export_released(weights, arguments.out)
-    without = f"; without {absent}" if absent else ""
-    print(f"{arguments.out}: {count} weights of {weights} under the released names{without}")
-    return 0
 
 
 # predict

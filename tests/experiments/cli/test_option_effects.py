@@ -4,6 +4,7 @@ The options and commands are those of the parsers: a new option needs a value in
 """
 
 import shutil
+from pathlib import Path
 
 import pytest
 from command_probe import Probe, Trace, leaf_parsers, options_of
@@ -29,6 +30,7 @@ CONTEXTS: dict[str, list[str]] = {
         for name in ("plan", "status", "watch", "cancel")
     },
     "compare": [f"compare {FILES} {PLANNED}"],
+    "claims": ["claims --file CLAIMS", "claims --file CLAIMS --run C1 --results R"],
     "false-differences": [f"false-differences {FILES} {PLANNED}"],
     "early-start": [f"early-start {FILES} {PLANNED}"],
     "sweep-report": [f"sweep-report {SWEEP} {PLANNED}"],
@@ -42,9 +44,11 @@ CONTEXTS: dict[str, list[str]] = {
     "grid": ["grid evaluate-1 --results R"],
     "logs": ["logs pretrain-abc --results R"],
     "import": ["import a.pth b.safetensors"],
-    "export": ["export a.safetensors b.pth"],
+    "export": ["export a.safetensors b.pth", "export finetune-1 --hub folder"],
+    "card": ["card finetune-1 --results R"],
     "predict": ["predict PHOTO --model a"],
     "peer": ["peer ppocrv6 LMDB --out peer"],
+    "doctor": ["doctor --results R"],
     "bench": ["bench limits"],
     "data build": [
         "data build LABELS out",
@@ -55,6 +59,7 @@ CONTEXTS: dict[str, list[str]] = {
     "data check": ["data check LMDB"],
     "data overlap": ["data overlap LMDB LMDB --out filter.tsv"],
     "data charset": ["data charset LMDB"],
+    "data card": ["data card LMDB"],
     "data suspects": [
         "data suspects LMDB --predictions READ",
         "data suspects LMDB --predictions READ --out pictures",
@@ -70,14 +75,17 @@ VALUES = {
     "--data": "LMDB",
     "--device": "cuda",
     "--dry-run": "",
+    "--file": "OTHER_CLAIMS",
     "--format": "csv",
     "--gpus": "0,1",
+    "--hub": "hub",
     "--image-column": "file",
     "--images": "5",
     "--jobs": "3",
     "--json": "",
     "--labels": "both",
     "--launcher": "slurm",
+    "--license": "mit",
     "--lines": "1",
     "--margin": "0.1",
     "--max-length": "5",
@@ -88,7 +96,9 @@ VALUES = {
     "--num-workers": "3",
     "--once": "",
     "--out": "elsewhere",
+    "--overlap": "filter.tsv",
     "--pairs": "5",
+    "--photos": "PHOTO_LMDB",
     "--power": "2",
     "--precision": "bf16",
     "--predictions": "OTHER_READ",
@@ -97,6 +107,7 @@ VALUES = {
     "--quick": "",
     "--results": "other",
     "--row": "other",
+    "--run": "C2",
     "--scale": "mini",
     "--seeds": "5",
     "--seeds-per-row": "2",
@@ -104,6 +115,7 @@ VALUES = {
     "--split": "test",
     "--state": "model_ema",
     "--storage": "sqlite:///trials.db",
+    "--suspects": "suspects.json",
     "--text-column": "words",
     "--threshold": "3",
     "--truth": "OTHER_LABELS",
@@ -142,7 +154,10 @@ def words_of(line: str, probe: Probe) -> list[str]:
         "TABLE": probe.folder / "table.tsv",
         "PHOTOS": probe.folder / "photos.json",
         "LMDB": probe.folder / "lmdb",
+        "PHOTO_LMDB": probe.folder / "photo_lmdb",
         "CLUSTER": probe.folder / "cluster.yaml",
+        "CLAIMS": probe.folder / "claims.yaml",
+        "OTHER_CLAIMS": probe.folder / "other_claims.yaml",
         "BOXES": probe.folder / "boxes.jsonl",
         "OTHER_BOXES": probe.folder / "other_boxes.jsonl",
         "file:CHARACTERS": f"file:{probe.folder / 'characters.txt'}",
@@ -183,8 +198,16 @@ def test_an_option_has_an_effect_or_is_refused(
             baselines[line] = probe(words_of(line, probe), capsys)
             assert baselines[line][0] in (0, 1), f"{line}: {baselines[line]}"
         given = f"{line} {option} {VALUES[option]}"
-        shutil.rmtree(probe.folder / "elsewhere", ignore_errors=True)  # of an earlier --out
+        _remove(probe.folder / "elsewhere")  # of an earlier --out
         code, trace = probe(words_of(given, probe), capsys)
         assert code == 2 or (code, trace) != baselines[line], f"{given}: no effect"
         effects += code != 2
     assert effects
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
