@@ -222,6 +222,7 @@ def seeds_figure(summary: pd.DataFrame) -> np.ndarray:
     for number, (measure, label) in enumerate(panels.items()):
         lines = of_cls[of_cls["measure"] == measure].set_index("row").loc[names]
         errors = [lines["mean"] - lines["low"], lines["high"] - lines["mean"]]
+        errors = [error.clip(lower=0) for error in errors]  # equal values, by rounding
         axes[number].errorbar(lines["mean"], range(len(names)), xerr=errors, fmt="o")
         axes[number].set(xlabel=label, yticks=range(len(names)))
         axes[number].set_yticklabels(

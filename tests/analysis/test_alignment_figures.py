@@ -81,7 +81,7 @@ def test_the_figure_over_seeds_has_a_panel_for_each_measure() -> None:
     second = draw_words(texts, SIZE, variant=1)
     features = alignment.model_features(published_models()[:2], first, second)
     frame = alignment.alignment_measures(features)
-    axes = alignment.seeds_figure(alignment.measures_over_seeds({0: frame, 1: frame}))
+    axes = alignment.seeds_figure(alignment.measures_over_seeds(dict.fromkeys(range(3), frame)))
     assert [panel.get_xlabel() for panel in axes] == [
         "variance / mean square",
         "effective rank",
