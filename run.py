@@ -18,6 +18,8 @@ predict                recognize words:  python run.py predict photo.jpg --model
 score                  score stored predictions:  python run.py score predictions.csv
 import, export         convert checkpoints of the released code to ours, and back
 card                   a model card:  python run.py card finetune-1a2b --out card.md
+show                   a stored run as an experiment file:  python run.py show finetune-1a2b
+bundle, unbundle       the runs of an experiment as one file, with hashes, and back
 peer                   check the scorer with an independent recognizer, no baseline
 data                   build, check and compare data sets:  python run.py data check svt
 doctor                 what this machine has and lacks
@@ -34,6 +36,7 @@ from analysis.bench.commands import add_bench
 from analysis.cli import add_analysis_commands
 from analysis.commands.card_commands import add_card_commands
 from analysis.commands.claims_command import add_claims_command
+from analysis.commands.sharing_commands import add_sharing_commands
 from analysis.commands.suspects_command import add_suspects_command
 from core.runtime.errors import UserError
 from core.runtime.files import USER_FIXABLE_ERRORS
@@ -48,7 +51,7 @@ from experiments.cli.peer import add_peer_command
 COMMANDS = (
     *("run", "plan", "status", "watch", "compare", "report", "logs", "cancel", "sweep-report"),
     *("claims", "false-differences", "early-start", "data", "score", "import", "export", "card"),
-    *("predict", "peer", "grid", "doctor", "bench"),
+    *("predict", "peer", "grid", "doctor", "bench", "show", "bundle", "unbundle"),
 )
 
 
@@ -70,6 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_suspects_command(add_data_commands(commands))
     add_model_commands(commands)
     add_card_commands(commands)
+    add_sharing_commands(commands)
     add_peer_command(commands)
     add_doctor_command(commands)
     add_bench(commands)

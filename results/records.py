@@ -2,7 +2,7 @@
 
 Each class contains the fields that some table or command needs; a record has more fields."""
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -77,6 +77,15 @@ class StoredCode(Stored):
 
     commit: str | None
     clean: bool | None
+
+
+class StoredSettings(Stored):
+    """What defines any run: its stage, config, inputs and data."""
+
+    stage: Literal["pretrain", "finetune", "evaluate", "probe"]
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    data: dict[str, list[StoredRoot]]
 
 
 class StoredEvaluation(Stored):
