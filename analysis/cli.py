@@ -34,7 +34,8 @@ from experiments.cli.options import (
     add_results_option,
 )
 
-FORMAT_NAMES = ("md", "csv", "latex", "html", "json")
+FORMAT_NAMES = ("md", "csv", "latex", "html", "json", "registry")
+REPORT_VENUES = ("mlrc",)
 MAX_IMAGES = 10_000  # of a picture
 MAX_JOBS = 64  # notebooks at a time
 MAX_PAIRS = 100_000  # of groups of seeds
@@ -118,7 +119,12 @@ def _add_compare(commands: Any) -> None:
     parser = add_command(commands, "compare", compare_command, text)
     add_plan_options(parser, storage=False)
     formats = parser.add_mutually_exclusive_group()
-    formats.add_argument("--format", choices=FORMAT_NAMES, help="default: md")
+    formats.add_argument(
+        "--format",
+        choices=FORMAT_NAMES,
+        metavar="NAME",
+        help=f"{', '.join(FORMAT_NAMES)} (JSON Lines for registries of results); default: md",
+    )
     formats.add_argument(
         "--json", action="store_const", const="json", dest="format", help="as --format json"
     )
@@ -178,7 +184,10 @@ def _add_early_start(commands: Any) -> None:
 
 
 def _add_report(commands: Any) -> None:
-    text = "Execute the notebooks of analysis/ on results; write one self-contained HTML page."
+    text = (
+        "Execute the notebooks of analysis/ on results; write one self-contained HTML page.\n"
+        "With --for mlrc: write the skeleton of a reproducibility report instead, in Markdown."
+    )
     parser = add_command(commands, "report", report_command, text)
     parser.add_argument(
         "files",
@@ -203,7 +212,13 @@ def _add_report(commands: Any) -> None:
         "--out",
         type=argument_types.output_file,
         metavar="PAGE",
-        help="default: report.html in the results folder",
+        help="default: report.html in the results folder; with --for: standard output",
+    )
+    parser.add_argument(
+        "--for",
+        dest="venue",
+        choices=REPORT_VENUES,
+        help="mlrc: headings of the ML Reproducibility Challenge, filled from records and claims",
     )
     parser.add_argument(
         "--jobs",

@@ -42,6 +42,7 @@ IMPORTERS = (
     "analysis.claims.values",
     "analysis.figures.probe_words",
     "analysis.report.open_results",
+    "analysis.report.reproducibility",
     "analysis.sweep_report.open_sweep",
     "analysis.cards.model_card",
     "core.checkpoints.hub",
@@ -218,6 +219,17 @@ class Probe:
                 "card runs", SimpleNamespace(model=SimpleNamespace(id="finetune-1"))
             ),
             "analysis.cards.model_card.model_card": self.record("card", "card\n"),
+            "experiments.planning.stored_experiment.stored_experiment": self.record(
+                "show",
+                SimpleNamespace(id="a", scale="b", overrides=1, tree={"title": "a"}, difference=""),
+            ),
+            "results.bundle.complete_runs": self.record("complete", ["evaluate-1"]),
+            "results.bundle.write_bundle": self.record(
+                "bundle", (SimpleNamespace(runs=["evaluate-1"], files={}), 9)
+            ),
+            "results.bundle.read_bundle": self.record(
+                "unbundle", (SimpleNamespace(runs=[], experiment="a", scale="b", seeds=()), [])
+            ),
             "core.data_tools.data_card.describe_root": self.record("describe", "card\n"),
             "core.runtime.safetensors_io.save": self.record("save"),
             "core.data_tools.build.build": lambda annotations, *arguments, **options: self.record(
@@ -231,6 +243,7 @@ class Probe:
             "experiments.cli.data_overlap._hash": self.record("hash", hashes),
             "core.data_tools.check.check_root": self._check_root,
             "analysis.report.build.check_report": self.record("check"),
+            "analysis.report.reproducibility.reproducibility_report": self.record("mlrc", "text\n"),
             "analysis.report.build.write_report": self.record("report", [section]),
             "analysis.figures.predictions.write_grids": self.record("grids", []),
             "analysis.tables.early_start.reading_curves": self.record(

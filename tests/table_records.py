@@ -1,12 +1,16 @@
 """Records of runs, and tables made of them, for tests."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from analysis.tables.content import MeasuredRow, PairedComparison, TableContent, TableRow
 from analysis.tables.measurements import Row
+from analysis.tables.planned import recorded_tables
 from analysis.tables.table import Table
 from core.text.protocols import PROTOCOLS
+from experiments.planning.planner import make_plan
+from results.provenance import REPOSITORY
 from results.store import Store
 
 SUBSETS = [
@@ -21,6 +25,23 @@ SUBSETS = [
 SIZES = PROTOCOLS["waics"].sizes
 NO_GUIDANCE, GUIDANCE, LMIM = range(3)  # rows of Table 1
 DECODER = Path("experiments/ablation_decoder.yaml")
+MINI = REPOSITORY / "results/published/mini"
+TABLE1 = REPOSITORY / "experiments/ablation_alignment.yaml"
+
+
+@cache
+def mini_table1() -> Table:
+    """Table 1 of the published results at scale mini, with all seeds. Its content is computed once.
+
+    Tests change nothing of it."""
+    store = Store(MINI)
+    _, (table,) = recorded_tables(
+        lambda seeds: make_plan(
+            [TABLE1], "mini", store, precision=lambda: "bf16", overrides={}, seeds=seeds
+        ),
+        store,
+    )
+    return table
 
 
 def write_evaluation(

@@ -36,6 +36,11 @@ def compare_command(arguments: argparse.Namespace) -> int:
     from analysis.tables.render import FORMATS
 
     tables = _stored_tables(PlanOptions.from_arguments(arguments))
+    if arguments.format == "registry":
+        from analysis.report.registry import registry_text
+
+        print(registry_text(tables), end="")
+        return print_damages(tables)
     contents = [table.content for table in tables]
     if arguments.format == "json":
         print_json([as_json(content) for content in contents])
@@ -139,6 +144,8 @@ def report_command(arguments: argparse.Namespace) -> int:
             f"note: {RESULTS} has no table; the report shows the published results",
             file=sys.stderr,
         )
+    if arguments.venue:
+        return _reproducibility(arguments, results)
     folder = RESULTS if results.resolve() == PUBLISHED else results
     out: Path = arguments.out or folder / "report.html"
     for path in arguments.files:
@@ -160,6 +167,25 @@ def report_command(arguments: argparse.Namespace) -> int:
         )
     print(out)
     return _report_exit_code(sections)
+
+
+def _reproducibility(arguments: argparse.Namespace, results: Path) -> int:
+    """Run `report --for mlrc`; returns the exit code."""
+    from analysis.report.reproducibility import reproducibility_report
+    from core.runtime.files import write_text
+    from results.store import Store
+
+    refuse_options(arguments, {"jobs": "has no effect with --for: no notebook is executed"})
+    for path in arguments.files:
+        if is_sweep_command([path]):
+            raise UserError(f"{path}: a sweep has no table; with --for, name experiments")
+    text = reproducibility_report(Store(results), arguments.files, arguments.scale)
+    if arguments.out is None:
+        print(text, end="")
+    else:
+        write_text(arguments.out, text)
+        print(arguments.out)
+    return 0
 
 
 def _report_exit_code(sections: "list[Section]") -> int:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 def deviations_from_paper(table: "Table", number: int) -> list[str]:
     """Why row `number` cannot be compared with the paper's row; [] if it can.
 
-    Each text starts with `scale`, `data`, `recipe` or `protocol`, and a colon.
+    A table without numbers of the paper has a scale, data and a recipe, but no protocol to deviate
+    from. Each text starts with `scale`, `data`, `recipe` or `protocol`, and a colon.
     """
     return list(dict.fromkeys(_deviations(table, number)))
 
 
 def _deviations(table: "Table", number: int) -> Iterator[str]:
-    assert table.paper_table is not None
     if table.scale != "paper":
         yield f"scale: {table.scale}"
     if table.substitute_synthetic:
@@ -29,6 +29,8 @@ def _deviations(table: "Table", number: int) -> Iterator[str]:
         yield "recipe: settings of the command line"
     for deviation in table.rows[number].deviations:
         yield f"data: {deviation}"
+    if table.paper_table is None:
+        return
     protocol = METRICS[reported_table(table.paper_table).benchmark]
     for evaluation in table.measured[number].values():
         if evaluation.protocol != protocol:

@@ -34,7 +34,7 @@ CONTEXTS: dict[str, list[str]] = {
     "false-differences": [f"false-differences {FILES} {PLANNED}"],
     "early-start": [f"early-start {FILES} {PLANNED}"],
     "sweep-report": [f"sweep-report {SWEEP} {PLANNED}"],
-    "report": ["report --results R"],
+    "report": ["report --results R", "report --results R --for mlrc"],
     "score": [
         "score PREDICTIONS",
         "score PREDICTIONS --labels strict",
@@ -46,6 +46,9 @@ CONTEXTS: dict[str, list[str]] = {
     "import": ["import a.pth b.safetensors"],
     "export": ["export a.safetensors b.pth", "export finetune-1 --hub folder"],
     "card": ["card finetune-1 --results R"],
+    "show": ["show finetune-1 --results R"],
+    "bundle": [f"bundle {FILES} runs.zip {PLANNED}"],
+    "unbundle": ["unbundle runs.zip --results R"],
     "predict": ["predict PHOTO --model a"],
     "peer": ["peer ppocrv6 LMDB --out peer"],
     "doctor": ["doctor --results R"],
@@ -76,6 +79,7 @@ VALUES = {
     "--device": "cuda",
     "--dry-run": "",
     "--file": "OTHER_CLAIMS",
+    "--for": "mlrc",
     "--format": "csv",
     "--gpus": "0,1",
     "--hub": "hub",
@@ -192,7 +196,7 @@ def test_an_option_has_an_effect_or_is_refused(
     probe.install(monkeypatch)
     effects = 0
     for line in CONTEXTS[command]:
-        if option == "--launcher" and option in line:
+        if option in ("--for", "--launcher") and option in line:
             continue
         if line not in baselines:
             baselines[line] = probe(words_of(line, probe), capsys)
