@@ -22,6 +22,7 @@ assert "torch" not in sys.modules
         ("--help",),
         ("plan", "experiments/ablation_alignment.yaml"),
         ("status", "experiments/ablation_alignment.yaml"),
+        ("doctor",),
     ],
 )
 def test_a_command_that_computes_nothing_imports_no_torch(

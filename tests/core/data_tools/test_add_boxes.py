@@ -202,7 +202,7 @@ def test_options_that_do_not_go_together_are_refused(
     labels.write_text("a.png\tab\n")
     for arguments, message in [
         ((root, out), "--boxes"),
-        ((root, out, "--split", "train"), "--split"),
+        ((root, out, "--split", "train"), "--boxes"),
         ((labels, out, "--boxes", file), "labels.tsv"),
         ((root, out, "--boxes", file, "--images", tmp_path), "--images"),
         ((root, out, "--boxes", file, "--processes", 2), "--processes"),
