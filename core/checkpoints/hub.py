@@ -20,6 +20,7 @@ from core.runtime.artifacts import MODEL
 from core.runtime.errors import UserError
 from core.runtime.files import write_text
 from core.runtime.former_keys import with_current_keys
+from core.runtime.number_types import NonNegativeInt, Number, PositiveInt
 from core.text.charset import make_charset
 
 CONFIG = "config.json"
@@ -37,14 +38,14 @@ class ImageSettings(FrozenModel):
     It is decoded as RGB, resized to `height` x `width` without keeping its aspect ratio, divided by
     255, and normalized: (value - mean) / std."""
 
-    height: int
-    width: int
+    height: PositiveInt
+    width: PositiveInt
     mode: Literal["RGB"] = "RGB"
     resample: Literal["bicubic"] = "bicubic"
     keep_aspect_ratio: Literal[False] = False
     rescale: Literal["1/255"] = "1/255"
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    mean: tuple[Number, Number, Number] = (0.5, 0.5, 0.5)
+    std: tuple[Number, Number, Number] = (0.5, 0.5, 0.5)
 
 
 class TextSettings(FrozenModel):
@@ -53,10 +54,10 @@ class TextSettings(FrozenModel):
     blank: of CTC; None for an attention decoder."""
 
     characters: str
-    eos: int
-    padding: int
-    unknown: int
-    blank: int | None
+    eos: NonNegativeInt
+    padding: NonNegativeInt
+    unknown: NonNegativeInt
+    blank: NonNegativeInt | None
 
 
 class HubConfig(FrozenModel):

@@ -1,9 +1,11 @@
 """Truth values and texts are never numbers: in experiments, `--set`, clusters and sweeps."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import REPOSITORY
 from conftest import call
 from plans import TABLE1, plan_of
 
@@ -130,7 +132,11 @@ def test_a_mistake_in_the_users_data_file_is_named(
 
 
 def models() -> list[type[FrozenModel]]:
-    """All models of settings."""
+    """All models of settings, of all modules."""
+    for package in ("core", "experiments", "results", "sweeps", "analysis"):
+        for path in (REPOSITORY / package).rglob("*.py"):
+            if "(FrozenModel)" in path.read_text():
+                import_module(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
     found: list[type[FrozenModel]] = [FrozenModel]
     for model in found:
         found += model.__subclasses__()
