@@ -397,4 +397,4 @@ def test_the_card_of_a_run_at_scale_smoke(
     assert front_matter(card)["datasets"] == ["rendered-words"]
     hub = tmp_path / "hub"
     assert call(capsys, "export", run, "--hub", hub, "--results", results)[0] == 0
-    assert (hub / "README.md").read_text(encoding="utf-8").count("\n# ") == 1
+    assert (hub / "README.md").read_text(encoding="utf-8").count("\n# LMIM") == 1
