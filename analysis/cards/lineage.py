@@ -22,12 +22,12 @@ from core.config import (
 from core.runtime.artifacts import MODEL
 from core.runtime.errors import UserError
 from core.runtime.former_keys import current_root, with_current_keys
+from experiments.planning.plan import FILE
 from experiments.planning.schema import stage_model
 from results.store import MOVE_FOLDER, Run, Store
 
 TRAINED = ("pretrain", "finetune")
 RENDERED = "synthetic"  # start of the roots of rendered words
-FILE = "file:"  # start of an input that is a file
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class RecordedRoot:
         return self.name.startswith(RENDERED)
 
 
-def _root_name(root: str) -> str:
+def root_name(root: str) -> str:
     """A root without the folders of a user's machine."""
     return last_part(current_root(root))
 
@@ -108,7 +108,7 @@ class RecordedRun:
             return {
                 role: [
                     RecordedRoot(
-                        name=_root_name(entry.get("root") or name),
+                        name=root_name(entry.get("root") or name),
                         fingerprint=str(entry.get("fingerprint") or ""),
                         images=int(entry.get("images") or 0),
                     )
@@ -208,8 +208,8 @@ def find_card_runs(store: Store, name: str) -> CardRuns:
     """The runs of a card.
 
     store: the results folder.
-    name: id of a pre-training, a fine-tuning, or an evaluation. An evaluation stands for its
-        recognizer, measured by this evaluation only.
+    name: id of a pre-training, a fine-tuning, or an evaluation. For an evaluation, the card is
+        about its recognizer, with the results of this evaluation only.
 
     Raises UserError if there is no such run, it is not complete, or it has no model to describe.
     """

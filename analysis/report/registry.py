@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.cards.lineage import RENDERED, find_card_runs, last_part, method_of
+from analysis.cards.lineage import RecordedRoot, RecordedRun, find_card_runs, method_of
 from analysis.tables.comparability import deviations_from_paper
 from analysis.tables.content import AVERAGES, MeasuredRow, as_json
 from analysis.tables.grids import covers_text
@@ -17,7 +17,6 @@ from analysis.tables.measurements import MeasuredEvaluation
 from analysis.tables.table import Table
 from core.runtime.errors import UserError
 from core.text.protocols import LABEL_POLICIES, PROTOCOLS
-from results.records import StoredEvaluation, StoredRoot, read_record
 from results.reported import METRICS, Note, ReportedRow, reported, reported_table, reported_values
 
 TASK = "scene text recognition"
@@ -217,7 +216,7 @@ def _measured_rows(table: Table, number: int, row: MeasuredRow) -> Iterator[Regi
     """The values that this suite measured for a row. number: of the experiment's row."""
     evaluations = table.measured[number]
     first = next(iter(evaluations.values()))
-    roots = [read_record(run.run, StoredEvaluation).data for run in evaluations.values()]
+    roots = [RecordedRun(run.run, run.run.record()).roots for run in evaluations.values()]
     tier, reasons = tier_of(table, number)
     method = _method(table, number)
     for column, estimate in row.measured.items():
@@ -234,7 +233,7 @@ def _measured_rows(table: Table, number: int, row: MeasuredRow) -> Iterator[Regi
                 subsets=counts,
                 images=_sum(counts),
                 roots={
-                    name: _unique(last_part(root.root) or UNRECORDED for root in of_subset)
+                    name: _unique(root.name or UNRECORDED for root in of_subset)
                     for name, of_subset in of_subsets.items()
                 },
                 labels=_measured_labels([root for found in of_subsets.values() for root in found]),
@@ -276,16 +275,16 @@ def _average_name(table: Table, subsets: Sequence[str]) -> str:
     return ", ".join(subsets)
 
 
-def _measured_name(name: str, roots: Sequence[StoredRoot]) -> str:
+def _measured_name(name: str, roots: Sequence[RecordedRoot]) -> str:
     """A name that does not pass rendered words off as the paper's data."""
     return f"rendered words in place of {name}" if _are_rendered(roots) else name
 
 
-def _are_rendered(roots: Sequence[StoredRoot]) -> bool:
-    return bool(roots) and all(root.root.startswith(RENDERED) for root in roots)
+def _are_rendered(roots: Sequence[RecordedRoot]) -> bool:
+    return bool(roots) and all(root.is_rendered for root in roots)
 
 
-def _measured_labels(roots: Sequence[StoredRoot]) -> str:
+def _measured_labels(roots: Sequence[RecordedRoot]) -> str:
     if _are_rendered(roots):
         return "rendered words of this suite: the labels are what was drawn"
     return f"{UNRECORDED}: data_fingerprints tell versions apart"

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
-from analysis.cards.lineage import FILE, RecordedRoot, RecordedRun, find_card_runs
+from analysis.cards.lineage import RecordedRoot, RecordedRun, find_card_runs
 from analysis.cards.model_card import MISSING, PAPER, PAPER_LINK
 from analysis.cards.paper_recipe import Difference, differences
 from analysis.claims.check import Outcome, check_published
@@ -31,6 +31,7 @@ from analysis.tables.text_grid import TextGrid
 from core.runtime.errors import UserError
 from core.text.markdown import code_span, escape, table
 from experiments.planning.device import automatic_precision
+from experiments.planning.plan import FILE
 from experiments.planning.planner import make_plan
 from results import provenance
 from results.claims import Claim, JsonCheck, TestCheck, read_claims

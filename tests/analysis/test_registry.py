@@ -83,6 +83,19 @@ def test_a_measured_row_names_its_runs_data_and_commit(rows: list[RegistryRow]) 
     assert [row.method for row in measured[::9]] == ["MIM", "LMIM", "LMIM", "no pre-training"]
 
 
+def test_records_of_former_versions_do_not_pass_for_the_papers_data(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ("--scale", "former_mini", "--results", MINI.parent / "former_mini")
+    code, out, _ = call(capsys, "compare", TABLE1, *options, "--format", "registry")
+    assert code == 0
+    measured = [row for row in map(json.loads, out.splitlines()) if row["scale"]]
+    assert measured
+    for row in measured:
+        assert row["data_set"]["name"].startswith("rendered words in place of ")
+        assert "not recorded" not in str(row["data_set"]["roots"])
+
+
 def test_the_output_is_json_lines_with_equal_keys(rows: list[RegistryRow], table: Table) -> None:
     lines = [json.loads(line) for line in registry_text([table]).splitlines()]
     assert lines == [json.loads(json.dumps(as_json(row))) for row in rows]
