@@ -14,8 +14,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from core.config import MovingAverage
 from core.model.vit import VisionTransformer
 
-TEACHER_PREFIXES = ("repair.teacher.", "target.teacher.")  # of its parameters in LMIM
-
 
 def ema_momentum(average: MovingAverage, share: float) -> float:
     """The momentum after a `share` of the training in [0, 1]: a half cosine, as in BYOL.

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from core.model.moving_average import TEACHER_PREFIXES
+from core.model.moving_average import averaged_teachers
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -14,10 +14,16 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def changing(model: nn.Module) -> dict[str, nn.Parameter]:
     """Name -> parameter, for parameters that training changes: trained, or a moving average."""
+    averages = {
+        id(parameter)
+        for part in averaged_teachers(model)
+        if part.teacher is not None
+        for parameter in part.teacher.parameters()
+    }
     return {
         name: parameter
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad or name.startswith(TEACHER_PREFIXES)
+        if parameter.requires_grad or id(parameter) in averages
     }
 
 

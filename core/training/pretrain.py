@@ -90,6 +90,7 @@ class PretrainTask:
         self.device = context.device
         self.process_group = context.process_group
         self.model = model
+        self.teachers = averaged_teachers(model)
         self.network = prepare_network(model, context)
         self.model.target.eval()
 
@@ -138,7 +139,7 @@ class PretrainTask:
         """Move the moving averages of the encoder, after a step.
 
         share: of the training that is done, in [0, 1]."""
-        for part in averaged_teachers(self.model):
+        for part in self.teachers:
             part.update_teacher(self.model.encoder, share)
 
     def validate(self) -> dict[str, float]:

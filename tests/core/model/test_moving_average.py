@@ -15,7 +15,7 @@ from core.checkpoints.export import export_released
 from core.config import EmaFeatureTarget, EmaRepair, Encoder, MovingAverage, Pretrain
 from core.lmim import LMIM, LMIMOutput
 from core.model.masking import random_mask
-from core.model.moving_average import TEACHER_PREFIXES, averaged_teachers, ema_momentum
+from core.model.moving_average import averaged_teachers, ema_momentum
 from core.model.targets import EmaFeatures
 from core.model.vit import VisionTransformer
 from core.runtime import safetensors_io
@@ -28,6 +28,7 @@ REPAIR = {"kind": "ema", "momentum": 0.6, "final_momentum": 0.9}
 TARGET = {"kind": "ema_feature", "momentum": 0.5, "final_momentum": 1.0}
 PARTS = {"repair": (REPAIR, {"kind": "pixel"}), "target": (None, TARGET), "both": (REPAIR, TARGET)}
 COUNT = 4
+TEACHER_PREFIXES = ("repair.teacher.", "target.teacher.")  # of their parameters in LMIM
 STEPS = 5
 
 
@@ -52,7 +53,8 @@ def teachers_of(model: LMIM) -> list[VisionTransformer]:
 
 def forward(model: LMIM) -> LMIMOutput:
     """The model on random images with random guidance views."""
-    images, views = random_images(1), random_images(2)
+    images = random_images(1)
+    views = random_images(2)
     output = model(images, views, random_mask(COUNT, ENCODER.patches, 0.75, generator=generator(0)))
     assert isinstance(output, LMIMOutput)
     return output
@@ -105,7 +107,8 @@ def moved(model: LMIM) -> list[dict[str, np.ndarray]]:
     ids=lambda average: str(average.kind),
 )
 def test_momentum_rises_by_a_half_cosine(average: MovingAverage) -> None:
-    first, final = average.momentum, average.final_momentum
+    first = average.momentum
+    final = average.final_momentum
     assert ema_momentum(average, 0) == pytest.approx(first)
     quarter = final - (final - first) * (1 + math.sqrt(0.5)) / 2
     assert ema_momentum(average, 0.25) == pytest.approx(quarter)
