@@ -11,7 +11,6 @@ The hashes find damage. They do not prove who made the bundle.
 import hashlib
 import os
 import re
-import shutil
 import stat
 import struct
 import tempfile
@@ -25,7 +24,7 @@ from typing import IO, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.runtime.errors import UserError
-from core.runtime.files import atomic_path
+from core.runtime.files import atomic_path, free_disk_bytes
 from results.store import Store
 
 MANIFEST = "manifest.json"
@@ -285,11 +284,8 @@ def _is_here(store: Store, name: str, manifest: Manifest) -> bool:
 
 
 def _check_space(store: Store, path: Path, size: int) -> None:
-    """Raise UserError unless the disk of the results folder has room for so many bytes."""
-    folder = next(
-        each for each in (store.root.resolve(), *store.root.resolve().parents) if each.exists()
-    )
-    free = shutil.disk_usage(folder).free
+    """Raise UserError unless the disk of the results folder has enough free space."""
+    free = free_disk_bytes(store.root)
     if size > free:
         raise UserError(
             f"{path}: needs {size:,} bytes, and {store.root} has {free:,} free; free space there"

@@ -30,9 +30,9 @@ from core.runtime.artifacts import MODEL
 from core.runtime.errors import UserError
 from core.runtime.files import (
     FULL_DISK_ERRORS,
-    atomic_path,
     overwrite_text,
     try_lock,
+    write_csv,
     write_text,
 )
 from core.runtime.former_keys import current_root
@@ -147,13 +147,7 @@ class Run:
         """Write predictions.csv: a row for each test image, PREDICTION_COLUMNS and NLL_COLUMN.
 
         earlier: number of an earlier checkpoint (predictions-1.csv, ...); 0: the last one."""
-        with (
-            atomic_path(self._predictions_path(earlier)) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow((*PREDICTION_COLUMNS, NLL_COLUMN))
-            writer.writerows(rows)
+        write_csv(self._predictions_path(earlier), (*PREDICTION_COLUMNS, NLL_COLUMN), rows)
 
     def write_correct(self, correct: Mapping[str, Sequence[bool]]) -> None:
         """Write correct.json: which images of each subset were recognized correctly.

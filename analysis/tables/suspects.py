@@ -1,6 +1,5 @@
 """Test labels that a confident recognizer disagrees with: likely label errors, to look at."""
 
-import csv
 import json
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,8 @@ from typing import Any
 from analysis.tables.prediction_files import Subsets
 from core.data.word_images import WordImages
 from core.runtime.errors import UserError
-from core.runtime.files import atomic_path, write_text
+from core.runtime.files import write_csv, write_text
+from core.text.edit_distance import compare
 from core.text.protocols import Prediction, Protocol, is_correct
 from results.provenance import REPOSITORY
 
@@ -90,21 +90,17 @@ def find_suspects(
     protocol: decides what a disagreement is.
     confidence: the least confidence, in [0, 1].
     """
-    from rapidfuzz.distance import Levenshtein
-
     wrong = [row for row in predictions if row.scorable and not is_correct(row, protocol)]
-    confident = [row for row in wrong if row.confidence >= confidence]
     suspects = [
         Suspect(
             index=row.index,
             label=row.label,
             prediction=row.prediction,
             confidence=row.confidence,
-            edits=Levenshtein.distance(
-                protocol.normalize(row.prediction), protocol.normalize(row.label)
-            ),
+            edits=compare(row.label, row.prediction, protocol.normalize).edits,
         )
-        for row in confident
+        for row in wrong
+        if row.confidence >= confidence
     ]
     suspects.sort(key=lambda suspect: (-suspect.confidence, suspect.index))
     return Suspects(subset, protocol, confidence, len(predictions), len(wrong), tuple(suspects))
@@ -171,13 +167,8 @@ def _is_ignored(path: Path) -> bool:
 def write_lists(found: Suspects, folder: Path) -> Iterator[Path]:
     """Write suspects.csv and suspects.json; yields the files."""
     table = folder / "suspects.csv"
-    with (
-        atomic_path(table) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow([field.name for field in fields(Suspect)])
-        writer.writerows(astuple(suspect) for suspect in found.suspects)
+    header = [field.name for field in fields(Suspect)]
+    write_csv(table, header, (astuple(suspect) for suspect in found.suspects))
     yield table
     content = folder / "suspects.json"
     write_text(content, json.dumps(found.as_json(), indent=1, ensure_ascii=False) + "\n")

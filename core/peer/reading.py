@@ -4,7 +4,6 @@ In the folder: `reading.jsonl` while it reads, and at the end `predictions.csv` 
 suite, and `record.json`.
 """
 
-import csv
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,7 @@ from core.data.word_images import WordImages, decode_image
 from core.peer import NOT_COMPARABLE
 from core.peer.ppocrv6 import Reading
 from core.runtime.errors import UserError
-from core.runtime.files import atomic_path, try_lock, write_text
+from core.runtime.files import try_lock, write_csv, write_text
 
 PARTIAL = "reading.jsonl"
 PREDICTIONS = "predictions.csv"
@@ -193,10 +192,4 @@ def _load_json(path: Path, text: str) -> Any:
 
 
 def _write_predictions(path: Path, rows: list[Row], recognizer: str) -> None:
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows((*row, recognizer) for row in rows)
+    write_csv(path, COLUMNS, ((*row, recognizer) for row in rows))

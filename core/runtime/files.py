@@ -1,11 +1,14 @@
 """Atomic writing of files, and file locks that the system releases when a process dies."""
 
+import csv
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 # Errors of paths and disks that the user can correct.
@@ -23,6 +26,19 @@ USER_FIXABLE_ERRORS = (
 )
 
 
+def nearest_existing(path: Path) -> Path:
+    """The path, or the nearest of its folders that exists."""
+    existing = path.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    return existing
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Free bytes of the disk that holds a folder. The folder need not exist yet."""
+    return shutil.disk_usage(nearest_existing(folder)).free
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`.
@@ -38,6 +54,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table to `path` atomically (UTF-8, comma-separated)."""
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def write_text(path: Path, text: str) -> None:

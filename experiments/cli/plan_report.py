@@ -6,6 +6,7 @@ from contextlib import suppress
 from core.config import Evaluate
 from core.model.cost import cost
 from core.runtime.errors import UserError
+from core.runtime.files import free_disk_bytes
 from experiments.cli.plan_description import (
     FilledRow,
     PlanDescription,
@@ -22,7 +23,6 @@ from experiments.running.capacity import (
     bytes_to_decode,
     bytes_to_write,
     device_memory_bytes,
-    free_disk_bytes,
 )
 from results.records import StoredRun, StoredTraining, read_record
 from results.reported import find_row, reported_table

@@ -1,7 +1,6 @@
 """Whether runs fit on the disk and into the memory of the device that computes them."""
 
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -12,6 +11,7 @@ from core.data.decoded_cache import DecodedCache
 from core.data.record_cache import RecordCache, record_bytes
 from core.model.cost import target_bytes
 from core.runtime.errors import DiskError, UserError
+from core.runtime.files import free_disk_bytes
 from core.synthetic.config import LANGUAGE_SPLITS
 from experiments.planning.device import DRIVERS
 from experiments.planning.disk_estimate import disk_use, rendered_bytes
@@ -37,14 +37,6 @@ def bytes_text(count: float) -> str:
 
 
 # Disk
-
-
-def free_disk_bytes(folder: Path) -> int:
-    """Free bytes of the disk that holds a folder. The folder need not exist yet."""
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    return shutil.disk_usage(existing).free
 
 
 def bytes_to_write(runs: Iterable[PlannedRun], store: Store, at_once: int = 1) -> int:

@@ -12,6 +12,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from core.runtime.files import free_disk_bytes, nearest_existing
 from experiments.running.findings import Check, Finding
 from experiments.running.torch_checks import INSTALL
 from results.provenance import REPOSITORY, commit
@@ -160,10 +161,8 @@ def check_memory() -> Iterator[Finding]:
 
 def check_disk(results: Path) -> Iterator[Finding]:
     """Free space of the results folder, and whether it can be written."""
-    existing = results.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    existing = nearest_existing(results)
+    free = free_disk_bytes(results)
     found = f"{free / 1e9:.0f} GB free for {results}"
     if not os.access(existing, os.W_OK):
         meaning = "No results can be written there; choose a folder with --results."

@@ -11,6 +11,7 @@ from plans import TABLE1, plan_of
 from sweep_helpers import write_sweep
 
 from core.runtime.errors import DiskError, UserError
+from core.runtime.files import free_disk_bytes
 from core.training.run_context import RunContext
 from experiments.planning.disk_estimate import disk_use, rendered_bytes
 from experiments.planning.plan import Plan, PlannedRun
@@ -22,7 +23,6 @@ from experiments.running.capacity import (
     check_plan,
     check_run,
     device_memory_bytes,
-    free_disk_bytes,
 )
 from experiments.running.execute import execute
 from experiments.running.options import ComputeOptions
