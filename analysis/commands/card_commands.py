@@ -10,6 +10,7 @@ from typing import Any
 from core.runtime.errors import UserError
 from experiments.cli import argument_types
 from experiments.cli.options import add_command, add_license_option, add_results_option
+from experiments.cli.output import print_or_write
 
 CARD = """Write a model card (Markdown with YAML front matter) from the record of a run.
 
@@ -53,16 +54,11 @@ def card_command(arguments: argparse.Namespace) -> int:
     """Run `card`; returns the exit code."""
     from analysis.cards.lineage import find_card_runs
     from analysis.cards.model_card import model_card
-    from core.runtime.files import write_text
     from results.store import Store
 
     runs = find_card_runs(Store(arguments.results), arguments.run)
     text = model_card(runs, arguments.license, None)
-    if arguments.out is None:
-        print(text, end="")
-    else:
-        write_text(arguments.out, text)
-        print(arguments.out)
+    print_or_write(text, arguments.out)
     return 0
 
 

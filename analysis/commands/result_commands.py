@@ -15,7 +15,7 @@ from core.runtime.errors import UserError
 from experiments.cli.conversion import PlanOptions, charset_of, refuse_options
 from experiments.cli.named_roots import names_of_roots, present_roots
 from experiments.cli.options import DEFAULT_CHARSET, DEFAULT_LENGTH
-from experiments.cli.output import print_json, progress_bar
+from experiments.cli.output import print_json, print_or_write, progress_bar
 from sweeps.engine.cli import is_sweep_command, trials_of
 
 if TYPE_CHECKING:
@@ -172,7 +172,6 @@ def report_command(arguments: argparse.Namespace) -> int:
 def _reproducibility(arguments: argparse.Namespace, results: Path) -> int:
     """Run `report --for mlrc`; returns the exit code."""
     from analysis.report.reproducibility import reproducibility_report
-    from core.runtime.files import write_text
     from results.store import Store
 
     refuse_options(arguments, {"jobs": "has no effect with --for: no notebook is executed"})
@@ -180,11 +179,7 @@ def _reproducibility(arguments: argparse.Namespace, results: Path) -> int:
         if is_sweep_command([path]):
             raise UserError(f"{path}: a sweep has no table; with --for, name experiments")
     text = reproducibility_report(Store(results), arguments.files, arguments.scale)
-    if arguments.out is None:
-        print(text, end="")
-    else:
-        write_text(arguments.out, text)
-        print(arguments.out)
+    print_or_write(text, arguments.out)
     return 0
 
 

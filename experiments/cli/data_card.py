@@ -8,7 +8,7 @@ from experiments.cli import argument_types
 from experiments.cli.conversion import processes_of
 from experiments.cli.named_roots import FoundRoots, add_processes_option, find_named_roots
 from experiments.cli.options import add_command, add_license_option
-from experiments.cli.output import progress_bar
+from experiments.cli.output import print_or_write, progress_bar
 
 if TYPE_CHECKING:
     from core.data_tools.data_card import KnownData
@@ -55,7 +55,6 @@ def add_data_card_command(commands: Any) -> None:
 def data_card_command(arguments: argparse.Namespace) -> int:
     """Run `data card`; returns the exit code."""
     from core.data_tools.data_card import describe_root
-    from core.runtime.files import write_text
 
     found, root = _one_root(arguments.root)
     with progress_bar(f"reading {root}") as show:
@@ -68,11 +67,7 @@ def data_card_command(arguments: argparse.Namespace) -> int:
             processes=processes_of(arguments),
             on_progress=show,
         )
-    if arguments.out is None:
-        print(text, end="")
-    else:
-        write_text(arguments.out, text)
-        print(arguments.out)
+    print_or_write(text, arguments.out)
     return 0
 
 

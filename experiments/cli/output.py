@@ -8,7 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
+
+from core.runtime.files import write_text
 
 REPORT_SECONDS = 30.0  # between lines about progress where standard error is no terminal
 
@@ -54,6 +57,15 @@ def print_json(content: Any) -> None:
     except UnicodeEncodeError:  # JSON has its own escapes
         text = json.dumps(finite, indent=1, ensure_ascii=True, allow_nan=False, default=str)
     print(text)
+
+
+def print_or_write(text: str, out: Path | None) -> None:
+    """Print a text, or write it to the file `out` and print the file's name."""
+    if out is None:
+        print(text, end="")
+    else:
+        write_text(out, text)
+        print(out)
 
 
 def _finite(value: Any) -> Any:
