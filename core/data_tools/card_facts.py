@@ -4,14 +4,14 @@ import json
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from core.data.key_layout import PHOTO
-from core.data.lmdb_folder import boxes_fingerprint, open_lmdb
+from core.data.lmdb_folder import boxes_fingerprint, fingerprint, open_lmdb
 from core.data.word_images import WordImages
 from core.data_tools.build import RECORD, SKIPPED
-from core.data_tools.check_report import RootReport
 from core.runtime.errors import UserError
 
 EXAMPLES = 8  # labels that a card shows
@@ -101,6 +101,7 @@ def card_facts(root: str) -> CardFacts:
     )
 
 
+@cache
 def script_of(mark: str) -> str:
     """The script of a letter, such as `Latin` or `Cjk`; for others the kind of character.
 
@@ -149,7 +150,7 @@ def _count_lines(path: Path) -> int | None:
         return sum(1 for _ in file)
 
 
-def read_overlap(path: Path, report: RootReport) -> Overlap:
+def read_overlap(path: Path, root: str) -> Overlap:
     """The part of a filter list that is about a root. Raises UserError if there is none."""
     lines = _lines(path)
     title = " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
@@ -157,17 +158,18 @@ def read_overlap(path: Path, report: RootReport) -> Overlap:
     if not rows or rows[0][:2] != ["fingerprint", "index"]:
         raise UserError(f"{path}: not a list of `run.py data overlap`")
     kind = rows[0].index("kind") if "kind" in rows[0] else None
-    own = [row for row in rows[1:] if row[0] == report.fingerprint]
+    content = fingerprint(root)[0]
+    own = [row for row in rows[1:] if row[0] == content]
     if not own and len(rows) > 1:
         raise UserError(
-            f"{path}: lists images of other data only, none of {report.root} (fingerprint "
-            f"{report.fingerprint}); name the list whose TRAIN is this root"
+            f"{path}: lists images of other data only, none of {root} (fingerprint "
+            f"{content}); name the list whose TRAIN is this root"
         )
     kinds = Counter("listed" if kind is None else row[kind] for row in own)
     return Overlap(path.name, title, dict(kinds))
 
 
-def read_suspects(path: Path, report: RootReport) -> KnownSuspects:
+def read_suspects(path: Path, root: str) -> KnownSuspects:
     """The counts of a suspects.json. Raises UserError if it is another file or of other data."""
     try:
         content = json.loads("\n".join(_lines(path)))
@@ -182,12 +184,11 @@ def read_suspects(path: Path, report: RootReport) -> KnownSuspects:
         labels = {int(one["index"]): str(one["label"]) for one in suspects}
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: not a suspects.json of `run.py data suspects`") from error
-    images = WordImages([report.root])
+    images = WordImages([root])
     for index, label in labels.items():
         if not 0 <= index < len(images) or images.label(index) != label:
             raise UserError(
-                f"{path}: image {index} has another label in {report.root}; name the list of this "
-                "root"
+                f"{path}: image {index} has another label in {root}; name the list of this root"
             )
     return found
 

@@ -1,6 +1,7 @@
 """A data card: Markdown with front matter on one LMDB folder. Missing facts are named."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,14 +84,14 @@ def describe_root(
 
     Raises UserError if the folder or one of the files cannot be used, or is about other data.
     """
-    report = check_root(root, Charset(), DEFAULT_LENGTH, processes, on_progress)
     options = CardOptions(
         name=known.name if known else Path(root).resolve().name,
         known=known,
         license_id=license_id,
-        overlap=read_overlap(overlap, report) if overlap else None,
-        suspects=read_suspects(suspects, report) if suspects else None,
+        overlap=read_overlap(overlap, root) if overlap else None,
+        suspects=read_suspects(suspects, root) if suspects else None,
     )
+    report = check_root(root, Charset(), DEFAULT_LENGTH, processes, on_progress)
     return data_card(report, card_facts(root), options)
 
 
@@ -206,8 +207,9 @@ def _labels(report: RootReport, facts: CardFacts) -> Iterator[str]:
         return
     yield from _lengths({int(length): count for length, count in lengths.items()})
     yield ""
+    characters_of = Counter(map(script_of, facts.characters))
     scripts = [
-        (escape(name), f"{count:,}", f"{sum(1 for _ in _of_script(facts, name)):,}")
+        (escape(name), f"{count:,}", f"{characters_of[name]:,}")
         for name, count in facts.scripts.most_common()
     ]
     yield from table(("script or kind of character", "labels with it", "characters"), scripts)
@@ -246,10 +248,6 @@ def _labels(report: RootReport, facts: CardFacts) -> Iterator[str]:
         )
     yield ""
     yield f"Some labels: {', '.join(map(code_span, facts.examples))}."
-
-
-def _of_script(facts: CardFacts, name: str) -> Iterator[str]:
-    return (mark for mark in facts.characters if script_of(mark) == name)
 
 
 def _printable(text: str) -> str:
