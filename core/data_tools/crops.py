@@ -1,8 +1,8 @@
 """Crops of words from photos.
 
-A quadrangle is rectified by a perspective transformation, so that its text is level. A polygon with
-more or fewer corners, and a quadrangle that is not convex, stands for its bounding box. Text that
-runs downwards is not turned.
+A quadrangle is rectified by a perspective transformation, so that its text is level. The bounding
+box is cut out of a polygon with more or fewer corners, and of a quadrangle that is not convex. Text
+that runs downwards is not turned.
 """
 
 import io
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.data_tools.annotations import Polygon
+from core.data_tools.annotations import Annotation, Polygon
 from core.data_tools.reading import Margin
 
 MIN_INSIDE = 0.5  # share of a word's bounding box that must be in the photo
@@ -23,6 +23,11 @@ TOO_SMALL = f"word has fewer than {MIN_SIDE} pixels in width or height"
 NO_POLYGON = "no polygon and no box of numbers"
 
 Points = Sequence[tuple[float, float]]
+
+
+def photo_word(image: str, text: str, corners: Polygon | None) -> Annotation:
+    """A word of a photo. corners: of the word; None if the photo's annotation has none."""
+    return Annotation(image, text, "" if corners else NO_POLYGON, corners or ())
 
 
 def box_corners(left: float, top: float, right: float, bottom: float) -> Polygon:

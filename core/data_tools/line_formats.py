@@ -6,7 +6,7 @@ Source: robots.ox.ac.uk/~vgg/data/text.
 
 PaddleOCR, recognition: `path<TAB>label`, or a JSON list of paths, whose images show the same text.
 Detection: `path<TAB>[{"transcription": "MASA", "points": [[310, 104], ...]}, ...]`, with corners
-clockwise from the top left one; the text "###" stands for an illegible word.
+clockwise from the top left one; the text "###" marks an illegible word.
 Source: PaddleOCR, docs/datasets/ocr_datasets.md and ppocr/data/imaug/label_ops.py.
 """
 
@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any
 
 from core.data_tools.annotations import Annotation, unusable
-from core.data_tools.crops import NO_POLYGON, word_corners
+from core.data_tools.crops import photo_word, word_corners
 from core.data_tools.photo_words import ILLEGIBLE, as_points
 from core.data_tools.reading import Margin, Reading
 
@@ -93,7 +93,7 @@ def _photo_entry(image: str, entry: dict[str, Any], margin: Margin | None) -> An
     if text in ILLEGIBLE_TEXTS:
         return Annotation(image, "", ILLEGIBLE)
     corners = word_corners(as_points(entry["points"]), margin)
-    return Annotation(image, text, "" if corners else NO_POLYGON, corners or ())
+    return photo_word(image, text, corners)
 
 
 def _paths(text: str) -> list[str]:

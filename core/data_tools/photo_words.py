@@ -2,7 +2,7 @@
 
 TextOCR's and COCO-Text's JSON files have `imgs` (id -> file_name, set) and `anns` (id -> image_id,
 utf8_string, bbox, and a polygon x1, y1, x2, y2, ...). In TextOCR the polygon is `points`, clockwise
-from the top left corner of the text, and the text "." stands for an illegible word. In COCO-Text 2
+from the top left corner of the text, and the text "." marks an illegible word. In COCO-Text 2
 the polygon is `mask`, in any order, and there are `legibility`, `language` and `class`.
 Sources: textvqa.org/textocr/dataset; github.com/andreasveit/coco-text, coco_text.py.
 
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from core.data_tools.annotations import Annotation, Polygon, some_names
-from core.data_tools.crops import NO_POLYGON, Points, box_corners, word_corners
+from core.data_tools.crops import Points, box_corners, photo_word, word_corners
 from core.data_tools.reading import Margin, Reading
 from core.runtime.errors import UserError
 
@@ -83,7 +83,7 @@ def _photo_word(photo: Any, word: dict[str, Any], margin: Margin | None) -> Anno
     if not isinstance(text, str):
         return Annotation(image, "", "no utf8_string")
     corners = _annotated_corners(word, margin, ordered=not is_coco_text)
-    return Annotation(image, text, "" if corners else NO_POLYGON, corners or ())
+    return photo_word(image, text, corners)
 
 
 def _annotated_corners(
@@ -149,7 +149,7 @@ def _synthtext_photo(
     for number, word in enumerate(words):
         points = [(x, y) for x, y in corners[:, :, number].T.tolist()]
         polygon = word_corners(points, margin)
-        annotations.append(Annotation(image, word, "" if polygon else NO_POLYGON, polygon or ()))
+        annotations.append(photo_word(image, word, polygon))
     return annotations
 
 
