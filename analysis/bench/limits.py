@@ -10,12 +10,13 @@ from torch import Tensor
 from analysis.bench.measure import Timing, time_in_turns
 from analysis.bench.setup import BenchSetup
 from core.config import Precision
-from experiments.planning.bf16_speed import NATIVE_LIMIT, bf16_slowdown
+from experiments.planning.bf16_speed import bf16_slowdown
 
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices
 EFFICIENCY = 0.5  # of a model, as a share of the matrix product's rate; for estimates of time
 RATE_SIDE = {"cpu": 512, "cuda": 8192}  # of the matrices of an estimate
 RATE_TRIES = 10
+NATIVE_LIMIT = 4.0  # native bf16 products are at most this many times as slow as fp32
 COPY_BYTES = 1 << 26
 
 

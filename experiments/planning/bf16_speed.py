@@ -19,7 +19,6 @@ AMX = "amx_bf16"
 BF16_CPU_FLAGS = (AMX, "avx512_bf16")
 SIDE = 256  # of the square matrices; a product takes milliseconds on any processor
 REPETITIONS = 5
-NATIVE_LIMIT = 4.0  # native bf16 products are at most this many times as slow as fp32
 WARNING_LIMIT = 1.2  # from this factor on, a warning; below it a busy machine may be the cause
 # Variables with which users turn instructions off; then the processor's flags say nothing.
 INSTRUCTION_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")

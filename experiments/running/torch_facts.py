@@ -1,7 +1,7 @@
 """What PyTorch finds on this machine, as JSON: `python -m experiments.running.torch_facts`.
 
-It runs in a process of its own, because an import of PyTorch that does not suit the machine can end
-the process (an illegal instruction, a driver that does not answer).
+It runs in another process: an import of PyTorch that does not suit the machine can end the process
+(an illegal instruction, a driver that does not answer).
 """
 
 import json
@@ -35,7 +35,6 @@ class TorchFacts:
     version: of PyTorch, with its build: 2.13.0+cpu.
     cuda: the version of CUDA that it was built for; empty: a CPU build.
     threads: with which it computes.
-    instructions: the widest vector instructions that it uses: AVX2, AVX512, ...
     bf16_slowdown: the time of a bf16 matrix product in fp32 products, on one thread.
     cpu_precision: what precision auto means on the CPU.
     gpus: those that it can use.
@@ -47,7 +46,6 @@ class TorchFacts:
     version: str
     cuda: str
     threads: int
-    instructions: str
     bf16_slowdown: float
     cpu_precision: str
     gpus: tuple[Gpu, ...]
@@ -104,7 +102,6 @@ def measure_torch_facts() -> TorchFacts:
         version=torch.__version__,
         cuda=torch.version.cuda or "",
         threads=torch.get_num_threads(),
-        instructions=torch.backends.cpu.get_cpu_capability(),
         bf16_slowdown=bf16_slowdown(),
         cpu_precision=default_precision("cpu"),
         gpus=tuple(gpus),

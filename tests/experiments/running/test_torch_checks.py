@@ -17,7 +17,6 @@ CPU = TorchFacts(
     version="2.13.0+cpu",
     cuda="",
     threads=2,
-    instructions="AVX512",
     bf16_slowdown=0.6,
     cpu_precision="bf16",
     gpus=(),
