@@ -1,19 +1,23 @@
-"""Drawn photos with words as colored areas, for tests of crops."""
+"""Drawn photos with words as colored areas, for tests of crops; roots that name their photos."""
 
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import lmdb
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from core.data.key_layout import PHOTO, STANDARD
 from core.data_tools.build import read_sample
 from core.data_tools.reading import AS_FOUND, Reading
 from core.data_tools.sources import find_source
 
 Pixels = NDArray[np.uint8]
-RED, GREEN, BLUE = (200, 30, 30), (20, 180, 40), (30, 40, 210)
+RED = (200, 30, 30)
+GREEN = (20, 180, 40)
+BLUE = (30, 40, 210)
 SIZE = (200, 100)  # of a photo
 BOX = ((20, 30), (80, 30), (80, 50), (20, 50))  # a word of 60 x 20 pixels
 # The same word around the point (120, 60), turned clockwise by an angle whose tangent is 3/4.
@@ -26,7 +30,8 @@ def draw_photo(path: Path, words: Sequence[Sequence[tuple[float, float]]] = (BOX
     photo = Image.new("RGB", SIZE, RED)
     draw = ImageDraw.Draw(photo)
     for corners in words:
-        top, bottom = (_middle(corners[0], corners[1]), _middle(corners[3], corners[2]))
+        top = _middle(corners[0], corners[1])
+        bottom = _middle(corners[3], corners[2])
         _fill(draw, (corners[0], top, bottom, corners[3]), GREEN)
         _fill(draw, (top, corners[1], corners[2], bottom), BLUE)
     photo.save(path)
@@ -80,3 +85,14 @@ def labels_and_reasons(
     samples = read_source(path, reading)
     labels = [sample[1] for sample in samples if not isinstance(sample, str)]
     return labels, [sample for sample in samples if isinstance(sample, str)]
+
+
+def name_photos(root: str, photos: Sequence[str]) -> str:
+    """Store the photo of each word in an LMDB folder; returns the folder."""
+    with (
+        lmdb.open(root, map_size=1 << 26) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        for index, name in enumerate(photos):
+            transaction.put(STANDARD.key(PHOTO, index).encode(), name.encode())
+    return root

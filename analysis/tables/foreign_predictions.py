@@ -178,8 +178,11 @@ def _dtrb_table(lines: Lines) -> Iterator[Columns]:
     for _, line in lines:
         is_inside = is_inside or _DTRB_TABLE.fullmatch(line.strip()) is not None
         if is_inside and (match := _DTRB_ROW.fullmatch(line)):
-            label, text = match[1].rstrip(" "), match[2].rstrip(" ")
-            yield {"label": label, "prediction": text, "confidence": match[3]}
+            yield {
+                "label": match[1].rstrip(" "),
+                "prediction": match[2].rstrip(" "),
+                "confidence": match[3],
+            }
 
 
 def parse_parseq(path: Path, lines: Lines) -> Iterator[Columns]:

@@ -189,8 +189,7 @@ class _Selector:
         self.labels[number] = label
 
     def _hide(self, character: PlacedCharacter, head: HiddenLetterHead) -> HiddenLetter:
-        left, right = character.left, character.right
-        columns = hidden_columns(left, right, self.config.encoder, head.margin)
+        columns = hidden_columns(character.left, character.right, self.config.encoder, head.margin)
         return HiddenLetter(character.place, columns)
 
     def words(self, dropped: Dropped) -> SelectedWords:

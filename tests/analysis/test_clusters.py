@@ -92,7 +92,8 @@ def test_photographs_whose_words_agree_widen_the_interval(seeds: int) -> None:
 def test_photographs_whose_words_are_copies_are_as_few_words() -> None:
     random = np.random.default_rng(5)
     one_word = (random.random(300) < 0.7).astype(float)
-    copies, clusters = np.repeat(one_word, 4), np.repeat(np.arange(300), 4)
+    copies = np.repeat(one_word, 4)
+    clusters = np.repeat(np.arange(300), 4)
     effect = design_effect(copies, clusters)
     assert effect == pytest.approx(4, rel=0.01)
     of_copies = wilson(int(copies.sum()), 1200, effect)
@@ -138,7 +139,8 @@ def test_intervals_over_photographs_cover_the_truth(icc: float) -> None:
     trials = 200
     for trial in range(trials):
         values, clusters = _words_of_photos(icc, photos=150, seed=trial)
-        correct, words = int(values.sum()), len(values)
+        correct = int(values.sum())
+        words = len(values)
         estimates = [
             _bootstrap(values[None], clusters),
             wilson(correct, words, design_effect(values, clusters)),
@@ -187,8 +189,10 @@ def test_mcnemars_test_of_many_photographs_is_the_statistic_of_yang_sun_and_hard
 
 
 def test_copies_of_words_add_no_evidence_to_mcnemars_test() -> None:
-    first, second = np.array([1] * 9 + [0] * 2), np.array([0] * 9 + [1] * 2)
-    copies, others = np.repeat(first, 5), np.repeat(second, 5)
+    first = np.array([1] * 9 + [0] * 2)
+    second = np.array([0] * 9 + [1] * 2)
+    copies = np.repeat(first, 5)
+    others = np.repeat(second, 5)
     assert mcnemar_exact(copies, others, np.repeat(np.arange(11), 5)) == pytest.approx(
         mcnemar_exact(first, second)
     )

@@ -4,11 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import lmdb
 import pytest
 from conftest import call, jpeg, write_lmdb
-
-from core.data.key_layout import PHOTO, STANDARD
+from photos import name_photos
 
 PHOTOS = [str(index // 5) for index in range(40)]
 IS_RIGHT = [index // 5 % 2 == 0 for index in range(40)]  # words of a photo are all right or wrong
@@ -25,14 +23,8 @@ def predictions(tmp_path: Path) -> Path:
 
 
 def _root(folder: Path, photos: list[str], label: str = "word") -> str:
-    root = write_lmdb(folder, [(jpeg(index), label) for index in range(len(photos))])
-    with (
-        lmdb.open(root, map_size=1 << 26) as environment,
-        environment.begin(write=True) as transaction,
-    ):
-        for index, name in enumerate(photos):
-            transaction.put(STANDARD.key(PHOTO, index).encode(), name.encode())
-    return root
+    words: list[Any] = [(jpeg(index), label) for index in range(len(photos))]
+    return name_photos(write_lmdb(folder, words), photos)
 
 
 def _score(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def test_endpoints_take_photographs_as_clusters(tmp_path: Path) -> None:
         assert first.photographs == {"svt": (100, 400)}
         for row in ("a", "b"):
             assert _width(first.rows[row]) > 1.5 * _width(second.rows[row])
-        (with_photos,), (without) = first.differences, second.differences[0]
+        (with_photos,) = first.differences
+        without = second.differences[0]
         assert _width(with_photos) > 1.5 * _width(without)
     assert "photographs" not in as_json(plain.endpoints[0])
 

@@ -38,7 +38,8 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "predictions.csv"
     lines = ["subset,index,label,prediction,confidence,readable,recognizer"]
     lines += [
-        f"words,{row.index},{row.label},{row.prediction},{row.confidence},{int(row.scorable)},ppocrv6"
+        f"words,{row.index},{row.label},{row.prediction},{row.confidence},"
+        f"{int(row.scorable)},ppocrv6"
         for row in PREDICTIONS
     ]
     path.write_text("\n".join([*lines, "other,0,a,b,1,1,ppocrv6"]) + "\n")

@@ -224,7 +224,9 @@ def test_whole_runs_are_complete_after_unbundling_and_give_the_same_table(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    results, out, other = finished[0], tmp_path / "runs.zip", tmp_path / "other"
+    results = finished[0]
+    out = tmp_path / "runs.zip"
+    other = tmp_path / "other"
     options = ("--scale", "smoke")
     packed, _, _ = call(capsys, "bundle", experiment, out, *options, "--results", results)
     unpacked, _, _ = call(capsys, "unbundle", out, "--results", other)

@@ -240,7 +240,8 @@ def test_the_text_reference_is_recorded_for_each_subset(
     reference = run_probe(hidden_config(language_words), None, tmp_path).metrics.to_json()[
         "text_reference"
     ]
-    words, letters = reference["words"], reference[RANDOM_LETTERS]
+    words = reference["words"]
+    letters = reference[RANDOM_LETTERS]
     assert words["words"] == letters["words"] == 5 * LANGUAGE.test
     assert words["most_frequent"] == letters["most_frequent"]
     assert words["neighbors"] > letters["neighbors"]

@@ -75,7 +75,8 @@ def test_an_experiment_that_is_killed_in_every_stage_ends_with_the_same_bits(
 
 def steps_lost(folder: Path) -> int:
     """How many logged steps of a training its checkpoint lacks; 0 without a checkpoint."""
-    checkpoint, log = folder / CHECKPOINT, folder / METRICS
+    checkpoint = folder / CHECKPOINT
+    log = folder / METRICS
     if not checkpoint.exists() or not log.exists():
         return 0
     stored: int = safetensors_io.load(checkpoint)[1]["step"]

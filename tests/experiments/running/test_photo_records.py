@@ -3,12 +3,11 @@
 import json
 from pathlib import Path
 
-import lmdb
 import pytest
 from conftest import jpeg, write_lmdb
+from photos import name_photos
 from whole_runs import run_experiment
 
-from core.data.key_layout import PHOTO, STANDARD
 from core.data.word_images import WordImages
 
 WORDS = [(jpeg(3 * index), f"Word{index % 7}!") for index in range(40)]
@@ -17,19 +16,13 @@ PHOTOS = [f"photo {index // 4}" if index < 16 else "" for index in range(20)]
 
 def _with_photos(folder: Path, photos: list[str]) -> str:
     """An LMDB folder of words that name their photos."""
-    root = write_lmdb(folder, [*WORDS[: len(photos)]])
-    with (
-        lmdb.open(root, map_size=1 << 26) as environment,
-        environment.begin(write=True) as transaction,
-    ):
-        for index, name in enumerate(photos):
-            transaction.put(STANDARD.key(PHOTO, index).encode(), name.encode())
-    return root
+    return name_photos(write_lmdb(folder, [*WORDS[: len(photos)]]), photos)
 
 
 def test_photos_of_several_roots_are_told_apart(tmp_path: Path) -> None:
     roots = [_with_photos(tmp_path / name, ["a", "", "b"]) for name in ("first", "second")]
-    one, two = WordImages(roots[:1]), WordImages(roots)
+    one = WordImages(roots[:1])
+    two = WordImages(roots)
     assert [one.photo(index) for index in range(3)] == ["a", "", "b"]
     assert [two.photo(index) for index in range(6)] == ["0/a", "", "0/b", "1/a", "", "1/b"]
 
