@@ -1,8 +1,8 @@
 """Words of one photograph as clusters: sums over them, their design effect, and their note.
 
 Words of a photograph share font, light and camera, so they tend to be right or wrong together. An
-interval that takes them as independent is too narrow. Where a test set names its photographs, these
-are what is sampled. A word whose photograph is unknown is a cluster of its own.
+interval that takes them as independent is too narrow. Where a test set names its photographs, the
+bootstrap draws photographs. A word whose photograph is unknown is a cluster alone.
 """
 
 from collections.abc import Mapping, Sequence
