@@ -52,11 +52,12 @@ def bytes_to_write(runs: Iterable[PlannedRun], store: Store, at_once: int = 1) -
     uses = [disk_use(run) for run in runs]
     total = sum(sorted((use.temporary for use in uses), reverse=True)[:at_once])
     for run, use in zip(runs, uses, strict=True):
-        total += use.kept - _folder_bytes(store.run(run.id).folder)
+        total += use.kept - folder_bytes(store.run(run.id).folder)
     return max(0, total) + _bytes_to_render(runs)
 
 
-def _folder_bytes(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
+    """The bytes of all files in a folder; 0 if there is no such folder."""
     if not folder.is_dir():
         return 0
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

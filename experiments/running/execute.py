@@ -12,10 +12,11 @@ import torch
 from core.runtime.artifacts import CHECKPOINT
 from core.runtime.errors import DiskError, UserError
 from core.runtime.files import USER_FIXABLE_ERRORS, write_text
+from core.runtime.peak_memory import PeakMemory
 from core.training.loop import NonFiniteLoss
 from core.training.run_context import Interrupted, RunContext, RunProgress
 from experiments.planning.plan import PlannedRun
-from experiments.running.capacity import check_run
+from experiments.running.capacity import check_run, folder_bytes
 from experiments.running.run_stage import run_stage
 from results import provenance
 from results.store import Run, StateName, Store
@@ -91,6 +92,7 @@ def execute(run: PlannedRun, store: Store, context: RunContext) -> Outcome:
 def _execute_main(run: PlannedRun, store: Store, context: RunContext) -> Outcome:
     folder = store.run(run.id)
     started = time.time()
+    memory = PeakMemory(context.device)
     folder.set_state("running", device=str(context.device))
     for leftover in folder.folder.glob(".*.tmp"):  # of a process that was killed while writing
         leftover.unlink()
@@ -108,7 +110,8 @@ def _execute_main(run: PlannedRun, store: Store, context: RunContext) -> Outcome
         processes=context.process_group.size,
     )
     metrics = run_stage(run, store, folder.folder, context)
-    folder.write_json("record.json", make_record(run, metrics, context, started))
+    space = measured_space(folder, memory)
+    folder.write_json("record.json", make_record(run, metrics, context, started) | space)
     folder.set_state("complete")
     (folder.folder / CHECKPOINT).unlink(missing_ok=True)
     return Outcome("complete")
@@ -219,4 +222,18 @@ def make_record(
         "started": time.strftime(TIME_FORMAT, time.gmtime(started)),
         "ended": time.strftime(TIME_FORMAT, time.gmtime()),
         "seconds": round(time.time() - started, 3),
+    }
+
+
+def measured_space(run: Run, memory: PeakMemory) -> dict[str, int | None]:
+    """The fields of record.json on memory and disk space. `results/README.md` explains them.
+
+    run: the folder of a run that has written everything but its record.
+    memory: measured since the run started."""
+    checkpoint = run.folder / CHECKPOINT  # it is removed after the record is written
+    removed = checkpoint.stat().st_size if checkpoint.exists() else 0
+    return {
+        "peak_memory_bytes": memory.host_bytes(),
+        "peak_gpu_memory_bytes": memory.gpu_bytes(),
+        "disk_bytes": folder_bytes(run.folder) - removed,
     }
