@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import call, jpeg
+from published import published_with_weights
 
 from analysis.cards.comparison import PaperComparison, compare_with_paper
 from analysis.cards.lineage import find_card_runs
@@ -306,12 +307,12 @@ def test_an_unfinished_run_has_no_card(tmp_path: Path) -> None:
 # Commands
 
 
-@pytest.mark.parametrize("run", ["finetune-90cdb03b9856", "pretrain-1204b2f24b6b"])
+@pytest.mark.parametrize("run", ["finetune-90cdb03b9856", "pretrain-7adf1ecf9239"])
 def test_the_lines_of_python_work(
     run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     hub = tmp_path / "my model"
-    code, out, _ = call(capsys, "export", run, "--hub", hub, "--results", FORMER_MINI)
+    code, out, _ = call(capsys, "export", run, "--hub", hub, "--results", published_with_weights())
     assert code == 0
     assert {Path(line).name for line in out.splitlines()} == {path.name for path in hub.iterdir()}
     card = (hub / "README.md").read_text(encoding="utf-8")
@@ -330,11 +331,9 @@ def test_the_lines_of_python_work(
 
 
 def test_the_lines_of_a_runs_own_card_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (lines,) = re.findall(
-        r"```python\n(.*?)```", card_of(FORMER_MINI, "finetune-90cdb03b9856"), re.DOTALL
-    )
+    card = card_of(published_with_weights(), "finetune-90cdb03b9856")
+    (lines,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     (tmp_path / "word.png").write_bytes(jpeg(9))
-    (tmp_path / "results").symlink_to(REPOSITORY / "results")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     with contextlib.redirect_stdout(io.StringIO()):
@@ -361,7 +360,8 @@ def test_a_wrong_export_writes_nothing(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note").write_text("")
     (tmp_path / "file.safetensors").write_text("")
-    code, out, err = call(capsys, "export", *words.split(), "--results", FORMER_MINI)
+    results = ("--results", published_with_weights())
+    code, out, err = call(capsys, "export", *words.split(), *results)
     assert (code, out) == (2, "")
     assert err.count("error: ") == 1
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file.safetensors", "full", "note"]

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from published import PUBLISHED, TABLE1, opened_results
+from published import TABLE1, opened_results, published_with_weights
 
 from analysis.report import overview
 from analysis.report.open_results import open_results
@@ -36,8 +36,7 @@ def test_figure_of_differences_has_a_label_per_measured_comparison() -> None:
 
 def test_models_without_readable_weights_are_named_and_left_out(tmp_path: Path) -> None:
     results = tmp_path / "results"
-    for part in ("tables", "runs"):
-        shutil.copytree(PUBLISHED / part, results / part)
+    shutil.copytree(published_with_weights(), results)
     weights = {name: results / "runs" / run for name, run in RUN_OF_ROW.items()}
     (weights["guidance"] / "model.safetensors").write_bytes(b"cut short")
     (weights["no guidance"] / "model.safetensors").unlink()
@@ -53,8 +52,7 @@ def test_models_without_readable_weights_are_named_and_left_out(tmp_path: Path) 
 
 def test_missing_teacher_weights_make_all_models_unavailable(tmp_path: Path) -> None:
     results = tmp_path / "results"
-    for part in ("tables", "runs"):
-        shutil.copytree(PUBLISHED / part, results / part)
+    shutil.copytree(published_with_weights(), results)
     (results / "runs" / TEACHER / "model.safetensors").unlink()
     opened = open_results(results, [TABLE1], None, tmp_path / "out")
     with pytest.raises(UserError, match=r"no weights .* seed 0.*teacher"):

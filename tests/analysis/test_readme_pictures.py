@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
-from published import PUBLISHED
+from published import published_with_weights
 
 from analysis.report.readme_pictures import FOLDER, main
 
@@ -14,7 +14,8 @@ def test_command_writes_a_strip_and_a_sketch(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "pictures"
-    assert main(["--results", str(PUBLISHED), "--out", str(out), "--dpi", "30"]) == 0
+    options = ["--out", str(out), "--dpi", "30"]
+    assert main(["--results", str(published_with_weights()), *options]) == 0
     strip = out / "strip.png"
     branches = out / "branches.svg"
     assert capsys.readouterr().out.split() == [str(strip), str(branches)]

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from conftest import call
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from published import PUBLISHED, SCALE
+from published import PUBLISHED, SCALE, published_with_weights
 
 from analysis.report import notebooks
 from analysis.report.build import write_report
@@ -25,9 +25,9 @@ STATEMENTS = re.compile(r"^\s*(def|class|if|while)\b|\blambda\b", re.M)
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Section]]:
-    """The report of the published results: path of the page, sections."""
+    """The report of the published results with untrained weights: path of the page, sections."""
     out = tmp_path_factory.mktemp("report") / "report.html"
-    return out, report_of(PUBLISHED, out, jobs=2)
+    return out, report_of(published_with_weights(), out, jobs=2)
 
 
 def report_of(results: Path, out: Path, jobs: int) -> list[Section]:
