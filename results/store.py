@@ -1,7 +1,7 @@
 """The results folder: states, locks, records and predictions of runs.
 
 RESULTS/runs/STAGE-ID/           one run: config.json, state.json, record.json, weights, losses, ...
-RESULTS/data/FINGERPRINT/SPLIT/  rendered words
+RESULTS/data/FINGERPRINT/SPLIT/  rendered words; boxes-FINGERPRINT: words with boxes
 RESULTS/decoded/                 pixels of word images (`core.data.decoded_cache`)
 RESULTS/targets/                 features of teachers (`core.training.target_cache`)
 RESULTS/tables/                  tables as Markdown, CSV and JSON
@@ -321,7 +321,7 @@ class Store:
         return self.run(name).folder / MODEL
 
     def data(self, fingerprint: str) -> Path:
-        """The folder of the rendered data set with this fingerprint."""
+        """The folder of the data set with this fingerprint that runs made."""
         return self.root / "data" / fingerprint
 
     @property

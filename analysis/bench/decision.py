@@ -30,7 +30,8 @@ from core.training.run_context import RunContext
 from experiments.planning.plan import Cell, Plan, PlannedRun, resolved_schedule
 from experiments.planning.planner import make_plan
 from experiments.planning.schema import HERE
-from experiments.running.run_stage import ensure_rendered, run_stage
+from experiments.running.ensure_data import ensure_data
+from experiments.running.run_stage import run_stage
 from results.store import Store
 
 SCALE = "mini"
@@ -136,7 +137,7 @@ def _seconds_of_short_runs(plan: Plan, store: Store) -> dict[str, list[float]]:
 def _cpu_seconds(run: PlannedRun, store: Store, context: RunContext) -> float:
     for roots in run.data.values():
         for root in roots:
-            ensure_rendered(root, store, context)
+            ensure_data(root, context)
     folder = store.run(run.id)
     folder.write_json("config.json", run.as_json())
     started = time.process_time()

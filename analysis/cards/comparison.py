@@ -123,7 +123,7 @@ def _other_images(runs: CardRuns) -> Iterator[str]:
             images = sum(root.images for root in roots)
             if all(root.is_rendered for root in roots):
                 reason = "words rendered by this suite, not the paper's photographs"
-            elif {root.name for root in roots} != {subset} or subset not in known:
+            elif {root.data_set for root in roots} != {subset} or subset not in known:
                 reason = "not a test set of the paper, or not shown to be one"
             elif subset in sizes and images != sizes[subset]:
                 reason = f"{images:,} images, not {sizes[subset]:,}"

@@ -41,7 +41,7 @@ def _method_tag(runs: CardRuns) -> list[str]:
 def data_names(runs: CardRuns) -> list[str]:
     """Names of the data sets that the model was trained on, as identifiers."""
     roots = (
-        root.name
+        root.data_set
         for run in runs.trainings.values()
         for role in ("train", "mixed")
         for root in run.roots.get(role, [])
@@ -63,7 +63,7 @@ def _model_index(results: list[EvaluationResult]) -> list[dict[str, Any]]:
         {
             "task": {"type": "image-to-text", "name": "scene text recognition"},
             "dataset": {
-                "type": "/".join(dict.fromkeys(data_name(root.name) for root in subset.roots)),
+                "type": "/".join(dict.fromkeys(data_name(root.data_set) for root in subset.roots)),
                 "name": f"{subset.name} ({subset.images:,} images"
                 + (", rendered words)" if all(root.is_rendered for root in subset.roots) else ")"),
                 "split": subset.name,

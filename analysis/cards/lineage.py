@@ -23,6 +23,7 @@ from core.runtime.artifacts import MODEL
 from core.runtime.errors import UserError
 from core.runtime.former_keys import current_root, with_current_keys
 from experiments.planning.plan import FILE
+from experiments.planning.registry import words_of
 from experiments.planning.schema import stage_model
 from results.store import MOVE_FOLDER, Run, Store
 
@@ -43,6 +44,11 @@ class RecordedRoot:
     name: str
     fingerprint: str
     images: int
+
+    @property
+    def data_set(self) -> str:
+        """The name of the data set that has these words, if another one adds boxes to them."""
+        return words_of(self.name)
 
     @property
     def is_rendered(self) -> bool:

@@ -27,7 +27,7 @@ from analysis.tables.prediction_files import Subsets, read_predictions
 from core.data.word_images import WordImages, decode_image
 from core.runtime.errors import UserError
 from core.text.protocols import PROTOCOLS, Prediction, Protocol, is_correct
-from experiments.planning.registry import expand
+from experiments.planning.data_roots import recorded_folder
 from results.store import Store
 
 COLUMNS = 6  # images in a row of a grid
@@ -160,7 +160,7 @@ def figures_of_run(store: Store, run_id: str, count: int) -> dict[str, Figure]:
     subsets: Subsets = read_predictions(run.folder / "predictions.csv")
     figures = {}
     for name, predictions in subsets.items():
-        images = WordImages([expand(root["path"]) for root in record["data"][name]])
+        images = WordImages([recorded_folder(root, store) for root in record["data"][name]])
         correct = sum(is_correct(prediction, protocol) for prediction in predictions)
         title = (
             f"{name}: {correct:,} of {len(predictions):,} correct ({protocol.name}); "

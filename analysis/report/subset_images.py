@@ -21,7 +21,7 @@ class SubsetImages:
 
     @cached_property
     def _stored(self) -> WordImages | None:
-        paths = [root.path for root in self.roots]
+        paths = [root.images_path for root in self.roots]
         if all(path and (Path(path) / "data.mdb").is_file() for path in paths):
             return WordImages(paths)
         return None

@@ -34,6 +34,7 @@ from core.runtime.foreign_files import LENGTH, foreign_content
 IMAGE_KEY = "image-{:09d}"  # as written here; `KeyLayout.key` is for reading
 LABEL_KEY = "label-{:09d}"
 PROGRESS_KEY = b"build-progress"  # present while a root is being built
+BOXED_WORDS = 100_000  # of a root that the fingerprint of its boxes covers at most
 
 Sample = tuple[bytes, str | None]  # an image file, and its label if it has one
 
@@ -267,10 +268,10 @@ def fingerprint(root: str, images: int = 64, labels: int = 100_000) -> tuple[str
     return digest.hexdigest()[:16], count
 
 
-def boxes_fingerprint(root: str, words: int = 100_000) -> str:
+def boxes_fingerprint(root: str) -> str:
     """A hash of the boxes of a root's characters (16 hex digits); "" if the root has none.
 
-    root: an LMDB folder. words: number of words to cover, evenly spaced."""
+    It covers up to `BOXED_WORDS` words, evenly spaced. root: an LMDB folder."""
     environment = open_lmdb(root)
     count = count_samples(environment, root)
     digest = hashlib.sha256()
@@ -278,7 +279,7 @@ def boxes_fingerprint(root: str, words: int = 100_000) -> str:
         prefix = f"{BOXES}-".encode()
         if not cursor.set_range(prefix) or not bytes(cursor.key()).startswith(prefix):
             return ""
-        for value in _spaced_values(transaction, key_layout(root), BOXES, count, words):
+        for value in _spaced_values(transaction, key_layout(root), BOXES, count, BOXED_WORDS):
             digest.update(value)
     return digest.hexdigest()[:16]
 
@@ -295,12 +296,23 @@ def _spaced_values(
         count: Number of samples.
         maximum: Number of values; fewer if there are fewer samples.
     """
-    for number in np.unique(np.linspace(1, count, min(count, maximum), dtype=int)):
+    for number in spaced_numbers(count, maximum):
         try:
-            value = transaction.get(layout.key(kind, int(number) - 1).encode())
+            value = transaction.get(layout.key(kind, number - 1).encode())
         except lmdb.Error:  # a damaged page; the image is counted when it is read
             value = None
-        yield b"missing" if value is None else len(value).to_bytes(8, "little") + value
+        yield b"missing" if value is None else after_length(value)
+
+
+def spaced_numbers(count: int, maximum: int) -> list[int]:
+    """Up to `maximum` evenly spaced numbers from 1 to `count`: all if there are not more."""
+    numbers: list[int] = np.unique(np.linspace(1, count, min(count, maximum), dtype=int)).tolist()
+    return numbers
+
+
+def after_length(value: bytes | memoryview) -> bytes:
+    """A value as fingerprints cover it, so that no two lists of values look the same."""
+    return len(value).to_bytes(8, "little") + value
 
 
 # Writing

@@ -11,8 +11,10 @@ optional; which of several folders the word is in. photo: optional; the name of 
 word was cut from. Further keys are not used.
 """
 
+import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +29,16 @@ from core.data.character_boxes import (
     encode_boxes,
 )
 from core.data.key_layout import IMAGE, LABEL, PHOTO, STANDARD, KeyLayout
-from core.data.lmdb_folder import count_samples, key_layout, new_lmdb, open_lmdb, put_count
+from core.data.lmdb_folder import (
+    BOXED_WORDS,
+    after_length,
+    count_samples,
+    key_layout,
+    new_lmdb,
+    open_lmdb,
+    put_count,
+    spaced_numbers,
+)
 from core.data.word_images import image_size
 from core.data_tools.annotations import some_names
 from core.data_tools.text_encoding import file_encoding, undecodable_text
@@ -130,13 +141,7 @@ def add_boxes(root: str, file: Path, split: str | None, out: Path) -> BoxedRoot:
     """
     if out.exists():
         raise UserError(f"{out}: already exists; choose another folder or move it")
-    count = count_samples(open_lmdb(root), root)
-    words = read_annotated_words(file, split)
-    if max(words) > count:
-        raise UserError(
-            f"{file}: index {max(words)}, but {root} has {count} words; "
-            "name the folder of these words, or another --split"
-        )
+    count, words = _words_of_root(root, file, split)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as parent:
         temporary = Path(parent) / out.name
@@ -150,12 +155,51 @@ def add_boxes(root: str, file: Path, split: str | None, out: Path) -> BoxedRoot:
             with environment.begin(write=True) as transaction:
                 put_count(transaction, count)
         if len(problems) == count:
-            reasons = some_names([f"{number}: {problems[number]}" for number in sorted(problems)])
-            raise UserError(f"{file}: no boxes fit the words of {root} ({reasons})")
+            raise _no_boxes_fit(root, file, problems)
         if problems:
             _write_problems(temporary / WITHOUT_BOXES, root, problems)
         os.replace(temporary, out)
     return BoxedRoot(count, sum(bool(word.photo) for word in words.values()), problems)
+
+
+def expected_boxes_fingerprint(root: str, file: Path, split: str | None) -> str:
+    """The `boxes_fingerprint` of the folder that `add_boxes` makes. It writes nothing.
+
+    root, file, split: as in `add_boxes`. Raises UserError as it does."""
+    count, words = _words_of_root(root, file, split)
+    layout = key_layout(root)
+    numbers = spaced_numbers(count, BOXED_WORDS)
+    digest = hashlib.sha256()
+    problems: dict[int, str] = {}
+    for number in numbers:
+        values = _read_word(root, layout, number)
+        boxes, problem = _boxes_or_problem(words.get(number), values)
+        if problem:
+            problems[number] = problem
+        digest.update(after_length(encode_boxes(boxes)))
+    if len(problems) == len(numbers):
+        raise _no_boxes_fit(root, file, problems)
+    return digest.hexdigest()[:16]
+
+
+def _words_of_root(
+    root: str, file: Path, split: str | None
+) -> tuple[int, dict[int, AnnotatedWord]]:
+    """The number of words of a root, and the annotated ones by number. Raises UserError."""
+    count = count_samples(open_lmdb(root), root)
+    words = read_annotated_words(file, split)
+    if max(words) > count:
+        raise UserError(
+            f"{file}: index {max(words)}, but {root} has {count} words; "
+            "name the folder of these words, or another --split"
+        )
+    return count, words
+
+
+def _no_boxes_fit(root: str, file: Path, problems: Mapping[int, str]) -> UserError:
+    """problems: number of a word -> why it has no boxes."""
+    reasons = some_names([f"{number}: {problems[number]}" for number in sorted(problems)])
+    return UserError(f"{file}: no boxes fit the words of {root} ({reasons})")
 
 
 def _write_words(
@@ -171,13 +215,11 @@ def _write_words(
     has_photos = any(word.photo for word in words.values())
     problems = {}
     for number in numbers:
-        values = {kind: _value(root, layout, kind, number) for kind in (IMAGE, LABEL)}
+        values = _read_word(root, layout, number)
         word = words.get(number)
-        boxes: CharacterBoxes | None = None
-        try:
-            boxes = _boxes_of_word(word, values[LABEL], values[IMAGE])
-        except BoxProblem as problem:
-            problems[number] = str(problem)
+        boxes, problem = _boxes_or_problem(word, values)
+        if problem:
+            problems[number] = problem
         values[BOXES] = encode_boxes(boxes)
         if has_photos:
             values[PHOTO] = word.photo.encode() if word else b""
@@ -185,6 +227,21 @@ def _write_words(
             if value is not None:
                 transaction.put(STANDARD.key(kind, number - 1).encode(), value)
     return problems
+
+
+def _read_word(root: str, layout: KeyLayout, number: int) -> dict[str, bytes | None]:
+    """Kind of the key -> value, of the image and the label of a word."""
+    return {kind: _value(root, layout, kind, number) for kind in (IMAGE, LABEL)}
+
+
+def _boxes_or_problem(
+    word: AnnotatedWord | None, values: Mapping[str, bytes | None]
+) -> tuple[CharacterBoxes | None, str]:
+    """(boxes, "") of a word, or (None, why it has none). values: its image and its label."""
+    try:
+        return _boxes_of_word(word, values[LABEL], values[IMAGE]), ""
+    except BoxProblem as problem:
+        return None, str(problem)
 
 
 def _boxes_of_word(

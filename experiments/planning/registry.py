@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from core.config import FrozenModel
 from core.runtime.errors import UserError
@@ -21,6 +21,22 @@ REGISTRY = HERE / "settings" / "data.yaml"
 USER_FILE = HERE / "settings" / "data.local.yaml"
 
 
+Paths = str | Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class BuiltFrom(FrozenModel):
+    """What a run makes a data set from, if the set has no folder: words and their boxes.
+
+    words: the data set that has the words.
+    boxes: a file of boxes, or files where it can be; variables are not filled in.
+    split: the words of the file that these are.
+    """
+
+    words: str
+    boxes: Paths
+    split: str
+
+
 class DataSet(FrozenModel):
     """A named data set.
 
@@ -32,9 +48,10 @@ class DataSet(FrozenModel):
     approximate_images: roughly how many images it has, if no exact size is known.
     characters: the number of different characters in its labels.
     folder_names: other names of its folder.
+    built_from: what a run makes it from if its folder is absent.
     """
 
-    root: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    root: Paths
     title: str
     published: str
     synthetic_substitute: Annotated[str, AfterValidator(current_root)] = ""
@@ -42,6 +59,7 @@ class DataSet(FrozenModel):
     approximate_images: PositiveInt | None = None
     characters: PositiveInt | None = None
     folder_names: tuple[str, ...] = ()
+    built_from: BuiltFrom | None = None
 
     @property
     def expected_images(self) -> int:
@@ -50,11 +68,25 @@ class DataSet(FrozenModel):
 
     @property
     def roots(self) -> tuple[str, ...]:
-        return (self.root,) if isinstance(self.root, str) else self.root
+        return _as_tuple(self.root)
+
+
+def _as_tuple(paths: Paths) -> tuple[str, ...]:
+    return (paths,) if isinstance(paths, str) else paths
 
 
 class _Registry(FrozenModel):
     sets: dict[str, DataSet]
+
+    @model_validator(mode="after")
+    def _check_words(self) -> "_Registry":
+        for name, data_set in self.sets.items():
+            if data_set.built_from is None:
+                continue
+            words = data_set.built_from.words
+            if words not in self.sets or self.sets[words].built_from is not None:
+                raise ValueError(f"{name}: built_from.words: {words!r} is no data set with words")
+        return self
 
 
 @cache
@@ -97,36 +129,99 @@ def unset_variable(path: str) -> str:
 
 def candidate_folders(name: str) -> Sequence[str]:
     """The folders where a named data set can be, the most likely first; variables not filled in."""
+    chosen = _chosen_folder(name)
+    return registry()[name].roots if chosen is None else (chosen,)
+
+
+def _chosen_folder(name: str) -> str | None:
+    """The folder that a variable or the user's file names for a data set, if one does."""
     variable = f"LMIM_ROOT_{name.upper()}"
-    if variable in os.environ:
-        return (os.environ[variable],)
-    user = user_roots()
-    return (user[name],) if name in user else registry()[name].roots
+    return os.environ[variable] if variable in os.environ else user_roots().get(name)
 
 
 def locate(name: str) -> str:
     """The folder of a named data set: the first that exists, else the first that could exist."""
-    candidates = [expand(folder) for folder in candidate_folders(name)]
+    return _first_existing(candidate_folders(name))
+
+
+def _first_existing(paths: Sequence[str]) -> str:
+    """The first path that exists, else the first that could exist; variables are filled in."""
+    candidates = [expand(path) for path in paths]
     complete = [folder for folder in candidates if not unset_variable(folder)]
     existing = [folder for folder in complete if os.path.exists(folder)]
     return (existing or complete or candidates)[0]
 
 
+def built_from(name: str) -> BuiltFrom | None:
+    """What a run makes a data set from: None if it has a folder, or the user names one."""
+    source = registry()[name].built_from
+    if source is None or _chosen_folder(name) is not None or os.path.exists(locate(name)):
+        return None
+    return source
+
+
+def boxes_file(source: BuiltFrom) -> str | None:
+    """The file of boxes; None if there is none at its places."""
+    path = _first_existing(_as_tuple(source.boxes))
+    return path if os.path.isfile(path) else None
+
+
+def can_be_built(name: str) -> bool:
+    """Whether a data set has no folder, and a run can make it."""
+    source = built_from(name)
+    if source is None or boxes_file(source) is None:
+        return False
+    return os.path.isdir(locate(source.words))
+
+
+def words_of(name: str) -> str:
+    """The data set whose words a set has: another one if it only adds boxes to them.
+
+    name: any root, also one that is no data set."""
+    data_set = registry().get(name)
+    return name if data_set is None or data_set.built_from is None else data_set.built_from.words
+
+
 def describe_absence(name: str) -> str:
     """A sentence on an absent data set: what it is, who publishes it, how to name its folder."""
     data_set = registry()[name]
-    reasons = []
-    for folder in candidate_folders(name):
-        variable = unset_variable(folder)
-        reasons.append(f"{variable} is not set" if variable else f"nothing at {expand(folder)}")
+    source = built_from(name)
+    if source is not None:
+        return _describe_unbuilt(name, source)
+    reasons = _where_absent(candidate_folders(name))
     sizes = " or ".join(f"{size:,}" for size in sorted(data_set.images))
     details = f"{data_set.title}, {sizes} images" if sizes else data_set.title
     published = data_set.published
     if "://" in published.split()[0]:
         published = f"published at {published}"
     return (
-        f"{name}: {' and '.join(reasons)} ({details}; {published}); "
-        f"put it there or set LMIM_ROOT_{name.upper()}"
+        f"{name}: {reasons} ({details}; {published}); put it there or set LMIM_ROOT_{name.upper()}"
+    )
+
+
+def _where_absent(paths: Sequence[str]) -> str:
+    """Where something could be and is not."""
+    variables = [(unset_variable(path), expand(path)) for path in paths]
+    reasons = [f"{name} is not set" if name else f"nothing at {path}" for name, path in variables]
+    return " and ".join(dict.fromkeys(reasons))
+
+
+def _describe_unbuilt(name: str, source: BuiltFrom) -> str:
+    """A sentence on a data set that a run makes: what is missing for it, or how to make it now."""
+    words = locate(source.words)
+    file = boxes_file(source)
+    if not os.path.isdir(words):
+        return f"{name}: its words are absent; {describe_absence(source.words)}"
+    if file is None:
+        reasons = _where_absent(_as_tuple(source.boxes))
+        return (
+            f"{name}: the file of boxes is absent ({reasons}); put it there, or set "
+            f"LMIM_ROOT_{name.upper()} to a folder that `run.py data build --boxes` made"
+        )
+    return (
+        f"{name}: a run makes it from {source.words} and {file}; name {source.words}, or make it "
+        f"with `run.py data build {words} FOLDER --boxes {file} --split {source.split}` and set "
+        f"LMIM_ROOT_{name.upper()} to that folder"
     )
 
 

@@ -13,6 +13,7 @@ from core.model.cost import target_bytes
 from core.runtime.errors import DiskError, UserError
 from core.runtime.files import free_disk_bytes
 from core.synthetic.config import LANGUAGE_SPLITS
+from experiments.planning.data_roots import Root
 from experiments.planning.device import DRIVERS
 from experiments.planning.disk_estimate import disk_use, rendered_bytes
 from experiments.planning.memory_estimate import memory_bytes
@@ -42,8 +43,8 @@ def bytes_text(count: float) -> str:
 def bytes_to_write(runs: Iterable[PlannedRun], store: Store, at_once: int = 1) -> int:
     """The bytes by which runs fill the disk at most, beyond what their folders contain now.
 
-    What the runs keep, the temporary files of those that occupy most, and the synthetic words that
-    are not rendered yet.
+    What the runs keep, the temporary files of those that occupy most, and the words that the runs
+    render, or add boxes to.
 
     runs: the runs, none of them complete.
     store: the results folder.
@@ -53,7 +54,8 @@ def bytes_to_write(runs: Iterable[PlannedRun], store: Store, at_once: int = 1) -
     total = sum(sorted((use.temporary for use in uses), reverse=True)[:at_once])
     for run, use in zip(runs, uses, strict=True):
         total += use.kept - folder_bytes(store.run(run.id).folder)
-    return max(0, total) + _bytes_to_render(runs)
+    roots = {root for run in runs for root in chain(*run.data.values()) if root.is_absent}
+    return max(0, total) + _bytes_to_render(roots) + _bytes_with_boxes(roots)
 
 
 def folder_bytes(folder: Path) -> int:
@@ -63,16 +65,23 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _bytes_to_render(runs: Iterable[PlannedRun]) -> int:
-    """Bytes of the synthetic words that the runs use and that are not rendered yet."""
-    absent = {
+def _bytes_to_render(absent: Iterable[Root]) -> int:
+    """Bytes of the synthetic words among absent roots."""
+    splits = {
         (root.synthetic, Path(root.path).name in LANGUAGE_SPLITS)
-        for run in runs
-        for roots in run.data.values()
-        for root in roots
-        if root.synthetic is not None and not Path(root.path).is_dir()
+        for root in absent
+        if root.synthetic is not None
     }
-    return sum(rendered_bytes(*splits) for splits in absent)
+    return sum(rendered_bytes(*of_root) for of_root in splits)
+
+
+def _bytes_with_boxes(absent: Iterable[Root]) -> int:
+    """Bytes of the words with boxes among absent roots: those of the words and of the boxes."""
+    sources = {root.path: root.made_from for root in absent if root.made_from is not None}
+    return sum(
+        (Path(source.words) / "data.mdb").stat().st_size + Path(source.file).stat().st_size
+        for source in sources.values()
+    )
 
 
 def bytes_to_decode(runs: Iterable[PlannedRun], plan: Plan, store: Store) -> int:

@@ -219,7 +219,8 @@ def check_data() -> Iterator[Finding]:
     """The folders of real images that experiments/settings/data.yaml names."""
     from experiments.planning.registry import locate, registry, unset_variable
 
-    folders = {name: locate(name) for name in registry()}
+    own = [name for name, data_set in registry().items() if data_set.built_from is None]
+    folders = {name: locate(name) for name in own}
     present = [
         name
         for name, folder in folders.items()

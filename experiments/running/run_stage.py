@@ -1,7 +1,5 @@
 """Calls the stage of a run with its inputs as files, and writes what the stage returns."""
 
-import shutil
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,25 +8,21 @@ from core.data.decoded_cache import DecodedCache
 from core.data.record_cache import RecordCache
 from core.data.word_images import WordImages
 from core.probes.stage import probe
-from core.runtime.files import try_lock
-from core.runtime.processes import cores
-from core.synthetic.config import LANGUAGE_SPLITS, Synthetic
-from core.synthetic.dataset import dataset_fingerprint, write_splits
 from core.text.protocols import PROTOCOLS, Prediction, is_correct
 from core.training.evaluate import evaluate
 from core.training.finetune import finetune
 from core.training.pretrain import pretrain
-from core.training.run_context import Interrupted, RunContext, RunProgress
-from experiments.planning.data_roots import Root
+from core.training.run_context import RunContext
 from experiments.planning.plan import TRAIN, PlannedRun
 from experiments.planning.registry import expand
+from experiments.running.ensure_data import ensure_data
 from results.store import Store
 
 
 def run_stage(
     run: PlannedRun, store: Store, folder: Path, context: RunContext
 ) -> dict[str, object]:
-    """Render the synthetic data that are absent, and run the stage; returns its metrics.
+    """Make the data that are absent and can be made, and run the stage; returns its metrics.
 
     run: the run, whose inputs are complete.
     store: the results folder with the inputs.
@@ -36,7 +30,7 @@ def run_stage(
     context: how the run is computed."""
     for roots in run.data.values():
         for root in roots:
-            ensure_rendered(root, store, context)
+            ensure_data(root, context)
     match run.config:
         case Evaluate():
             return _evaluate(run, run.config, store, context)
@@ -160,34 +154,3 @@ def _training_images(
     mixed = [root.path for root in run.data.get("mixed", ())]
     cache = DecodedCache(store.decoded)
     return WordImages([root.path for root in run.data["train"]], filters, mixed, cache)
-
-
-def ensure_rendered(root: Root, store: Store, context: RunContext) -> None:
-    """Render the synthetic data set of a root unless it exists.
-
-    One process renders; others wait. Raises Interrupted if asked to stop."""
-    config = root.synthetic
-    if config is None or Path(root.path).is_dir():
-        return
-    folder = store.data(dataset_fingerprint(config))
-    for_language = Path(root.path).name in LANGUAGE_SPLITS
-    while not Path(root.path).is_dir():
-        with try_lock(folder / ".lock") as free:
-            if free:
-                _render(config, folder, context, for_language)
-        if context.should_stop():
-            raise Interrupted("stopped while rendering words; complete splits are kept")
-        time.sleep(0.2)
-
-
-def _render(config: Synthetic, folder: Path, context: RunContext, for_language: bool) -> None:
-    started = time.monotonic()
-    for leftover in folder.glob(".*.*"):  # of a process that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    rendered = write_splits(config, folder, cores(), context.should_stop, for_language)
-    for done, total in rendered:
-        rate = done / (time.monotonic() - started)
-        seconds_left = (total - done) / rate
-        context.on_progress(
-            RunProgress(done, total, "images", rate, seconds_left, "rendering words")
-        )
