@@ -149,6 +149,31 @@ class StoredHardware(Stored):
     processes: Annotated[StrictCount, Field(gt=0)] = 1
 
 
+class StoredDuration(Stored):
+    """The time of a training's steps; other runs have none."""
+
+    train_seconds: Annotated[float, Field(ge=0)] = 0
+
+
+class StoredCost(Stored):
+    """What any run took.
+
+    seconds: of its last part, if it was interrupted; `metrics` then have the steps of all parts.
+    peak_memory_bytes, disk_bytes: None where they were not measured."""
+
+    seconds: Annotated[float, Field(ge=0)]
+    hardware: StoredHardware
+    metrics: StoredDuration
+    peak_memory_bytes: StrictCount | None = None
+    disk_bytes: StrictCount | None = None
+
+    @property
+    def core_seconds(self) -> float:
+        """Time multiplied by threads and processes."""
+        seconds = max(self.seconds, self.metrics.train_seconds)
+        return seconds * self.hardware.threads * self.hardware.processes
+
+
 class StoredSteps(Stored):
     """The metrics of a training that measure its cost."""
 
