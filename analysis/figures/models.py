@@ -16,6 +16,7 @@ from core.lmim import LMIM
 from core.model.recognizer import Recognizer
 from core.model.vit import VisionTransformer
 from core.runtime import safetensors_io
+from core.runtime.artifacts import NO_WEIGHTS
 from core.runtime.errors import UserError
 from core.runtime.seeds import derive_seed
 from core.training.evaluate import load_recognizer
@@ -126,18 +127,18 @@ def _stored_model(name: str, run: str, seed: int, store: Store) -> PretrainedMod
             f"{path}: not a record of this suite; move the run's folder aside and run again"
         ) from error
     weights = store.weights(run)
-    _check_weights(weights, f"{run}: has no weights here", config.encoder)
+    _check_weights(weights, run, config.encoder)
     teacher_weights = store.weights(teacher) if teacher else None
     if teacher_weights is not None:
-        message = f"{run}: its teacher's weights are not here ({teacher_weights.parent.name})"
-        _check_weights(teacher_weights, message, config.encoder, is_teacher=True)
+        whose = f"{run}: its teacher {teacher_weights.parent.name}"
+        _check_weights(teacher_weights, whose, config.encoder, is_teacher=True)
     return PretrainedModel(name, run, seed, config, weights, teacher_weights)
 
 
-def _check_weights(path: Path, message: str, encoder: Encoder, *, is_teacher: bool = False) -> None:
+def _check_weights(path: Path, whose: str, encoder: Encoder, *, is_teacher: bool = False) -> None:
     """Raise UserError if the file is missing, damaged, or does not fit the encoder."""
     if not path.is_file():
-        raise UserError(f"{message}; run its experiment to compute them")
+        raise UserError(f"{whose} {NO_WEIGHTS}")
     check_encoder(path, encoder, any_position_table=is_teacher)
 
 
@@ -162,9 +163,7 @@ def load_recognizers(
                 complete_record(store, run)
                 weights = store.weights(run)
                 if not weights.is_file():
-                    raise UserError(
-                        f"{run}: has no weights here; run its experiment to compute them"
-                    )
+                    raise UserError(f"{run} {NO_WEIGHTS}")
                 recognizer = load_recognizer(weights, CPU).eval().requires_grad_(False)
                 if not isinstance(recognizer, Recognizer):
                     raise UserError(f"{run}: has no decoder (CTC), so no cross-attention")

@@ -46,7 +46,7 @@ def strip_figure(opened: OpenedResults) -> Figure:
 def _model_of_row(opened: OpenedResults, row: str) -> PretrainedModel:
     models = {model.name: model for model in opened.models(seed=0)}
     if row not in models:
-        reasons = "".join(f"; {reason}" for reason in opened.unavailable)
+        reasons = "".join(f"; {why}" for why in opened.unavailable if why.startswith(f"{row}: "))
         raise UserError(f"{opened.store.root}: no model of row {row!r}{reasons}")
     return models[row]
 

@@ -5,3 +5,8 @@ EARLIER_MODEL = "model-{}.safetensors"  # the weights some steps before the end:
 CHECKPOINT = "checkpoint.safetensors"  # everything that training resumes from
 METRICS = "metrics.jsonl"  # one line for each logged step
 TENSORBOARD = "tensorboard"  # a folder
+
+NO_WEIGHTS = (
+    "has a record and no weights here; add them with `run.py unbundle`, or run its experiment in "
+    "another results folder"
+)  # said of a run

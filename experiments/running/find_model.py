@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from core.runtime.artifacts import MODEL
+from core.runtime.artifacts import MODEL, NO_WEIGHTS
 from core.runtime.errors import UserError
 from results.store import Store
 
@@ -25,11 +25,12 @@ def find_model(name: str, results: Path) -> Path:
         runs = f"runs there: {', '.join(known)}" if known else "no finetune run there yet"
         raise UserError(f"{name}: neither a file nor a run below {folder.parent} ({runs})")
     if name.startswith("evaluate-"):
-        return store.weights(store.run(name).record()["inputs"]["recognizer"])
+        recognizer = store.run(name).record()["inputs"]["recognizer"]
+        if recognizer.startswith("file:"):
+            return store.weights(recognizer)
+        return find_model(recognizer, results)
     if not (folder / MODEL).is_file():
         state = store.run(name).state().name
-        reason = f"it is {state}"
-        if state == "complete":
-            reason = "no weights are kept beside its record; run its experiment for them"
-        raise UserError(f"{name}: this run has no weights here: {reason}")
+        reason = NO_WEIGHTS if state == "complete" else f"has no weights: it is {state}"
+        raise UserError(f"{name} {reason}")
     return folder / MODEL

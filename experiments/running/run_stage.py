@@ -8,12 +8,14 @@ from core.data.decoded_cache import DecodedCache
 from core.data.record_cache import RecordCache
 from core.data.word_images import WordImages
 from core.probes.stage import probe
+from core.runtime.artifacts import NO_WEIGHTS
+from core.runtime.errors import UserError
 from core.text.protocols import PROTOCOLS, Prediction, is_correct
 from core.training.evaluate import evaluate
 from core.training.finetune import finetune
 from core.training.pretrain import pretrain
 from core.training.run_context import RunContext
-from experiments.planning.plan import TRAIN, PlannedRun
+from experiments.planning.plan import FILE, TRAIN, PlannedRun
 from experiments.planning.registry import expand
 from experiments.running.ensure_data import ensure_data
 from results.store import Store
@@ -101,7 +103,7 @@ def _evaluate(
     run: PlannedRun, config: Evaluate, store: Store, context: RunContext
 ) -> dict[str, object]:
     subsets = _test_images(run, config.subsets, store)
-    recognizer = store.weights(run.inputs["recognizer"])
+    recognizer = _weights(run.inputs["recognizer"], store)
     result = evaluate(config, subsets, recognizer, context)
     if context.process_group.is_main:
         folder = store.run(run.id)
@@ -144,7 +146,15 @@ def _prediction_rows(predictions: Mapping[str, list[Prediction]]) -> Iterator[tu
 
 
 def _input(run: PlannedRun, store: Store, role: str) -> Path | None:
-    return store.weights(run.inputs[role]) if role in run.inputs else None
+    """The weights that a run starts from. Raises UserError if a run is here without its weights."""
+    return _weights(run.inputs[role], store) if role in run.inputs else None
+
+
+def _weights(name: str, store: Store) -> Path:
+    path = store.weights(name)
+    if not name.startswith(FILE) and not path.is_file():
+        raise UserError(f"{name} {NO_WEIGHTS}")
+    return path
 
 
 def _training_images(

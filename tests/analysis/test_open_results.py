@@ -43,7 +43,7 @@ def test_models_without_readable_weights_are_named_and_left_out(tmp_path: Path) 
     opened = open_results(results, [TABLE1], None, tmp_path / "out")
     assert [model.name for model in opened.models(0)] == TABLE1_ROWS[2:]
     text = opened.unavailable_as_html().text
-    assert f"{RUN_OF_ROW['no guidance']}: has no weights here" in text
+    assert f"{RUN_OF_ROW['no guidance']} has a record and no weights here" in text
     assert "guidance: " in text
     assert "cut short" in text
     assert not opened.recognizers([])
