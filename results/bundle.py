@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.runtime.errors import UserError
 from core.runtime.files import atomic_path, free_disk_bytes
+from core.runtime.validation import first_problem
 from results.store import Store
 
 MANIFEST = "manifest.json"
@@ -192,9 +193,7 @@ def _checked_manifest(bundle: zipfile.ZipFile, path: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(text[:MAX_MANIFEST])
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"]))
-        raise UserError(f"{path}: {MANIFEST}: {key}: {problem['msg']}; {DAMAGED}") from error
+        raise UserError(f"{path}: {MANIFEST}: {first_problem(error)}; {DAMAGED}") from error
     if differing := set(manifest.files) ^ (set(names) - {MANIFEST}):
         where = "files" if min(differing) in names else MANIFEST
         raise UserError(f"{path}: {min(differing)!r} is only in its {where}; {DAMAGED}")

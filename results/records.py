@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from core.runtime.errors import UserError
+from core.runtime.validation import first_problem
 from core.text.protocols import PROTOCOLS
 from results.store import MOVE_FOLDER, Run
 
@@ -159,12 +160,12 @@ class StoredCost(Stored):
     """What any run took.
 
     seconds: of its last part, if it was interrupted; `metrics` then have the steps of all parts.
-    peak_memory_bytes, disk_bytes: None where they were not measured."""
+    peak_own_memory_bytes, disk_bytes: None where they were not measured."""
 
     seconds: Annotated[float, Field(ge=0)]
     hardware: StoredHardware
     metrics: StoredDuration
-    peak_memory_bytes: StrictCount | None = None
+    peak_own_memory_bytes: StrictCount | None = None
     disk_bytes: StrictCount | None = None
 
     @property
@@ -218,7 +219,5 @@ def read_record(run: Run, kind: type[Kind]) -> Kind:
     try:
         return kind.model_validate(run.record())
     except ValidationError as error:
-        problem = error.errors()[0]
-        location = map(str, problem["loc"])
-        reason = ": ".join((*location, problem["msg"].removeprefix("Value error, ")))
+        reason = first_problem(error, separator=": ")
         raise UserError(f"{run.folder / 'record.json'}: {reason}; {MOVE_FOLDER}") from error

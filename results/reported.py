@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from core.config import FrozenModel
 from core.runtime.errors import UserError
 from core.runtime.number_types import Integer, Number
+from core.runtime.validation import first_problem
 from core.runtime.yaml import read_yaml
 
 REPORTED = Path(__file__).with_name("reported.yaml")
@@ -183,10 +184,7 @@ def read_reported(path: Path) -> Reported:
     try:
         return Reported.model_validate(read_yaml(path))
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"]))
-        message = problem["msg"].removeprefix("Value error, ")
-        raise UserError(f"{path}: {key}: {message}") from error
+        raise UserError(f"{path}: {first_problem(error)}") from error
 
 
 @cache

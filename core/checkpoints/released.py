@@ -36,6 +36,7 @@ from core.model.vit import (
 from core.runtime import safetensors_io
 from core.runtime.errors import UserError
 from core.runtime.pickle_io import load_pickle
+from core.runtime.validation import first_problem
 
 
 @dataclass(frozen=True)
@@ -156,10 +157,7 @@ def _config_of(
         inferred = _infer(kind, state, weights, args, overrides)
         return inferred.validate(), inferred.assumed
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"]))
-        message = problem["msg"].removeprefix("Value error, ")
-        raise UserError(f"{path}: {key}: {message}") from error
+        raise UserError(f"{path}: {first_problem(error)}") from error
     except (IndexError, TypeError, RuntimeError) as error:
         raise UserError(
             f"{path}: its weights have shapes that no such model has ({error})"

@@ -45,6 +45,7 @@ from core.data_tools.text_encoding import file_encoding, undecodable_text
 from core.runtime.errors import UserError
 from core.runtime.files import write_text
 from core.runtime.number_types import PositiveInt
+from core.runtime.validation import first_problem
 
 CHUNK = 2048  # words that a transaction writes
 WITHOUT_BOXES = "without_boxes.tsv"  # in the LMDB folder: number, label and reason
@@ -114,11 +115,9 @@ def _read_lines(file: Path) -> list[tuple[int, AnnotatedWord]]:
         try:
             words.append((number, AnnotatedWord.model_validate_json(line)))
         except ValidationError as error:
-            problem = error.errors()[0]
-            key = ".".join(map(str, problem["loc"]))
-            reason = f"{key}: {problem['msg']}" if key else problem["msg"]
             raise UserError(
-                f"{file}: line {number}: {reason}; a line is JSON with index, characters and boxes"
+                f"{file}: line {number}: {first_problem(error)}; "
+                "a line is JSON with index, characters and boxes"
             ) from error
     return words
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from core.config import Evaluate, Finetune, Probe, StageConfig, identity_fields
 from core.runtime.errors import UserError
+from core.runtime.validation import first_problem
 from experiments.planning.changes import WHOLE_KEYS, changes_layer
 from experiments.planning.diagnostics import Tree
 from experiments.planning.endpoints import DEFAULT_ENDPOINT
@@ -129,10 +130,8 @@ def _read(store: Store, run_id: str) -> _Source:
     try:
         config = model.model_validate(stored.config)
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"]))
         raise UserError(
-            f"{run.folder / 'record.json'}: config.{key}: {problem['msg']}; this version cannot "
+            f"{run.folder / 'record.json'}: config.{first_problem(error)}; this version cannot "
             f"read it; {MOVE_FOLDER}"
         ) from error
     return _Source(run_id, stored.stage, config, stored.inputs, stored.data)
