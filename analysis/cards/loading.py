@@ -40,7 +40,7 @@ def loading_section(runs: CardRuns, hub_folder: Path | None) -> Iterator[str]:
     if weights is None:
         yield (
             "The weights are not kept beside the record of this run, so there is nothing to load. "
-            "Add them with `python run.py unbundle`, or run its experiment in another results folder."
+            "Add them with `run.py unbundle`, or run its experiment in another results folder."
         )
         return
     yield (

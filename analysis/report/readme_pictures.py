@@ -2,8 +2,8 @@
 
     python -m analysis.report.readme_pictures --results results/published/former_mini
 
-The strip shows the LMIM row of Table 1 at seed 0. The command takes a few seconds and writes
-`strip.png` and `branches.svg`.
+The strip shows the LMIM row of Table 1 at seed 0, and needs its weights (environment/README.md
+says where they are). The command takes a few seconds and writes `strip.png` and `branches.svg`.
 """
 
 import argparse
