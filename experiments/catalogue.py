@@ -151,7 +151,7 @@ def _recorded_cost(records: Sequence[StoredCost]) -> Cost:
     """The cost of some runs, None for what some record lacks."""
     if any(record.hardware.accelerator for record in records):
         return Cost()  # the columns of scales that were measured are of a CPU
-    memory = _known([record.peak_memory_bytes for record in records])
+    memory = _known([record.peak_own_memory_bytes for record in records])
     disk = _known([record.disk_bytes for record in records])
     return Cost(
         seconds=sum(record.core_seconds for record in records),

@@ -1,31 +1,50 @@
 """The most memory that a process occupied at any moment, and the most that its tensors took."""
 
+import os
+import threading
 from pathlib import Path
+from types import TracebackType
 
 import torch
 
-STATUS = Path("/proc/self/status")  # Linux; VmHWM is the peak of the resident memory
-CLEAR_REFS = Path("/proc/self/clear_refs")
-RESTART_PEAK = "5"  # written into CLEAR_REFS: VmHWM starts again from now (man 5 proc)
+STATM = Path("/proc/self/statm")  # Linux; in pages: size, resident, shared, ...
+SAMPLE_SECONDS = 0.1
 
 
 class PeakMemory:
-    """Measures from its creation on, in this process alone.
+    """Measures this process alone, from the start of a `with` block to its end.
 
-    Resident memory includes mapped files and what the process held before. `ru_maxrss` is of no
-    use: it never decreases, so it would have the peak of earlier runs and of the parent process."""
+    Own memory is the resident memory without mapped files, whose pages the system takes back when
+    others need them. The system keeps no peak of it, so a thread samples it."""
 
     def __init__(self, device: torch.device) -> None:
         """device: that the process computes on."""
         self.device = device
-        self.host_is_measured = _restart_host_peak()
-        if device.type == "cuda":
-            torch.cuda.init()  # type: ignore[no-untyped-call]
-            torch.cuda.reset_peak_memory_stats(device)
+        self._peak: int | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def host_bytes(self) -> int | None:
-        """The peak of the resident memory; None where the system does not measure it."""
-        return _host_peak() if self.host_is_measured else None
+    def __enter__(self) -> "PeakMemory":
+        if self.device.type == "cuda":
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self._sample()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._sample()
+
+    def own_bytes(self) -> int | None:
+        """The peak of the own memory; None where the system does not tell it."""
+        return self._peak
 
     def gpu_bytes(self) -> int | None:
         """The peak of the tensors on the GPU; None if the process computes on a CPU."""
@@ -33,19 +52,20 @@ class PeakMemory:
             return None
         return int(torch.cuda.max_memory_allocated(self.device))
 
+    def _watch(self) -> None:
+        while self._peak is not None and not self._stopped.wait(SAMPLE_SECONDS):
+            self._sample()
 
-def _restart_host_peak() -> bool:
-    """Start the system's measurement again; returns whether it could."""
+    def _sample(self) -> None:
+        now = own_memory_bytes()
+        if now is not None:
+            self._peak = max(self._peak or 0, now)
+
+
+def own_memory_bytes() -> int | None:
+    """The resident memory of this process now, without mapped files; None if it is not Linux."""
     try:
-        CLEAR_REFS.write_text(RESTART_PEAK)
-    except OSError:  # not Linux, or a container without this right
-        return False
-    return _host_peak() is not None
-
-
-def _host_peak() -> int | None:
-    for line in STATUS.read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "VmHWM":
-            return int(value.split()[0]) * 1024
-    return None
+        _, resident, shared, *_ = STATM.read_text().split()
+    except OSError:
+        return None
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")

@@ -92,7 +92,6 @@ def execute(run: PlannedRun, store: Store, context: RunContext) -> Outcome:
 def _execute_main(run: PlannedRun, store: Store, context: RunContext) -> Outcome:
     folder = store.run(run.id)
     started = time.time()
-    memory = PeakMemory(context.device)
     folder.set_state("running", device=str(context.device))
     for leftover in folder.folder.glob(".*.tmp"):  # of a process that was killed while writing
         leftover.unlink()
@@ -109,7 +108,8 @@ def _execute_main(run: PlannedRun, store: Store, context: RunContext) -> Outcome
         micro_batch=context.micro_batch,
         processes=context.process_group.size,
     )
-    metrics = run_stage(run, store, folder.folder, context)
+    with PeakMemory(context.device) as memory:
+        metrics = run_stage(run, store, folder.folder, context)
     space = measured_space(folder, memory)
     folder.write_json("record.json", make_record(run, metrics, context, started) | space)
     folder.set_state("complete")
@@ -229,11 +229,11 @@ def measured_space(run: Run, memory: PeakMemory) -> dict[str, int | None]:
     """The fields of record.json on memory and disk space. `results/README.md` explains them.
 
     run: the folder of a run that has written everything but its record.
-    memory: measured since the run started."""
+    memory: measured while its stage ran."""
     checkpoint = run.folder / CHECKPOINT  # it is removed after the record is written
     removed = checkpoint.stat().st_size if checkpoint.exists() else 0
     return {
-        "peak_memory_bytes": memory.host_bytes(),
+        "peak_own_memory_bytes": memory.own_bytes(),
         "peak_gpu_memory_bytes": memory.gpu_bytes(),
         "disk_bytes": folder_bytes(run.folder) - removed,
     }

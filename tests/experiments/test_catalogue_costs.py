@@ -162,12 +162,12 @@ def test_a_measured_cost_counts_shared_runs_once_and_is_a_mean_over_seeds(
         for number, row in enumerate(ROWS)
     }
     records = {
-        f"evaluate-{number}{seed}": record(10, peak_memory_bytes=number, disk_bytes=2)
+        f"evaluate-{number}{seed}": record(10, peak_own_memory_bytes=number, disk_bytes=2)
         for number in range(4)
         for seed in ("0", "1")
     }
     records["evaluate-01"]["seconds"] = 30
-    records["finetune-1"] = record(100, peak_memory_bytes=7, disk_bytes=5)
+    records["finetune-1"] = record(100, peak_own_memory_bytes=7, disk_bytes=5)
     publish(tmp_path / "published/x", records, rows)
     cost = measured_cost(table1, tmp_path / "published")
     assert cost == Cost(seconds=100 + (40 + 60) / 2, memory=7, disk=4 * 2 + 5)
@@ -177,7 +177,8 @@ def test_memory_and_disk_are_not_measured_if_one_record_lacks_them(
     tmp_path: Path, table1: Plan
 ) -> None:
     records = {
-        f"evaluate-{number}": record(10, peak_memory_bytes=9, disk_bytes=2) for number in range(4)
+        f"evaluate-{number}": record(10, peak_own_memory_bytes=9, disk_bytes=2)
+        for number in range(4)
     }
     records["finetune-1"] = record(100)
     publish(tmp_path / "published/x", records, evaluations("0"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from planned_training import planned_finetuning
 
-from core.runtime.peak_memory import CLEAR_REFS
+from core.runtime.peak_memory import STATM
 from core.training.run_context import RunContext
 from experiments.running.execute import execute
 from results.store import Store
@@ -28,5 +28,5 @@ def test_a_record_has_the_bytes_of_the_files_that_stay(tmp_path: Path, context: 
     assert record["disk_bytes"] == pytest.approx(sum(besides_records), abs=2_000)
     assert record["disk_bytes"] > sum(besides_records)
     assert record["peak_gpu_memory_bytes"] is None
-    if CLEAR_REFS.exists():
-        assert record["peak_memory_bytes"] > 100_000_000  # PyTorch alone takes more
+    if STATM.exists():
+        assert record["peak_own_memory_bytes"] > 100_000_000  # PyTorch alone takes more
