@@ -29,8 +29,8 @@ COLUMNS = 64
 LOW_ROWS = 8
 LOW_COLUMNS = 32
 BITS = LOW_ROWS * LOW_COLUMNS
-# Near duplicates differ in at most this many bits. results/published/real_words/README.md says how
-# it was chosen.
+# Near duplicates differ in at most this many bits. results/published/real_overlap/README.md says
+# how it was chosen.
 THRESHOLD = 48
 TRAIN_CHUNK = 4096  # training images that are compared at once
 
