@@ -4,6 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from analysis.cards.lineage import CardRuns, RecordedRoot, RecordedRun, fingerprints
+from analysis.tables.clusters import (
+    Photographs,
+    count_photographs,
+    design_effect,
+    photo_clusters,
+)
 from analysis.tables.endpoint_records import Endpoint, EndpointRecords
 from analysis.tables.intervals import (
     Estimate,
@@ -41,12 +47,16 @@ class SubsetAccuracy:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """One evaluation: its readings, and an accuracy for each test set and average."""
+    """One evaluation: its readings, and an accuracy for each test set and average.
+
+    photographs: of the test sets whose words are clusters in the intervals.
+    """
 
     run: RecordedRun
     readings: StoredReadings
     subsets: tuple[SubsetAccuracy, ...]
     averages: tuple[SubsetAccuracy, ...]
+    photographs: Photographs
 
     @property
     def w_avg(self) -> float:
@@ -59,9 +69,14 @@ def evaluation_result(run: RecordedRun) -> EvaluationResult:
     """The accuracies of an evaluation. Raises UserError for a damaged record."""
     stored = read_record(run.run, StoredEvaluation)
     counts = stored.metrics.counts
+    effects, photographs = _photo_effects(run)
     subsets = tuple(
         SubsetAccuracy(
-            name, wilson(one.correct, one.images), one.correct, one.images, run.roots[name]
+            name,
+            wilson(one.correct, one.images, effects.get(name, 1.0)),
+            one.correct,
+            one.images,
+            run.roots[name],
         )
         for name, one in counts.items()
     )
@@ -69,13 +84,30 @@ def evaluation_result(run: RecordedRun) -> EvaluationResult:
     if len(counts) > 1:
         correct = [one.correct for one in counts.values()]
         images = [one.images for one in counts.values()]
+        of_subsets = [effects.get(name, 1.0) for name in counts]
         averages = tuple(
             SubsetAccuracy(
-                name, mean_accuracy(correct, images, average_weights(images, pooled=pooled))
+                name,
+                mean_accuracy(correct, images, average_weights(images, pooled=pooled), of_subsets),
             )
             for name, pooled in ((AVG, False), (W_AVG, True))
         )
-    return EvaluationResult(run, stored.metrics, subsets, averages)
+    return EvaluationResult(run, stored.metrics, subsets, averages, photographs)
+
+
+def _photo_effects(run: RecordedRun) -> tuple[dict[str, float], Photographs]:
+    """Subset -> design effect of its photographs, and their numbers.
+
+    Only of the subsets that name their photographs, if it is recorded which words are correct."""
+    correct = run.run.correct() or {}
+    named = {name: photo_clusters(photos) for name, photos in run.run.photos().items()}
+    clusters = {
+        name: numbers
+        for name, numbers in named.items()
+        if numbers is not None and len(correct.get(name, ())) == len(numbers)
+    }
+    effects = {name: design_effect(correct[name], clusters[name]) for name in clusters}
+    return effects, count_photographs(clusters)
 
 
 @dataclass(frozen=True)

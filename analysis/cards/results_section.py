@@ -13,6 +13,7 @@ from analysis.cards.measured import (
     probe_measures,
     sibling_accuracies,
 )
+from analysis.tables.clusters import listed_photographs
 from analysis.tables.footnotes import DROP_REASONS
 from core.text.markdown import code_span, escape, table
 
@@ -98,10 +99,22 @@ def _data_note(result: EvaluationResult) -> Iterator[str]:
             "NAME. They are not that set."
         )
         yield ""
-    if not all(root.is_rendered for root in roots):
+    if result.photographs:
         yield (
-            "The intervals treat images as independent. Words of one photograph are alike, so true "
-            "intervals are wider where several were cut from one."
+            "Words of one photograph are not independent. The intervals take photographs as "
+            f"clusters: {listed_photographs(result.photographs)}."
+        )
+        yield ""
+    independent = [
+        one.name
+        for one in result.subsets
+        if one.name not in result.photographs and not all(root.is_rendered for root in one.roots)
+    ]
+    if independent:
+        yield (
+            f"The intervals of {', '.join(map(code_span, independent))} treat images as "
+            "independent. Words of one photograph are alike, so true intervals are wider where "
+            "several were cut from one."
         )
         yield ""
 

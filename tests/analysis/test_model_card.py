@@ -237,6 +237,31 @@ def test_the_card_of_one_seed_says_what_its_interval_covers() -> None:
     assert "2 other seeds of the same recipe" in results
 
 
+def test_intervals_take_the_words_of_a_photograph_as_a_cluster(tmp_path: Path) -> None:
+    store = paper_records(tmp_path)
+    run = store.run("evaluate-1")
+    before = section(card_of(tmp_path, "finetune-1"), "Results")
+    run.write_predictions([])
+    correct = {name: [True] * (size // 2) for name, size in SIZES.items()}
+    for name, size in SIZES.items():
+        correct[name] += [False] * (size - size // 2)
+    run.write_correct(correct)
+    run.write_photos({"svt": [f"photo {word // 10}" for word in range(SIZES["svt"])]})
+    after = section(card_of(tmp_path, "finetune-1"), "Results")
+    assert f"clusters: svt {SIZES['svt']} words of 65 photographs" in after
+    assert "intervals of `iiit5k` treat images as independent" in after
+    assert "clusters" not in before
+    widths = {text: interval_width(text, "svt") for text in (before, after)}
+    assert widths[after] > 2 * widths[before]
+    assert interval_width(before, "iiit5k") == interval_width(after, "iiit5k")
+
+
+def interval_width(text: str, subset: str) -> float:
+    """The width of a test set's interval in a card's section, in points."""
+    (low, high) = re.findall(rf"`{subset}` \|.*?\| ([\d.]+) to ([\d.]+) \|", text)[0]
+    return float(high) - float(low)
+
+
 def test_front_matter_has_what_hubs_read() -> None:
     run = first_run(MINI, "evaluate")
     content = front_matter(card_of(MINI, run))
