@@ -38,6 +38,7 @@ FILE_NAMES = (
     r"(?:record|config|correct|validation|photos)\.json",
     r"metrics\.jsonl",
     r"predictions(?:-[1-9][0-9]?)?\.csv",
+    r"words\.csv",
     WEIGHTS,
 )
 FILE_NAME = re.compile("|".join(FILE_NAMES), re.ASCII)

@@ -36,10 +36,15 @@ from core.runtime.files import (
     write_text,
 )
 from core.runtime.former_keys import current_root
+from results.prediction_files import (
+    NLL_COLUMN,
+    PREDICTION_COLUMNS,
+    WORDS,
+    is_split,
+    read_rows,
+)
 
 StateName = Literal["planned", "queued", "running", "preempted", "failed", "lost", "complete"]
-PREDICTION_COLUMNS = ("subset", "index", "label", "prediction", "confidence", "readable")
-NLL_COLUMN = "nll"  # negative log-likelihood of the label in nats; absent before version 0.2
 MOVE_FOLDER = "move the run's folder aside and run again"
 Correct = NDArray[np.int8]  # (images,) 1 where the recognized text is correct
 
@@ -209,8 +214,11 @@ class Run:
             raise UserError(f"{path}: no names of photos; {MOVE_FOLDER}") from error
 
     def _predictions_hash(self) -> str:
-        with (self.folder / "predictions.csv").open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        path = self._predictions_path()
+        digest = hashlib.sha256(path.read_bytes())
+        if is_split(path):
+            digest.update((self.folder / WORDS).read_bytes())
+        return digest.hexdigest()
 
     def predictions(self, earlier: int = 0) -> list[tuple[str, ...]]:
         """The columns of predictions.csv as text, in the order of PREDICTION_COLUMNS.
@@ -249,12 +257,7 @@ class Run:
     def _prediction_columns(self, earlier: int) -> list[tuple[str, ...]]:
         path = self._predictions_path(earlier)
         try:
-            with path.open(newline="", encoding="utf-8") as file:
-                head, *rows = csv.reader(file)
-            if tuple(head) not in (PREDICTION_COLUMNS, (*PREDICTION_COLUMNS, NLL_COLUMN)):
-                raise ValueError(f"its columns are {', '.join(head)}")
-            if not rows or {len(row) for row in rows} != {len(head)}:
-                raise ValueError("a row is incomplete, or there are no rows")
+            _, *rows = read_rows(path)
         except (OSError, ValueError, csv.Error) as error:
             reason = f"no readable {path.name} ({error})"
             raise UserError(f"{self.folder}: {reason}; {MOVE_FOLDER}") from error

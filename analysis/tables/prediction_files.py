@@ -36,6 +36,7 @@ from core.data_tools.text_encoding import file_encoding, undecodable_text
 from core.peer import NOTES
 from core.runtime.errors import UserError
 from core.text.protocols import Prediction
+from results.prediction_files import is_split, read_rows
 
 BRACKETS = re.compile(r"([^\s\[{]+)\s+\[(.*)\]\s+\[(.*)\]\s*", re.DOTALL)
 Subsets = dict[str, list[Prediction]]
@@ -82,12 +83,23 @@ def read_prediction_file(path: Path, reading: PredictionReading = AS_FOUND) -> P
 def _read_rows(path: Path, reading: PredictionReading, notes: list[str]) -> Iterator[Columns]:
     """The columns of each row of a file or a folder. Appends notes."""
     has_truth = reading.truth is not None
+    if not has_truth and path.is_file() and is_split(path):
+        return _split_rows(path)
     if path.is_dir() and reading.format in (None, "mmocr", "paddleocr", "json"):
         return _read_folder(path, has_truth)
     lines = _read_lines(path)
     if not lines:
         raise UserError(f"{path}: empty; it needs one line for each image")
     return _parse_lines(path, lines, notes, reading.format, has_truth)
+
+
+def _split_rows(path: Path) -> Iterator[Columns]:
+    """The rows of a run's predictions whose labels are in `words.csv`."""
+    try:
+        head, *rows = read_rows(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not the predictions of a run ({error})") from error
+    return (dict(zip(head, row, strict=True)) for row in rows)
 
 
 def _read_folder(path: Path, has_truth: bool) -> Iterator[Columns]:
