@@ -85,6 +85,6 @@ def with_decoder(models: Sequence[PretrainedModel]) -> list[PretrainedModel]:
     if not selected:
         raise UserError(
             "no row with available weights has a decoder and a target that is not a moving average;"
-            " choose other experiments"
+            " add weights with `run.py unbundle`, or choose other experiments"
         )
     return selected
