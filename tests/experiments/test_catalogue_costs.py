@@ -20,6 +20,7 @@ from experiments.catalogue import (
     Cost,
     cost_cells,
     estimated_cost,
+    main,
     measured_cost,
     one_seed,
     two_digits,
@@ -233,6 +234,24 @@ def test_a_file_without_a_row_and_a_row_without_a_file_are_reported() -> None:
         with_costs(page.replace(row, f"{row}\n{row.replace('`scaling`', '`gone`')}"))
     with pytest.raises(UserError, match="needs one line"):
         with_costs(page.replace(END, ""))
+
+
+def test_the_command_writes_costs_and_keeps_the_rest_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "README.md"
+    before = PAGE.read_text(encoding="utf-8")
+    page.write_text(before, encoding="utf-8")
+    monkeypatch.setattr(catalogue, "PAGE", page)
+    monkeypatch.setattr(catalogue, "cost_cells", lambda file: ["7"] * 9)
+    assert main([]) == 0
+    after = page.read_text(encoding="utf-8")
+    assert after.count(f"| {' | '.join('7' * 9)} |") == len(CATALOGUE)
+    assert after.split(BEGIN)[0] == before.split(BEGIN)[0]
+    assert after.split(END)[1] == before.split(END)[1]
+    page.write_text("no table", encoding="utf-8")
+    assert main([]) == 2
+    assert str(page) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
