@@ -2,9 +2,10 @@
 
     python -m results.compact results/published/mini
 
-Predictions are divided in two files (`results.prediction_files`). Confidences and likelihoods are
-rounded to DECIMALS decimals, numbers of `metrics.jsonl` to DIGITS significant digits. Texts,
-labels, steps and counts stay. The command can be repeated; then it changes nothing.
+Predictions are divided in two files (`results.prediction_files`). Confidences, which no table
+reads, are rounded to DECIMALS decimals, numbers of `metrics.jsonl` to DIGITS significant digits.
+Texts, labels, likelihoods, steps and counts stay: the draws of an interval depend on every digit
+that it is made of. The command can be repeated; then it changes nothing.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from results.prediction_files import (
 )
 from results.store import Run
 
-DECIMALS = 3  # of confidences (0 to 1) and of likelihoods (nats)
+DECIMALS = 2  # of confidences (0 to 1)
 DIGITS = 6  # of the numbers in a log
 
 
@@ -70,7 +71,7 @@ def _compact_predictions(path: Path) -> bool:
         raise ValueError(f"{WORDS} beside it has other words")
     if not beside.is_file():
         write_csv(beside, WORD_COLUMNS, words)
-    short = [[text, *map(shortened, numbers)] for text, *numbers in readings]
+    short = [[text, shortened(confidence), *nll] for text, confidence, *nll in readings]
     write_csv(path, (*READING_COLUMNS, *head[len(PREDICTION_COLUMNS) :]), short)
     return path.read_bytes() != before
 
