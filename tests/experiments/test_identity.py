@@ -15,19 +15,19 @@ from experiments.planning.schema import HERE
 IDS: dict[str, dict[str, list[str]]] = json.loads(
     (REPOSITORY / "tests" / "data" / "run_ids.json").read_text()
 )
-NEED_REAL_IMAGES = {"real_words", "common_benchmarks"}
+NEED_REAL_IMAGES = {"common_benchmarks"}
 
 
 @pytest.mark.parametrize("scale", IDS)
 def test_planned_runs_have_the_ids_of_version_0_1(
-    scale: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    scale: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = set(IDS[scale])
     if not os.environ.get("LMIM_SHARED"):
         names -= NEED_REAL_IMAGES
-    if scale == "real":
-        request.getfixturevalue("shared")
     monkeypatch.delenv("LMIM_DATA", raising=False)
+    # Version 0.1 did not look for IC15 below LMIM_SHARED.
+    monkeypatch.setenv("LMIM_ROOT_IC15", str(tmp_path / "absent"))
     for name in names:
         plan = plan_of(tmp_path, HERE / f"{name}.yaml", scale=scale)
         planned = sorted(run.id for run in plan.runs.values() if run.stage != "probe")
