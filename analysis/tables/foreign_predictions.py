@@ -3,7 +3,7 @@
 PaddleOCR: the log of tools/infer/predict_rec.py, `Predicts of 1.png:('JOINT', 0.99)`; the log of
 tools/infer_rec.py, `infer_img: 1.png` and then `result: JOINT<TAB>0.99`; the file that the latter
 writes, `1.png<TAB>JOINT<TAB>0.99`, or `1.png<TAB>{"Student": {"label": ..., "score": ...}}` of a
-distilled model; and PaddleOCR 3's JSON (`input_path`, `rec_text`, `rec_score`).
+distilled model; and PaddleOCR 3's JSON (`input_path`, `rec_text`, `rec_score`), also inside `res`.
 Source: github.com/PaddlePaddle/PaddleOCR, these files; paddleocr.ai, module_usage/text_recognition.
 
 MMOCR 1.x: JSON files in the folder `preds`, one for each image and with its name, which have
@@ -216,7 +216,8 @@ def flatten_entry(entry: dict[str, Any], position: str) -> dict[str, Any]:
 
     Raises UserError if it has several texts, as detection and recognition together write.
     """
-    flat = dict(entry)
+    inner = entry.get("res")  # PaddleOCR prints its results as {"res": {...}}
+    flat = dict(inner if isinstance(inner, dict) else entry)
     for key in ("pred_text", "gt_text"):
         if isinstance(flat.get(key), dict):
             flat[key] = flat[key].get("item")

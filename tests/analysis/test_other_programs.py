@@ -29,7 +29,8 @@ OUTPUTS = {  # each reads JOINT in 1.png and Hous in 2.png
     "distilled.txt": '1.png\t{"Student": {"label": "JOINT", "score": 0.9}, "Teacher": '
     '{"label": "x", "score": 0.8}}\n2.png\t{"Student": {"label": "Hous", "score": 0.9}}\n',
     "paddleocr3.jsonl": '{"input_path": "1.png", "page_index": null, "rec_text": "JOINT", '
-    '"rec_score": 0.9}\n{"input_path": "2.png", "rec_text": "Hous", "rec_score": 0.8}\n',
+    '"rec_score": 0.9}\n{"res": {"input_path": "2.png", "rec_text": "Hous", '
+    '"rec_score": 0.8}}\n',
     "log_demo_result.txt": f"{DTRB_HEAD}{'demo/1.png':25s}\t{'JOINT':25s}\t0.9998\n"
     f"{DTRB_HEAD}{'demo/2.png':25s}\t{'Hous':25s}\t0.9700\n",
     "read.log": "Additional keyword arguments: {}\nimgs/1.png: JOINT\nimgs/2.png: Hous\n",
