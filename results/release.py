@@ -2,7 +2,7 @@
 
     python -m results.release 0.3.0 OUT --weights former_mini=b76c8df
 
-OUT/lmim-VERSION.tar.gz  the source of HEAD, without weights; equal bytes for equal commits
+OUT/lmim-VERSION.tar.xz  the source of HEAD, without weights; equal bytes for equal commits
 OUT/NAME.zip             a bundle (`results.bundle`) of the runs of results/published/NAME that have
                          weights: these, and the records of HEAD
 OUT/SHA256SUMS           hashes of these files, for `sha256sum --check`
@@ -11,9 +11,9 @@ Weights are taken from a results folder, or from a commit that still held them.
 """
 
 import argparse
-import gzip
 import hashlib
 import json
+import lzma
 import re
 import shutil
 import subprocess
@@ -34,7 +34,7 @@ SUMS = "SHA256SUMS"
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 UNRELEASED = re.compile(r"^## Unreleased$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 NAME = re.compile(r"[a-z0-9_]+")
-GZIP_LEVEL = 9
+XZ_PRESET = 6  # finds repetitions in 8 MB
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def write_release(checkout: Checkout, version: str, out: Path, weights: dict[str
     with tempfile.TemporaryDirectory(prefix=".release-", dir=out.parent) as temporary:
         folder = Path(temporary) / "files"
         folder.mkdir()
-        write_source(checkout, version, folder / f"lmim-{version}.tar.gz")
+        write_source(checkout, version, folder / f"lmim-{version}.tar.xz")
         for name, source in weights.items():
             write_weights(checkout, name, source, folder / f"{name}.zip")
         write_sums(folder)
@@ -114,9 +114,9 @@ def write_release(checkout: Checkout, version: str, out: Path, weights: dict[str
 
 
 def write_source(checkout: Checkout, version: str, path: Path) -> None:
-    """Write the files of HEAD as tar.gz, without the time of writing."""
+    """Write the files of HEAD as tar.xz, which keeps files that many runs share once."""
     tar = checkout.git("archive", "--format=tar", f"--prefix=lmim-{version}/", "HEAD")
-    path.write_bytes(gzip.compress(tar, GZIP_LEVEL, mtime=0))
+    path.write_bytes(lzma.compress(tar, preset=XZ_PRESET))
 
 
 def write_weights(checkout: Checkout, name: str, source: str, path: Path) -> None:

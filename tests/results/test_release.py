@@ -64,10 +64,10 @@ def test_a_release_has_the_source_the_weights_and_hashes(
     out = tmp_path / "release"
     assert main([VERSION, str(out), "--weights", "small=HEAD~1"], checkout.root) == 0
     files = contents(out)
-    assert sorted(files) == ["SHA256SUMS", f"lmim-{VERSION}.tar.gz", "small.zip"]
+    assert sorted(files) == ["SHA256SUMS", f"lmim-{VERSION}.tar.xz", "small.zip"]
     printed = capsys.readouterr().out
     assert all(name in printed for name in files)
-    with tarfile.open(fileobj=io.BytesIO(files[f"lmim-{VERSION}.tar.gz"])) as archive:
+    with tarfile.open(fileobj=io.BytesIO(files[f"lmim-{VERSION}.tar.xz"])) as archive:
         names = {member.name for member in archive if member.isfile()}
     assert names == {f"lmim-{VERSION}/{name}" for name in FILES}
     sums = files.pop("SHA256SUMS").decode().splitlines()
