@@ -58,9 +58,10 @@ def check_published(
 ) -> list[Outcome]:
     """Check claims by the published results. Each results folder and table is loaded once.
 
-    on_progress: called with the number of checked claims.
+    A claim that names an unknown experiment, scale, row or results folder is outside; the others
+    are checked all the same.
 
-    Raises UserError for a claim that names an unknown experiment, scale, row or results folder.
+    on_progress: called with the number of checked claims.
     """
     tables: Tables = {}
     outcomes = []
@@ -68,7 +69,7 @@ def check_published(
         try:
             outcomes.append(_check_published(claim, tables))
         except UserError as error:
-            raise UserError(f"{claim.id}: {error}") from error
+            outcomes.append(Outcome(claim, "outside", why=str(error)))
         on_progress(number)
     return outcomes
 

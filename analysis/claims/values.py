@@ -83,7 +83,8 @@ class TableValues:
     def _row(self, name: str) -> Row:
         rows = {row.name: row for row in self.table.rows}
         if name not in rows:
-            raise UserError(f"{self.table.name}: no row {name!r}; its rows: {', '.join(rows)}")
+            known = ", ".join(map(repr, rows))  # names may have commas
+            raise UserError(f"{self.table.name}: no row {name!r}; its rows: {known}")
         return rows[name]
 
     def _records(self, endpoint: str) -> EndpointRecords:

@@ -12,12 +12,21 @@ from conftest import call
 
 from analysis.claims.check import Outcome, check_published, judge
 from analysis.claims.text import claims_html
-from analysis.claims.values import Found, NoValueError, number_at
+from analysis.claims.values import PUBLISHED, Found, NoValueError, number_at
 from analysis.report import build
 from analysis.report.notebooks import Section
 from core.runtime.errors import UserError
 from core.runtime.yaml import dump_yaml, read_yaml
-from results.claims import CLAIMS, Claim, Claims, ExperimentRun, Step, read_claims
+from results.claims import (
+    CLAIMS,
+    Claim,
+    Claims,
+    ExperimentRun,
+    JsonCheck,
+    Step,
+    TestCheck,
+    read_claims,
+)
 from results.provenance import REPOSITORY
 from results.store import Store
 
@@ -53,6 +62,24 @@ def test_experiments_and_files_of_claims_exist() -> None:
     for claim in read_claims().claims:
         if isinstance(claim.reproduce, ExperimentRun):
             assert (REPOSITORY / claim.reproduce.experiment).is_file(), claim.id
+
+
+def published_folder(claim: Claim) -> str:
+    """The folder of results/published that a claim's value comes from; "" for tests."""
+    check = claim.check
+    if isinstance(check, JsonCheck):
+        return Path(check.file).parts[2]
+    return "" if isinstance(check, TestCheck) else check.results
+
+
+def test_every_published_folder_has_a_claim_and_is_listed() -> None:
+    folders = sorted(path.name for path in PUBLISHED.iterdir() if path.is_dir())
+    with_claims = {published_folder(claim) for claim in read_claims().claims}
+    assert [name for name in folders if name not in with_claims] == []
+    guide = (PUBLISHED.parent / "README.md").read_text(encoding="utf-8")
+    assert [
+        name for name in folders if f"| [{name}](published/{name}/README.md) |" not in guide
+    ] == []
 
 
 def test_the_section_of_the_report_names_every_claim(outcomes: dict[str, Outcome]) -> None:
@@ -201,13 +228,15 @@ def test_unknown_ids_and_options_without_effect_are_refused(
     ("field", "value"),
     [("row", "nowhere"), ("results", "nowhere"), ("experiment", "nowhere.yaml")],
 )
-def test_an_unknown_row_folder_or_file_is_an_error_that_names_the_claim(
+def test_a_claim_with_an_unknown_row_folder_or_file_is_outside_others_are_checked(
     field: str, value: str
 ) -> None:
     claim = published_claim("C6")
     claim["reproduce" if field == "experiment" else "check"][field] = value
-    with pytest.raises(UserError, match=f"C6: .*{value}"):
-        check_published([Claim.model_validate(claim)])
+    content = {"claims": [claim, json_claim(id="C7")]}
+    wrong, right = check_published(Claims.model_validate(content).claims)
+    assert (wrong.state, wrong.found, right.state) == ("outside", None, "within")
+    assert value in wrong.why
 
 
 def test_a_key_of_json_leads_to_a_number_or_names_the_failed_step() -> None:
