@@ -248,9 +248,9 @@ def recall_figure(measures: pd.DataFrame, words: int) -> Axes:
         axes.errorbar(
             [100 * estimate.value for estimate in estimates],
             positions,
-            xerr=[
-                [100 * (estimate.value - estimate.low) for estimate in estimates],
-                [100 * (estimate.high - estimate.value) for estimate in estimates],
+            xerr=[  # at least 0: an end may equal the value except for rounding
+                [100 * max(estimate.value - estimate.low, 0) for estimate in estimates],
+                [100 * max(estimate.high - estimate.value, 0) for estimate in estimates],
             ],
             fmt="osD"[number % 3],
             color=COLORS[number],

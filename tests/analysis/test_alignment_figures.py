@@ -56,6 +56,13 @@ def test_alignment_figures_show_all_rows() -> None:
     assert labels == list(features)
 
 
+def test_recall_of_no_word_has_an_interval_that_can_be_drawn() -> None:
+    same = np.ones((250, 8))
+    measures = alignment.alignment_measures({"row": {alignment.CLS: TwoViews(same, same)}})
+    assert measures["recall@1"].iloc[0].value == 0
+    assert alignment.recall_figure(measures, 250).get_xlim()[0] <= 0
+
+
 def test_measures_over_seeds_are_mean_and_range() -> None:
     random = np.random.default_rng(0)
     frames = {}
