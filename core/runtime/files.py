@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from core.runtime.errors import UserError
+
 FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+NO_LOCK_ERRORS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of a file system without flock
 # Errors of paths and disks that the user can correct.
 USER_FIXABLE_ERRORS = (
     errno.ENOSPC,
@@ -91,6 +94,8 @@ def try_lock(path: Path, *, shared: bool = False) -> Iterator[bool]:
     The system releases the lock when the process ends, also after a crash. An exclusive lock
     creates the file if it is missing. A shared lock only tests: it creates no file, and a missing
     file counts as free.
+
+    Raises UserError if the file system has no locks.
     """
     if shared and not path.exists():
         yield True
@@ -101,6 +106,14 @@ def try_lock(path: Path, *, shared: bool = False) -> Iterator[bool]:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            is_free = False
+        except OSError as error:
+            if error.errno not in NO_LOCK_ERRORS:
+                raise
+            raise UserError(
+                f"{path}: this file system has no locks (flock: {error.strerror}); choose a folder "
+                "on another one, or ask for the mount option that enables flock"
+            ) from error
         else:
-            yield True
+            is_free = True
+        yield is_free
