@@ -89,11 +89,13 @@ class SpaceEstimate:
 
     disk_bytes: that they will write at most, one run at a time, with synthetic words to render,
         decoded images, and stored targets of teachers.
+    disk_bytes_together: the same, if all runs are computed at the same time, as jobs may be.
     free_disk_bytes: on the disk of the results folder.
     memory_bytes: of the run that needs most.
     device_memory_bytes: of the device that computes the runs; None if it is unknown."""
 
     disk_bytes: int
+    disk_bytes_together: int
     free_disk_bytes: int
     memory_bytes: int
     device_memory_bytes: int | None

@@ -114,10 +114,10 @@ def _estimate_space(
     """Of the runs that are not complete. device: as in `describe_plan`."""
     incomplete = [run for run in runs if not run.is_complete]
     planned = [plan.runs[run.id] for run in incomplete]
+    shared = bytes_to_decode(planned, plan, store) + bytes_of_targets(planned, store)
     return SpaceEstimate(
-        disk_bytes=bytes_to_write(planned, store)
-        + bytes_to_decode(planned, plan, store)
-        + bytes_of_targets(planned, store),
+        disk_bytes=bytes_to_write(planned, store) + shared,
+        disk_bytes_together=bytes_to_write(planned, store, len(planned)) + shared,
         free_disk_bytes=free_disk_bytes(store.root),
         memory_bytes=max((run.memory_bytes for run in incomplete), default=0),
         device_memory_bytes=device_memory_bytes(device),

@@ -77,8 +77,10 @@ def _summary(plan: PlanDescription) -> str:
 
 def _space_text(space: SpaceEstimate) -> str:
     """Disk space and memory on one line."""
-    text = f"disk: {bytes_text(space.disk_bytes)} to write, "
-    text += f"{bytes_text(space.free_disk_bytes)} free"
+    text = f"disk: {bytes_text(space.disk_bytes)} to write"
+    if space.device_memory_bytes is None:  # other machines, which compute many runs at a time
+        text += f" ({bytes_text(space.disk_bytes_together)} if all runs are computed at once)"
+    text += f", {bytes_text(space.free_disk_bytes)} free"
     if not space.memory_bytes:
         return text
     text += f"; memory: at most {bytes_text(space.memory_bytes)} for a run"

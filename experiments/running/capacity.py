@@ -226,7 +226,8 @@ def check_plan(plan: Plan, store: Store, device: str, options: ComputeOptions) -
         return []
     check_disk(incomplete[0], store)
     notes: list[str] = []
-    needed = bytes_to_write(incomplete, store, options.jobs or 1)
+    at_once = len(incomplete) if options.launcher == "slurm" else options.jobs or 1
+    needed = bytes_to_write(incomplete, store, at_once)
     free = free_disk_bytes(store.root)
     if needed > free:
         notes.append(

@@ -11,8 +11,9 @@ from plans import TABLE1, plan_of
 from experiments.cli.plan_description import PlanDescription
 from experiments.cli.plan_report import describe_plan
 from experiments.cli.plan_text import COLUMNS, plan_text
+from experiments.planning.disk_estimate import disk_use
 from experiments.planning.plan import Plan
-from experiments.running.capacity import bytes_of_targets, bytes_to_decode
+from experiments.running.capacity import bytes_of_targets, bytes_text, bytes_to_decode
 from results.store import State, StateName, Store
 
 PLAN_KEYS = {
@@ -28,6 +29,7 @@ PLAN_KEYS = {
     "hours_taken",
     "estimate",
     "disk_bytes",
+    "disk_bytes_together",
     "free_disk_bytes",
     "memory_bytes",
     "device_memory_bytes",
@@ -177,6 +179,19 @@ def test_the_memory_of_an_unknown_device_is_not_shown(plan: Plan, store: Store) 
     description = describe_plan(plan, store)
     assert description.as_json()["device_memory_bytes"] is None
     assert not lines_of(description)[-1].endswith("here")
+
+
+def test_the_disk_space_of_all_runs_at_once_is_shown_for_other_machines(
+    plan: Plan, store: Store
+) -> None:
+    description = describe_plan(plan, store)
+    space = description.as_json()
+    together = space["disk_bytes_together"]
+    runs = list(plan.runs.values())
+    temporary = sorted(disk_use(run).temporary for run in runs)
+    assert together - space["disk_bytes"] == sum(temporary[:-1])
+    assert f"({bytes_text(together)} if" in lines_of(description)[-1]
+    assert "(" not in lines_of(describe_plan(plan, store, device="cpu"))[-1]
 
 
 def test_a_missing_requirement_is_named_once(tmp_path: Path, store: Store) -> None:

@@ -159,6 +159,19 @@ def test_a_plan_is_refused_only_if_its_first_run_does_not_fit(
         check_plan(plan, store, "cpu", CPU)
 
 
+def test_jobs_of_a_cluster_may_fill_the_disk_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path)
+    store = Store(tmp_path)
+    runs = list(plan.runs.values())
+    together = bytes_to_write(runs, store, len(runs))
+    set_free_bytes(monkeypatch, bytes_to_write(runs, store))
+    assert check_plan(plan, store, "cpu", CPU) == []
+    (note,) = check_plan(plan, store, "", ComputeOptions(launcher="slurm"))
+    assert bytes_text(together) in note
+
+
 def test_complete_runs_need_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(tmp_path)
     store = Store(tmp_path)
