@@ -6,7 +6,7 @@ Derived values come from the functions at the end and are never written back.
 
 from collections.abc import Sequence
 from math import isqrt
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, assert_never, get_args
 
 from pydantic import (
     AfterValidator,
@@ -343,6 +343,16 @@ class PretrainModel(FrozenModel):
     def has_frozen_target(self) -> bool:
         """Whether the target is features of an encoder that stays as it is."""
         return isinstance(self.target, RandomFeatureTarget | MaeFeatureTarget)
+
+    @property
+    def target_values(self) -> int:
+        """Numbers that the decoder predicts for each patch."""
+        match self.target:
+            case PixelTarget():
+                return self.encoder.patch_values
+            case RandomFeatureTarget() | MaeFeatureTarget() | EmaFeatureTarget():
+                return self.encoder.width
+        assert_never(self.target)
 
     @model_validator(mode="after")
     def _check_branches(self) -> "PretrainModel":

@@ -85,7 +85,7 @@ class LMIM(nn.Module):
         self.config = config
         self.encoder = VisionTransformer(config.encoder)
         self.target = make_target(config, self.encoder)
-        self.decoder = GuidedDecoder(config.encoder, config.decoder, self.target.values)
+        self.decoder = GuidedDecoder(config.encoder, config.decoder, config.target_values)
         self.repair = make_repair(config.alignment, self.encoder)  # None: Eq. 3 as it is
 
     def forward(

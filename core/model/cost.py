@@ -237,9 +237,7 @@ def pretrain_cost(config: Pretrain | ContrastivePretrain) -> Cost:
         return Cost(parameters, TRAINING * operations)
     visible = visible_count(encoder.patches, config.mask.ratio)
     whole_view = encoder_cost(encoder)
-    predicts_pixels = config.target.kind == "pixel"
-    values = encoder.patch_values if predicts_pixels else encoder.width
-    decoder = decoder_cost(encoder, config.decoder, values, visible)
+    decoder = decoder_cost(encoder, config.decoder, config.target_values, visible)
     trained = encoder_cost(encoder, visible).operations + decoder.operations
     if config.guidance is not None:
         trained += whole_view.operations

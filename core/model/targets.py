@@ -2,12 +2,20 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from core.config import EmaFeatureTarget, Encoder, PretrainModel
+from core.config import (
+    EmaFeatureTarget,
+    Encoder,
+    MaeFeatureTarget,
+    PixelTarget,
+    PretrainModel,
+    RandomFeatureTarget,
+)
 from core.model.moving_average import AveragedTeacher
 from core.model.vit import VisionTransformer, patchify, position_kind
 from core.runtime import safetensors_io
@@ -20,7 +28,6 @@ class PixelPatches(nn.Module):
         super().__init__()
         self.patch = encoder.patch
         self.normalized = normalized
-        self.values = encoder.patch_values
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, patch values)."""
@@ -38,7 +45,6 @@ class FrozenFeatures(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = VisionTransformer(encoder).requires_grad_(False)
-        self.values = encoder.width
 
     def load_teacher(self, weights: Mapping[str, Tensor], path: Path) -> None:
         """Replace the encoder by that of a teacher, with the teacher's position table.
@@ -60,7 +66,6 @@ class EmaFeatures(AveragedTeacher):
     def __init__(self, target: EmaFeatureTarget, encoder: VisionTransformer) -> None:
         """encoder: the one that is trained. The moving average starts as its copy."""
         super().__init__(target, encoder)
-        self.values = encoder.config.width
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, width)."""
@@ -88,9 +93,11 @@ def make_target(
     """The target that the config names. encoder: the one that is trained.
 
     Features of a frozen encoder start with random weights; `load_teacher` loads MAE features."""
-    if config.target.kind == "pixel":
-        return PixelPatches(config.encoder, config.target.normalized)
-    if config.target.kind == "ema_feature":
-        return EmaFeatures(config.target, encoder)
-    assert config.has_frozen_target, config.target.kind
-    return FrozenFeatures(config.encoder)
+    match config.target:
+        case PixelTarget():
+            return PixelPatches(config.encoder, config.target.normalized)
+        case EmaFeatureTarget():
+            return EmaFeatures(config.target, encoder)
+        case RandomFeatureTarget() | MaeFeatureTarget():
+            return FrozenFeatures(config.encoder)
+    assert_never(config.target)

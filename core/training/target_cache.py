@@ -71,7 +71,7 @@ def open_targets(
         digest.update(name.encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     digest.update(target.encoder.positions.numpy().tobytes())
-    shape = (config.encoder.patches, target.values)
+    shape = (config.encoder.patches, config.target_values)
     content_bytes = target_bytes(*shape)
     records = cache.open(f"targets-{digest.hexdigest()[:32]}", len(images), content_bytes)
     return None if records is None else TargetCache(records, shape)

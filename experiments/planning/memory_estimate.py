@@ -105,8 +105,7 @@ def activation_bytes(config: Pretrain | ContrastivePretrain | Finetune) -> int:
     branches = encoder_bytes(encoder, visible, compute)
     if config.guidance is not None:
         branches += whole
-    values = encoder.patch_values if config.target.kind == "pixel" else encoder.width
-    decoder = decoder_bytes(encoder, config.decoder, values, compute)
+    decoder = decoder_bytes(encoder, config.decoder, config.target_values, compute)
     return image + workspace + branches + decoder
 
 

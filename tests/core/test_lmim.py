@@ -1,13 +1,21 @@
 """LMIM: losses, gradients of both branches, orders of the decoder, targets."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from conftest import STAGE
 from torch import Tensor
 
-from core.config import Alignment, Encoder, Guidance, Mask, Pretrain, ReconstructionDecoder
+from core.config import (
+    Alignment,
+    Encoder,
+    Guidance,
+    Mask,
+    Pretrain,
+    ReconstructionDecoder,
+    Target,
+)
 from core.data.batches import Batch
 from core.lmim import LMIM, LMIMOutput, alignment_loss, reconstruction_loss, total_loss
 from core.model.masking import random_mask
@@ -18,6 +26,11 @@ from core.training.run_context import RunContext
 
 ENCODER = Encoder(width=32, depth=2, heads=2, patch=(8, 8))
 DECODER = ReconstructionDecoder(width=32, heads=2, feedforward=32, dropout=0)
+TARGET_KINDS = sorted(
+    kind
+    for target in get_args(get_args(Target)[0])
+    for kind in get_args(target.model_fields["kind"].annotation)
+)
 
 
 def pretrain_config(**changes: Any) -> Pretrain:
@@ -127,6 +140,14 @@ def test_decoder_orders_compute_different_predictions() -> None:
     visible = visible_patches()
     predictions = [model(images, images, visible).prediction for model in (first, second)]
     assert not torch.allclose(*predictions)
+
+
+@pytest.mark.parametrize("kind", TARGET_KINDS)
+def test_a_target_has_the_values_that_the_config_states(kind: str) -> None:
+    config = pretrain_config(target={"kind": kind})
+    output = forward(LMIM(config))
+    assert output.target.shape == (2, 64, config.target_values)
+    assert output.prediction.shape == output.target.shape
 
 
 def test_normalized_pixels_have_zero_mean_and_unit_variance_per_patch() -> None:
