@@ -6,6 +6,7 @@ B images, D features.
 """
 
 from dataclasses import dataclass
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
@@ -133,7 +134,9 @@ class RepairedAlignment(AveragedTeacher):
                 return uniformity_alignment(cls, guidance_cls, repair.factor)
             case InfonceRepair():
                 return info_nce(cls, guidance_cls, repair.temperature)
-        raise AssertionError(repair.kind)
+            case NormalizedRepair() | EmaRepair():
+                raise AssertionError(f"{repair.kind} does not compare images")
+        assert_never(repair)
 
 
 def make_repair(

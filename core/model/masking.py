@@ -6,6 +6,7 @@ the rows. Shapes: B images, N patches, V visible patches. Patches are numbered r
 """
 
 from collections.abc import Iterator
+from typing import assert_never
 
 import numpy as np
 import torch
@@ -256,6 +257,8 @@ def sample_visible(
             visible = column_pairs_mask(batch, encoder.grid, ratio, generator=generator)
         case "seeded_blocks":
             visible = seeded_blocks_mask(density, rows, config, generator=generator)
+        case _:
+            assert_never(config.kind)
     return visible[positions]
 
 
