@@ -229,8 +229,9 @@ def _check_tables(weights: Mapping[str, Tensor], encoder: Encoder, path: Path) -
         kind = position_kind(encoder, table)
         if kind is None:
             raise UserError(
-                f"{path}: {name} is neither the released table nor the grid's;"
-                " a learned table cannot be used"
+                f"{path}: {name} is neither the released table nor the grid's; a learned table "
+                "cannot be used: train the encoder with the fixed table of `position_table` in "
+                "core/model/vit.py"
             )
         if not name.startswith("target."):
             raise UserError(f"{path}: {name} is the {kind} table; set encoder.positions={kind}")
