@@ -5,11 +5,13 @@
 Predictions are divided in two files (`results.prediction_files`). Confidences, which no table
 reads, are rounded to DECIMALS decimals, numbers of `metrics.jsonl` to DIGITS significant digits.
 Texts, labels, likelihoods, steps and counts stay: the draws of an interval depend on every digit
-that it is made of. The command can be repeated; then it changes nothing.
+that it is made of. In records the folders of the machine are left out of the paths of data. The
+command can be repeated; then it changes nothing.
 """
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from results.store import Run
 
 DECIMALS = 2  # of confidences (0 to 1)
 DIGITS = 6  # of the numbers in a log
+VARIABLES = ("LMIM_DATA", "LMIM_SHARED")  # that name folders of data
 
 
 def shortened(value: str, decimals: int = DECIMALS) -> str:
@@ -46,6 +49,8 @@ def compact_run(run: Run) -> None:
     Raises UserError if a file is damaged, or if checkpoints of a run have other words."""
     if (run.folder / METRICS).is_file():
         _compact_log(run.folder / METRICS)
+    if (run.folder / "record.json").is_file():
+        _leave_out_folders(run)
     correct = run.correct()
     changed = False
     for path in _prediction_files(run.folder):
@@ -86,6 +91,32 @@ def _compact_log(path: Path) -> None:
     after = "".join(f"{json.dumps(_rounded(entry))}\n" for entry in entries)
     if after != before:
         write_text(path, after)
+
+
+def _leave_out_folders(run: Run) -> None:
+    """Shorten the paths of data in a run's record. Raises UserError if it cannot be read."""
+    record = run.record()
+    before = json.dumps(record)
+    for roots in record.get("data", {}).values():
+        for root in roots:
+            root["path"] = portable_path(root["path"])
+    if json.dumps(record) != before:
+        run.write_json("record.json", record)
+
+
+def portable_path(path: str) -> str:
+    """A path of data without the folders that only one machine has.
+
+    Data that runs made are below `data` of a results folder: `data/HASH/train`. A folder that an
+    environment variable names is replaced by the variable: `${LMIM_DATA}/common/iiit5k`."""
+    for variable in VARIABLES:
+        folder = os.environ.get(variable)
+        if folder and Path(path).is_relative_to(folder):
+            return f"${{{variable}}}/{Path(path).relative_to(folder).as_posix()}"
+    parts = Path(path).parts
+    if len(parts) > 3 and parts[-3] == "data" and Path(path).is_absolute():
+        return "/".join(parts[-3:])
+    return path
 
 
 def _rounded(value: Any) -> Any:

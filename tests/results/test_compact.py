@@ -10,7 +10,7 @@ import pytest
 from analysis.tables.prediction_files import read_predictions
 from core.runtime.errors import UserError
 from results.bundle import read_bundle, write_bundle
-from results.compact import compact, main, shortened
+from results.compact import compact, main, portable_path, shortened
 from results.store import Run, Store
 
 RUN = "probe-0123456789ab"
@@ -48,6 +48,23 @@ def test_texts_and_likelihoods_stay_and_confidences_are_rounded(run: Run, tmp_pa
     assert unchanged is not None
     np.testing.assert_array_equal(unchanged, [10.78557, np.nan, 0.00012])
     assert run.has_nll()
+
+
+def test_paths_of_data_name_no_folder_of_the_machine(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMIM_SHARED", "/home/me/shared")
+    monkeypatch.delenv("LMIM_DATA", raising=False)
+    paths = {
+        "/home/me/results/data/0123456789ab/train": "data/0123456789ab/train",
+        "/home/me/shared/str/svt_test": "${LMIM_SHARED}/str/svt_test",
+        "/home/me/words": "/home/me/words",
+        "data/0123456789ab/train": "data/0123456789ab/train",
+    }
+    run.write_json("record.json", {"data": {"train": [{"path": path} for path in paths]}})
+    compact(tmp_path)
+    assert [root["path"] for root in run.record()["data"]["train"]] == list(paths.values())
+    assert [portable_path(path) for path in paths.values()] == list(paths.values())
 
 
 def test_logs_keep_steps_and_six_digits(run: Run, tmp_path: Path) -> None:
