@@ -172,8 +172,12 @@ def _print_arrays(
     for array in arrays:
         requested = resources[array.stage]
         size = f"{_count(requested.nodes, 'node')} x {_count(requested.tasks, 'task')}"
+        size += f", {_count(requested.cpus_per_task, 'CPU')} per task"
         if requested.gpus_per_node:
-            size += f", {requested.gpus_per_node} GPUs per node"
+            size += f", {_count(requested.gpus_per_node, 'GPU')} per node"
+        if requested.mem:
+            size += f", memory {requested.mem} per node"
+        size += f", {requested.time} minutes at most"
         dependency = array.dependency(names)
         waits = f", {dependency}" if dependency else ""
         text = f"{names[array]}: {array.stage} x {len(array.runs)} ({size}){waits}"

@@ -58,16 +58,29 @@ def test_every_run_of_the_catalogue_waits_for_its_own_input(tmp_path: Path) -> N
     checked_arrays(plan, [name for name in remaining if name not in jobs], jobs)
 
 
-def test_a_dry_run_prints_dependencies_and_submits_nothing(
+def test_a_dry_run_prints_requests_and_dependencies_and_submits_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     options = ("--scale", "smoke", "--results", tmp_path, "--launcher", "slurm", "--dry-run")
     code, _, errors = call(capsys, TABLE1, *options)
     assert code == 0
-    assert "array 2: pretrain x 3 (1 node x 1 task), afterok:array 1" in errors
-    assert "array 4: evaluate x 3 (1 node x 1 task), aftercorr:array 3" in errors
+    size = "1 node x 1 task, 1 CPU per task, 60 minutes at most"
+    assert f"array 2: pretrain x 3 ({size}), afterok:array 1" in errors
+    assert f"array 4: evaluate x 3 ({size}), aftercorr:array 3" in errors
     assert "would submit 10 jobs in 4 arrays" in errors
     assert not list(tmp_path.glob("jobs/lmim*"))
+
+
+def test_a_dry_run_prints_gpus_and_memory(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cluster = tmp_path / "cluster.yaml"
+    cluster.write_text("gpus_per_node: 1\ncpus_per_task: 12\nmem: 48G\ntime: 90\n")
+    options = ("--scale", "smoke", "--results", tmp_path, "--launcher", "slurm", "--dry-run")
+    code, _, errors = call(capsys, TABLE1, *options, "--cluster", cluster)
+    assert code == 0
+    size = "12 CPUs per task, 1 GPU per node, memory 48G per node, 90 minutes at most"
+    assert f"array 1: pretrain x 1 (1 node x 1 task, {size})" in errors
 
 
 def test_more_processes_than_a_batch_can_be_divided_among_are_refused(
