@@ -9,10 +9,7 @@ from results.provenance import REPOSITORY
 from results.release import WEIGHT_SUFFIXES, Checkout
 
 PUBLISHED = REPOSITORY / "results/published"
-AS_WRITTEN = ("real_words",)  # `results.compact` has not been run there
-COMPACT = sorted(
-    folder.parent for folder in PUBLISHED.glob("*/runs") if folder.parent.name not in AS_WRITTEN
-)
+COMPACT = sorted(folder.parent for folder in PUBLISHED.glob("*/runs"))
 
 
 @pytest.mark.parametrize("folder", COMPACT, ids=lambda folder: folder.name)
