@@ -69,5 +69,7 @@ def test_a_scale_with_real_images_is_planned(shared: Path, tmp_path: Path) -> No
     file = REPOSITORY / "experiments" / "ablation_alignment.yaml"
     output = run_command(run_py("plan", file, tmp_path, "--json", scale="real_smoke"))
     runs = json.loads(output.stdout)["runs"]
-    assert {run["images"] for run in runs if run["stage"] == "evaluate"} == {3647}
+    assert {run["images"] for run in runs if run["stage"] == "evaluate"} == {
+        5724
+    }  # IIIT5K, SVT and IC15
     assert not any(run["missing"] for run in runs)
