@@ -18,7 +18,7 @@ from typing import Any
 
 from core.runtime.artifacts import METRICS
 from core.runtime.errors import UserError
-from core.runtime.files import write_csv, write_text
+from core.runtime.files import folder_bytes, write_csv, write_text
 from results.prediction_files import (
     PREDICTION_COLUMNS,
     READING_COLUMNS,
@@ -44,7 +44,7 @@ def shortened(value: str, decimals: int = DECIMALS) -> str:
 
 
 def compact_run(run: Run) -> None:
-    """Make the files of one run smaller. Files that are small already are not written.
+    """Make the files of one run smaller. Files that are small already keep their content.
 
     Raises UserError if a file is damaged, or if checkpoints of a run have other words."""
     if (run.folder / METRICS).is_file():
@@ -152,11 +152,6 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def folder_bytes(folder: Path) -> int:
-    """The sum of the sizes of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 if __name__ == "__main__":

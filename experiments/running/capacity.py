@@ -11,7 +11,7 @@ from core.data.decoded_cache import DecodedCache
 from core.data.record_cache import RecordCache, record_bytes
 from core.model.cost import target_bytes
 from core.runtime.errors import DiskError, UserError
-from core.runtime.files import free_disk_bytes
+from core.runtime.files import folder_bytes, free_disk_bytes
 from core.synthetic.config import LANGUAGE_SPLITS
 from experiments.planning.data_roots import Root
 from experiments.planning.device import DRIVERS
@@ -56,13 +56,6 @@ def bytes_to_write(runs: Iterable[PlannedRun], store: Store, at_once: int = 1) -
         total += use.kept - folder_bytes(store.run(run.id).folder)
     roots = {root for run in runs for root in chain(*run.data.values()) if root.is_absent}
     return max(0, total) + _bytes_to_render(roots) + _bytes_with_boxes(roots)
-
-
-def folder_bytes(folder: Path) -> int:
-    """The bytes of all files in a folder; 0 if there is no such folder."""
-    if not folder.is_dir():
-        return 0
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _bytes_to_render(absent: Iterable[Root]) -> int:

@@ -11,12 +11,12 @@ import torch
 
 from core.runtime.artifacts import CHECKPOINT
 from core.runtime.errors import DiskError, UserError
-from core.runtime.files import USER_FIXABLE_ERRORS, write_text
+from core.runtime.files import USER_FIXABLE_ERRORS, folder_bytes, write_text
 from core.runtime.peak_memory import PeakMemory
 from core.training.loop import NonFiniteLoss
 from core.training.run_context import Interrupted, RunContext, RunProgress
 from experiments.planning.plan import PlannedRun
-from experiments.running.capacity import check_run, folder_bytes
+from experiments.running.capacity import check_run
 from experiments.running.run_stage import run_stage
 from results import provenance
 from results.store import Run, StateName, Store
