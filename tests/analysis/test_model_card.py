@@ -258,8 +258,8 @@ def test_intervals_take_the_words_of_a_photograph_as_a_cluster(tmp_path: Path) -
 
 def interval_width(text: str, subset: str) -> float:
     """The width of a test set's interval in a card's section, in points."""
-    (low, high) = re.findall(rf"`{subset}` \|.*?\| ([\d.]+) to ([\d.]+) \|", text)[0]
-    return float(high) - float(low)
+    ends = re.findall(rf"`{subset}` \|.*?\| ([\d.]+) to ([\d.]+) \|", text)[0]
+    return float(ends[1]) - float(ends[0])
 
 
 def test_front_matter_has_what_hubs_read() -> None:

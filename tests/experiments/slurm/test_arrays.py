@@ -58,11 +58,19 @@ def test_every_run_of_the_catalogue_waits_for_its_own_input(tmp_path: Path) -> N
     checked_arrays(plan, [name for name in remaining if name not in jobs], jobs)
 
 
+def dry_run(
+    capsys: pytest.CaptureFixture[str], results: Path, *more: str | Path, scale: str = "smoke"
+) -> tuple[int, str]:
+    """Exit code and messages of a dry run of Table 1. results: folder. more: options."""
+    options = ("--scale", scale, "--results", results, "--launcher", "slurm", "--dry-run")
+    code, _, errors = call(capsys, TABLE1, *options, *more)
+    return code, errors
+
+
 def test_a_dry_run_prints_requests_and_dependencies_and_submits_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    options = ("--scale", "smoke", "--results", tmp_path, "--launcher", "slurm", "--dry-run")
-    code, _, errors = call(capsys, TABLE1, *options)
+    code, errors = dry_run(capsys, tmp_path)
     assert code == 0
     size = "1 node x 1 task, 1 CPU per task, 60 minutes at most"
     assert f"array 2: pretrain x 3 ({size}), afterok:array 1" in errors
@@ -76,8 +84,7 @@ def test_a_dry_run_prints_gpus_and_memory(
 ) -> None:
     cluster = tmp_path / "cluster.yaml"
     cluster.write_text("gpus_per_node: 1\ncpus_per_task: 12\nmem: 48G\ntime: 90\n")
-    options = ("--scale", "smoke", "--results", tmp_path, "--launcher", "slurm", "--dry-run")
-    code, _, errors = call(capsys, TABLE1, *options, "--cluster", cluster)
+    code, errors = dry_run(capsys, tmp_path, "--cluster", cluster)
     assert code == 0
     size = "12 CPUs per task, 1 GPU per node, memory 48G per node, 90 minutes at most"
     assert f"array 1: pretrain x 1 (1 node x 1 task, {size})" in errors
@@ -88,8 +95,7 @@ def test_more_processes_than_a_batch_can_be_divided_among_are_refused(
 ) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text("tasks_per_node: 17\n")
-    options = ("--scale", "smoke", "--results", tmp_path, "--launcher", "slurm", "--dry-run")
-    code, _, errors = call(capsys, TABLE1, *options, "--cluster", file)
+    code, errors = dry_run(capsys, tmp_path, "--cluster", file)
     assert code == 2
     assert "64 images can be divided among 16 processes, not 17" in errors
 
@@ -97,8 +103,7 @@ def test_more_processes_than_a_batch_can_be_divided_among_are_refused(
 def test_a_scale_without_a_known_precision_asks_for_one(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    options = ("--scale", "small", "--results", tmp_path, "--launcher", "slurm", "--dry-run")
-    code, _, errors = call(capsys, TABLE1, *options)
+    code, errors = dry_run(capsys, tmp_path, scale="small")
     assert code == 2
     assert "--precision bf16" in errors
 
